@@ -1,0 +1,42 @@
+# Each target makes what it needs: a virtual environment in .venv, from python3 (or PYTHON=...) 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: demo test test-cluster fuzz lint types format clean help
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
+
+demo: $(VENV)/ready  ## who called, from where, with what, and what came of it
+	@$(BIN)/podproof demo
+
+test: $(VENV)/ready  ## the normal tests, with branch coverage
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -q -n 2 $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+test-cluster: $(VENV)/ready  ## the integration tests, on the cluster that KUBECONFIG names
+	$(BIN)/python -m pytest -q tests/integration $(ARGS)
+
+lint: $(VENV)/ready  ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/ready  ## strict types
+	$(BIN)/mypy
+
+format: $(VENV)/ready  ## put the style right
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+$(VENV)/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "podproof needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	@touch $@
+
+clean:  ## remove what was made
+	rm -rf .venv .venv-* .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

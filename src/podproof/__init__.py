@@ -1,0 +1,1 @@
+"""podproof tells a web app which pod is calling it."""

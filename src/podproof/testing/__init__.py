@@ -1,0 +1,1 @@
+"""An emulated Kubernetes cluster, and the pytest plugin built on it."""

@@ -1,0 +1,1 @@
+"""The pytest plugin: fixtures that give a test its own emulated cluster."""
