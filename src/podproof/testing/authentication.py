@@ -1,0 +1,185 @@
+"""Whose token it is: the API server's own authenticators, with the cache of what they accepted."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from podproof.testing import timestamps, tokens
+from podproof.testing.rbac import ANONYMOUS, User
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+
+    from podproof.testing.store import Store
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+LEEWAY = 60
+"""Seconds by which a token, its service account or its pod may be past their end (go-jose's DefaultLeeway)."""
+CACHE = 10
+"""Seconds for which an accepted token is not looked at again (--authentication-token-cache-ttl's default)."""
+NODE_CLAIMS_SINCE = (1, 30)
+"""KEP-4193: from here on tokens carry a `jti` and the pod's node."""
+INVALID = "invalid bearer token"
+
+
+class Rejected(Exception):
+    """A token that is recognized and refused; the text is the API server's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came of a token: the user and the audiences it is good for, or an error, or neither."""
+
+    user: User | None = None
+    audiences: tuple[str, ...] = ()
+    error: str = ""
+
+
+def go_list(items: Sequence[str]) -> str:
+    """Write strings as Go's `%q` does."""
+    return "[" + " ".join(json.dumps(item, ensure_ascii=False) for item in items) + "]"
+
+
+def _uid(thing: Mapping[str, Any]) -> str:
+    uid: str = thing["metadata"]["uid"]
+    return uid
+
+
+class Authentication:
+    """The token authenticators of one emulated cluster; they look its service accounts and pods up in the store."""
+
+    def __init__(self, store: Store, clock: Callable[[], float], version: tuple[int, int]) -> None:
+        self._store = store
+        self._clock = clock
+        self._version = version
+        self._accepted: dict[tuple[str, tuple[str, ...]], tuple[float, Verdict]] = {}
+        self.issuer = ISSUER
+        self.api_audiences: tuple[str, ...] = (ISSUER,)
+        self.static: dict[str, User] = {}
+
+    def claims(
+        self,
+        account: Mapping[str, Any],
+        pod: Mapping[str, Any] | None,
+        audiences: Sequence[str],
+        lifetime: float,
+    ) -> dict[str, Any]:
+        """Return the claims of a new token for a service account, bound to a pod or to nothing."""
+        now = int(self._clock())
+        namespace, name = account["metadata"]["namespace"], account["metadata"]["name"]
+        private: dict[str, Any] = {"namespace": namespace}
+        claims: dict[str, Any] = {
+            "aud": list(audiences),
+            "exp": now + int(lifetime),
+            "iat": now,
+            "iss": self.issuer,
+        }
+        if self._version >= NODE_CLAIMS_SINCE:
+            claims["jti"] = str(uuid.uuid4())
+        if pod is not None:
+            node_name = pod["spec"].get("nodeName", "")
+            node = self._store.get("nodes", "", node_name)
+            if self._version >= NODE_CLAIMS_SINCE and node is not None:
+                private["node"] = {"name": node_name, "uid": _uid(node)}
+            private["pod"] = {"name": pod["metadata"]["name"], "uid": _uid(pod)}
+        private["serviceaccount"] = {"name": name, "uid": _uid(account)}
+        subject = f"system:serviceaccount:{namespace}:{name}"
+        return claims | {"kubernetes.io": private, "nbf": now, "sub": subject}
+
+    def sign(self, claims: Mapping[str, Any], key: RSAPrivateKey | None = None) -> str:
+        """Sign claims with the cluster's key, or with another."""
+        return tokens.sign(claims, key or tokens.signing_key())
+
+    def bearer(self, credential: str, audiences: tuple[str, ...]) -> Verdict:
+        """Judge what stands behind `Bearer ` in a header, the way the API server cuts it out.
+
+        It splits at blanks, so what follows one is not seen; and a token that begins with one is no token at all,
+        which makes the caller anonymous rather than refused.
+        """
+        parts = f"Bearer {credential}".strip().split(" ")
+        if len(parts) < 2 or not parts[1]:
+            return Verdict(ANONYMOUS, audiences)
+        return self._cached(parts[1], audiences)
+
+    def _cached(self, token: str, audiences: tuple[str, ...]) -> Verdict:
+        now = self._clock()
+        known = self._accepted.get((token, audiences))
+        if known is not None and now < known[0]:
+            return known[1]
+        try:
+            verdict = self._judge(token, audiences)
+        except Rejected as error:
+            return Verdict(error=f"[{INVALID}, {error}]")
+        if verdict.user is not None:
+            self._accepted[token, audiences] = (now + CACHE, verdict)
+        return verdict
+
+    def _judge(self, token: str, audiences: tuple[str, ...]) -> Verdict:
+        if (static := self.static.get(token)) is not None:
+            shared = tuple(audience for audience in self.api_audiences if audience in audiences)
+            return Verdict(static, shared) if shared else Verdict(error=INVALID)
+        try:
+            parsed = tokens.parse(token)
+        except ValueError:
+            return Verdict(error=INVALID)
+        if parsed.claims.get("iss") != self.issuer:
+            return Verdict(error=INVALID)
+        if not parsed.is_signed_by(tokens.signing_key().public_key()):
+            raise Rejected("square/go-jose: error in cryptographic primitive")
+        claims = parsed.claims
+        shared = tuple(audience for audience in claims["aud"] if audience in audiences)
+        if not shared:
+            raise Rejected(
+                f"token audiences {go_list(claims['aud'])} is invalid"
+                f" for the target audiences {go_list(audiences)}"
+            )
+        return Verdict(self._user(claims), shared)
+
+    def _user(self, claims: Mapping[str, Any]) -> User:
+        now = self._clock()
+        if now - LEEWAY > claims["exp"]:
+            raise Rejected("Token has expired")
+        private = claims["kubernetes.io"]
+        namespace, account = private["namespace"], private["serviceaccount"]
+        live = self._store.get("serviceaccounts", namespace, account["name"])
+        if live is None:
+            raise Rejected(f'serviceaccounts "{account["name"]}" not found')
+        if _uid(live) != account["uid"]:
+            raise Rejected(f"ServiceAccount UID ({_uid(live)}) does not match claim ({account['uid']})")
+        if (pod := private.get("pod")) is not None:
+            self._check_pod(namespace, pod, now)
+        return User(
+            claims["sub"],
+            account["uid"],
+            ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
+            _extra(claims),
+        )
+
+    def _check_pod(self, namespace: str, claimed: Mapping[str, str], now: float) -> None:
+        live = self._store.get("pods", namespace, claimed["name"])
+        if live is None or _is_long_gone(live, now):
+            raise Rejected("Token has been invalidated")
+        if _uid(live) != claimed["uid"]:
+            raise Rejected(f"Pod UID ({_uid(live)}) does not match claim ({claimed['uid']})")
+
+
+def _is_long_gone(pod: Mapping[str, Any], now: float) -> bool:
+    gone = pod["metadata"].get("deletionTimestamp")
+    return gone is not None and timestamps.seconds(gone) < now - LEEWAY
+
+
+def _extra(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    prefix = "authentication.kubernetes.io/"
+    extra = {}
+    if "jti" in claims:
+        extra[f"{prefix}credential-id"] = (f"JTI={claims['jti']}",)
+    for kind in ("node", "pod"):
+        if (bound := claims["kubernetes.io"].get(kind)) is not None:
+            extra[f"{prefix}{kind}-name"] = (bound["name"],)
+            extra[f"{prefix}{kind}-uid"] = (bound["uid"],)
+    return extra
