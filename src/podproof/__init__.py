@@ -1,1 +1,47 @@
 """podproof tells a web app which pod is calling it."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from podproof.caller import current_caller
+    from podproof.client import TokenClient, TokenFile, TokenUnavailable
+    from podproof.errors import ConfigurationError, PodAuthError
+    from podproof.identity import Pod, PodIdentity, ServiceAccount
+
+__all__ = [
+    "ConfigurationError",
+    "Pod",
+    "PodAuthError",
+    "PodIdentity",
+    "ServiceAccount",
+    "TokenClient",
+    "TokenFile",
+    "TokenUnavailable",
+    "current_caller",
+]
+
+_HOMES = {
+    "ConfigurationError": "errors",
+    "Pod": "identity",
+    "PodAuthError": "errors",
+    "PodIdentity": "identity",
+    "ServiceAccount": "identity",
+    "TokenClient": "client",
+    "TokenFile": "client",
+    "TokenUnavailable": "client",
+    "current_caller": "caller",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used (PEP 562): a caller needs no server's half, nor the other way round."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,18 @@
+"""Alice: asks Bob who she is. Run: BOB_URL=http://bob python examples/alice.py"""
+
+import os
+import time
+
+from podproof import TokenClient
+
+url = os.environ.get("BOB_URL") or "http://{BOB_SERVICE_HOST}:{BOB_SERVICE_PORT}".format_map(os.environ)
+pause = float(os.environ.get("ALICE_PAUSE", "0"))  # seconds between two calls; none means one call
+
+with TokenClient(audience="bob").session() as http:
+    while True:
+        answer = http.get(f"{url}/whoami", timeout=10)
+        print(answer.status_code, answer.text.strip(), flush=True)
+        if not pause:
+            answer.raise_for_status()
+            break
+        time.sleep(pause)

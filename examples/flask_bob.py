@@ -1,0 +1,23 @@
+"""Bob in Flask. Run: PODPROOF_AUDIENCE=bob PODPROOF_EXEMPT=/healthz gunicorn examples.flask_bob:app"""
+
+from flask import Flask, Response, request
+
+from podproof.flask import PodAuthMiddleware, caller
+
+app = Flask(__name__)
+app.wsgi_app = PodAuthMiddleware(app.wsgi_app)  # type: ignore[method-assign]
+
+
+@app.get("/whoami")
+def whoami() -> dict[str, str]:
+    return {"service_account": str(caller.service_account), "pod": str(caller.pod)}
+
+
+@app.post("/echo")
+def echo() -> Response:
+    return Response(request.get_data(), mimetype=request.mimetype)
+
+
+@app.get("/healthz")
+def healthz() -> str:
+    return "ok"

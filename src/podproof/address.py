@@ -1,0 +1,128 @@
+"""Peer addresses: where a request really comes from, and whether that is the caller's pod."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from werkzeug.http import parse_list_header, parse_options_header
+
+from podproof.errors import HostNetwork, NoPeer, WrongAddress
+from podproof.identity import Pod
+
+Address = IPv4Address | IPv6Address
+Networks = Sequence[IPv4Network | IPv6Network]
+
+
+def parse_address(text: str) -> Address:
+    """Parse an address; an IPv4-mapped IPv6 one (RFC 4291 section 2.5.5.2) is the IPv4 address it maps.
+
+    A zone is dropped where it means nothing, and kept on a link-local address, which then equals no pod's.
+
+    Raises ValueError.
+    """
+    address = ip_address(text)
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address.scope_id is not None and not address.is_link_local:
+            return IPv6Address(int(address))
+    return address
+
+
+@lru_cache(maxsize=4096)
+def canonical(text: str) -> str | None:
+    """Return the one spelling of an address, None for what is none."""
+    try:
+        return str(parse_address(text))
+    except ValueError:
+        return None
+
+
+def find_peer(
+    remote: str | None,
+    trusted: Networks,
+    *,
+    x_forwarded_for: Sequence[str] = (),
+    forwarded: Sequence[str] = (),
+    rewritten: bool = False,
+) -> str:
+    """Return the canonical address of the one who made this request.
+
+    `remote` is the address at the socket's other end as the server gives it. `x_forwarded_for` and `forwarded` hold all
+    occurrences of these headers, in order. `rewritten` says that something before us is known to have put a header's
+    address in the place of the socket's.
+
+    The socket's peer it is, unless that is one of the `trusted` proxies: then the forwarded header is walked from right
+    to left, and the first hop that is no trusted proxy is the one.
+
+    Raises NoPeer where there is no true address to be had, with a reason that says what to change.
+    """
+    peer = canonical(remote) if remote else None
+    if peer is None:
+        raise NoPeer("the connection has no IP address (a Unix socket, or a server that does not tell): listen on TCP")
+    hops = _hops(x_forwarded_for, forwarded) if x_forwarded_for or forwarded else []
+    # uvicorn believes X-Forwarded-For from 127.0.0.1 unless told otherwise, and leaves no trace of the true peer: an
+    # address that stands in a header may have been taken from there.
+    if rewritten or peer in hops:
+        raise NoPeer(
+            f"the address {peer} may have been taken from a forwarded header by the server: run uvicorn with "
+            "--no-proxy-headers (uvicorn-worker: FORWARDED_ALLOW_IPS=''), leave out other middleware that does so, and "
+            "name your proxies in podproof's trusted_proxies"
+        )
+    if not trusted or not _within(peer, trusted):
+        return peer
+    if x_forwarded_for and forwarded:
+        raise NoPeer(
+            f"the trusted proxy {peer} passed on both X-Forwarded-For and Forwarded: "
+            "make it drop the one that it does not write itself"
+        )
+    for hop in reversed(hops):
+        if hop is None:
+            raise NoPeer(f"the forwarded header from the trusted proxy {peer} holds something that is no address")
+        peer = hop
+        if not _within(peer, trusted):
+            break
+    return peer
+
+
+def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
+    """Refuse a peer, in canonical form, that is not one of the pod's addresses.
+
+    Raises HostNetwork for a pod on the host network unless those are accepted, WrongAddress else.
+    """
+    if pod.host_network and not host_network:
+        raise HostNetwork(
+            f"pod {pod} is on the host network, where its address proves only the node: set host_network to accept it"
+        )
+    if peer in pod.addresses:
+        return
+    seen = f"the connection comes from {peer}, and pod {pod} has {', '.join(pod.addresses) or 'no address yet'}"
+    if ip_address(peer).is_loopback:
+        raise WrongAddress(
+            f"{seen}: a sidecar or a proxy in this pod hides the caller (a mesh, kubectl port-forward); "
+            "keep this port out of the mesh, or name the proxy in trusted_proxies"
+        )
+    raise WrongAddress(seen)
+
+
+def _within(address: str, networks: Networks) -> bool:
+    parsed = ip_address(address)
+    return any(parsed in network for network in networks)
+
+
+def _hops(x_forwarded_for: Sequence[str], forwarded: Sequence[str]) -> list[str | None]:
+    """Return each hop's canonical address, None for one that has none, as both headers name them from left to right."""
+    hops = [hop for value in x_forwarded_for for hop in value.split(",")]
+    # RFC 7239 section 4: elements by commas, their pairs by semicolons; an element need not say `for`.
+    elements = [element for value in forwarded for element in parse_list_header(value)]
+    hops += [parse_options_header(f"hop;{element}")[1].get("for", "") for element in elements]
+    return [canonical(_without_port(hop.strip())) for hop in hops]
+
+
+def _without_port(hop: str) -> str:
+    """`192.0.2.1:80` and `[2001:db8::1]:80` are how some proxies write a hop (RFC 7239 section 6)."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    return hop.partition(":")[0] if hop.count(":") == 1 else hop

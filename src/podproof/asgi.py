@@ -1,0 +1,136 @@
+"""`PodAuthMiddleware` for ASGI apps: Starlette, FastAPI, Quart, Litestar, Django."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+from starlette.authentication import AuthCredentials, UnauthenticatedUser
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from podproof.authenticator import Authenticator, Outcome
+from podproof.caller import caller
+from podproof.errors import PodAuthError
+from podproof.gate import Gate
+from podproof.identity import PodIdentity
+from podproof.problem import Answer
+
+
+class PodAuthMiddleware:
+    """Lets in only requests and WebSockets whose caller is known, and says who it is.
+
+    Sets `scope["user"]` to the caller's `PodIdentity` and `scope["auth"]` to its scopes, so that Starlette's own
+    `request.user` and `@requires` work; on a request that is open to all, to Starlette's anonymous ones. The
+    Authorization header is taken off. Options are those of `podproof.options.Options`; instead of them an
+    `authenticator` may be given.
+
+    Raises ConfigurationError.
+    """
+
+    def __init__(self, app: ASGIApp, *, authenticator: Authenticator | None = None, **options: Any) -> None:
+        self.app = app
+        self._gate = Gate(options, authenticator)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a connection; `lifespan` and whatever else is no request passes through."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        try:
+            identity = await self._identify(scope)
+        except PodAuthError as refusal:
+            await _send_answer(self._refuse(refusal, scope), scope, send)
+            return
+        # In place, as Starlette's own does: those around us must not see the token either.
+        if not self._gate.keep_authorization:
+            scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
+        if identity is None:
+            scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
+        else:
+            scope["user"], scope["auth"] = identity, AuthCredentials(identity.scopes)
+        before = caller.set(identity)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            caller.reset(before)
+
+    async def _identify(self, scope: Scope) -> PodIdentity | None:
+        authorization, x_forwarded_for, forwarded = [], [], []
+        for name, value in scope["headers"]:
+            if name == b"authorization":
+                authorization.append(value.decode("latin-1"))
+            elif name == b"x-forwarded-for":
+                x_forwarded_for.append(value.decode("latin-1"))
+            elif name == b"forwarded":
+                forwarded.append(value.decode("latin-1"))
+        host, port = scope.get("client") or (None, None)
+        raw_path = scope.get("raw_path")
+        question = self._gate.question(
+            path=_route_path(scope),
+            raw_path=raw_path.decode("latin-1") if raw_path else None,
+            authorization=authorization,
+            remote=host,
+            x_forwarded_for=x_forwarded_for,
+            forwarded=forwarded,
+            rewritten=port == 0,  # uvicorn's mark of an address from a header; a socket's peer has a port
+        )
+        if question is None:
+            return None
+        token, peer = question
+        authenticator = self._gate.authenticator
+        identity = authenticator.recall(token, peer)
+        if identity is None:
+            outcome = await _land(authenticator.ask(token), authenticator.options.timeout)
+            identity = authenticator.conclude(outcome or authenticator.too_late(), peer)
+        return identity
+
+    def _refuse(self, refusal: PodAuthError, scope: Scope) -> Answer:
+        traceparent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
+        client = scope.get("client")
+        return self._gate.refuse(
+            refusal,
+            method=scope.get("method", "WEBSOCKET"),
+            path=scope["path"],
+            remote=client[0] if client else None,
+            traceparent=traceparent.decode("latin-1"),
+        )
+
+
+def _route_path(scope: Scope) -> str:
+    """Return the path as the wrapped app's routes see it: what is below the path that the app is mounted at."""
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
+async def _land(flight: Future[Outcome], seconds: float) -> Outcome | None:
+    """Wait for a flight without holding a thread; None when the time is up. The flight goes on if we are cancelled."""
+    landed = anyio.Event()
+    wake = _waker()
+    flight.add_done_callback(lambda _: wake(landed.set))
+    with anyio.move_on_after(seconds):
+        await landed.wait()
+    return flight.result() if flight.done() else None
+
+
+def _waker() -> Callable[[Callable[[], None]], object]:
+    """Return what hands a call from any thread to the event loop that runs here: asyncio's or trio's own."""
+    loop: Any = anyio.lowlevel.current_token().native_token
+    call: Callable[[Callable[[], None]], object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
+    return call
+
+
+async def _send_answer(answer: Answer, scope: Scope, send: Send) -> None:
+    """Send an answer; to a WebSocket by the denial response extension, else by closing before it is accepted."""
+    kind = "http"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        kind = "websocket.http"
+    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
+    await send({"type": f"{kind}.response.start", "status": answer.status, "headers": headers})
+    await send({"type": f"{kind}.response.body", "body": answer.body})

@@ -1,0 +1,197 @@
+"""The order of the story: from a token and a peer's address to the caller's identity.
+
+This is the one place that knows it whole. Each check lives in the room of its own that is named here.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from podproof import claims
+from podproof.address import check_address
+from podproof.errors import Forbidden, PodAuthError, Unavailable, WrongAddress
+from podproof.identity import Pod, PodIdentity, ServiceAccount
+from podproof.memory import Flights, Memory, token_key
+from podproof.options import Options
+from podproof.process import OnePerProcess
+from podproof.review import Voucher
+
+REREAD_INTERVAL = 1.0
+"""Seconds between two reads of one pod that a caller in the wrong place can make us do."""
+
+
+class Verifier(Protocol):
+    """Who vouches for tokens."""
+
+    def verify(self, token: str, deadline: float) -> Voucher:
+        """Return what there is to know of a token; raise InvalidToken or Unavailable."""
+
+
+class Directory(Protocol):
+    """Who knows the live pods."""
+
+    def find(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+        """Return a live pod; raise InvalidToken or Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A caller whose token is good, and when its pod was last read, in monotonic seconds."""
+
+    identity: PodIdentity
+    read_at: float
+
+
+Outcome = Known | PodAuthError
+
+
+class Authenticator:
+    """Decides who is calling.
+
+    `recall` answers from memory; `identify` asks, and blocks. Those who wait in a way of their own `ask`, and
+    `conclude` from what the flight brings. A peer is an address in canonical form, or None where addresses are not
+    compared. To refuse, all raise a PodAuthError.
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        verifier: Verifier,
+        pods: Directory,
+        *,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.options = options
+        self._verifier = verifier
+        self._pods = pods
+        self._now = now
+        self._monotonic = monotonic
+        self._state = OnePerProcess(lambda: _State(options, monotonic))
+
+    def recall(self, token: str, peer: str | None) -> PodIdentity | None:
+        """Return the caller if its token is known and comes from where it must. No I/O, a few microseconds.
+
+        None means that somebody has to be asked. Raises what was decided against the token, and Forbidden for the
+        wrong place.
+        """
+        state = self._state.get()
+        key = token_key(token)
+        known = state.accepted.get(key)
+        if known is None:
+            refusal = state.refused.get(key)
+            if refusal is not None:
+                raise refusal.again()
+            return None
+        try:
+            return self.conclude(known, peer)
+        except WrongAddress:
+            if self._may_have_moved(known):
+                return None
+            raise
+
+    def identify(self, token: str, peer: str | None) -> PodIdentity:
+        """Return the caller, asking the API server. Blocks for up to `options.timeout` seconds."""
+        flight = self.ask(token)
+        try:
+            outcome = flight.result(self.options.timeout)
+        except TimeoutError:
+            outcome = self.too_late()
+        return self.conclude(outcome, peer)
+
+    def ask(self, token: str) -> Future[Outcome]:
+        """Start to find out about a token, or join those who are waiting for it already.
+
+        What could never be accepted is refused here, before anybody is asked. Not so a remembered caller, whose pod is
+        then read anew.
+        """
+        options, deadline = self.options, self._monotonic() + self.options.timeout
+        expires_at = claims.check(
+            claims.read(token), audiences=options.audience, issuers=options.issuers, now=self._now()
+        )
+        state, key = self._state.get(), token_key(token)
+        return state.flights.join(key, lambda: self._find_out(state, key, token, expires_at, deadline))
+
+    def conclude(self, outcome: Outcome, peer: str | None) -> PodIdentity:
+        """Return an outcome's caller if it calls from where it must: compared for each request, never remembered."""
+        if isinstance(outcome, PodAuthError):
+            raise outcome.again()
+        identity = outcome.identity
+        if peer is not None:
+            try:
+                check_address(identity.pod, peer, host_network=self.options.host_network)
+            except Forbidden as refusal:
+                raise refusal.about(identity.service_account, identity.pod) from None
+        return identity
+
+    def too_late(self) -> Unavailable:
+        """Return the refusal for who has waited for the whole timeout."""
+        return Unavailable(f"the API server gave no answer within {self.options.timeout:g} s")
+
+    def close(self) -> None:
+        """End this process's threads; a later question starts new ones."""
+        state = self._state.pop()
+        if state is not None:
+            state.flights.close()
+
+    def _may_have_moved(self, known: Known) -> bool:
+        return self._monotonic() - known.read_at >= REREAD_INTERVAL
+
+    def _find_out(self, state: _State, key: bytes, token: str, expires_at: float, deadline: float) -> Outcome:
+        """Find out about a token, and remember it. Nothing raises: all who wait get the same outcome."""
+        known = state.accepted.get(key)
+        if known is not None and not self._may_have_moved(known):
+            return known
+        try:
+            if self._monotonic() >= deadline:
+                return self.too_late()
+            identity = self._reread(known.identity, deadline) if known else self._review(token, expires_at, deadline)
+        except Unavailable as trouble:
+            return trouble
+        except PodAuthError as refusal:
+            state.accepted.forget(key)
+            state.refused.put(key, refusal, self.options.rejection_ttl)
+            return refusal
+        except Exception as error:  # noqa: BLE001  whatever it is, it is our trouble, and its text may quote the token
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            return Unavailable(f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno}")
+        outcome = Known(identity, self._monotonic())
+        state.accepted.put(key, outcome, min(self.options.cache_ttl, expires_at - self._now()))
+        return outcome
+
+    def _review(self, token: str, expires_at: float, deadline: float) -> PodIdentity:
+        voucher = self._verifier.verify(token, deadline)
+        account = voucher.service_account
+        try:
+            pod = self._pods.find(account, voucher.pod_name, voucher.pod_uid, deadline)
+            if self.options.allow is not None:
+                self.options.allow.check(account)
+        except PodAuthError as refusal:
+            raise refusal.about(account, f"{account.namespace}/{voucher.pod_name}") from None
+        return PodIdentity(
+            service_account=account,
+            pod=pod,
+            audience=voucher.audience,
+            expires_at=expires_at,
+            credential_id=voucher.credential_id,
+            groups=voucher.groups,
+            extra=voucher.extra,
+        )
+
+    def _reread(self, identity: PodIdentity, deadline: float) -> PodIdentity:
+        pod = self._pods.find(identity.service_account, identity.pod.name, identity.pod.uid, deadline)
+        return replace(identity, pod=pod)
+
+
+class _State:
+    """One process's memory and flights."""
+
+    def __init__(self, options: Options, monotonic: Callable[[], float]) -> None:
+        self.accepted: Memory[bytes, Known] = Memory(options.cache_size, monotonic)
+        self.refused: Memory[bytes, PodAuthError] = Memory(options.rejection_size, monotonic)
+        self.flights: Flights[bytes, Outcome] = Flights(options.max_reviews)

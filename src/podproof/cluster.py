@@ -1,0 +1,349 @@
+"""The calls that podproof makes to the Kubernetes API server, on the official client's configuration and connections.
+
+Answers are handed on as raw JSON: deciding is for other rooms. Whatever keeps an answer from us is `Unavailable`, with
+a reason for the log that says what to mend and never holds a credential.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+from urllib.parse import quote
+
+import urllib3
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.response import BaseHTTPResponse, HTTPResponse
+
+from podproof import __version__
+from podproof.errors import Unavailable
+from podproof.process import OnePerProcess
+
+MAX_ANSWER = 4 * 1024 * 1024
+"""The longest answer read, in bytes. etcd holds no object above 1.5 MiB."""
+
+ATTEMPTS = 3
+BACKOFF = 0.1
+"""Seconds that a first retry waits at the most; each further one up to twice as long."""
+
+_TRANSIENT = {429, 500, 502, 503, 504}
+_BEARER = re.compile(r"bearer [\x21-\x7e]+", re.IGNORECASE)
+
+
+class Permission(NamedTuple):
+    """One thing that RBAC may allow: a verb on a resource of an API group, in the whole cluster."""
+
+    verb: str
+    group: str
+    resource: str
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.resource}" + (f".{self.group}" if self.group else "")
+
+
+CREATE_TOKENREVIEWS = Permission("create", "authentication.k8s.io", "tokenreviews")
+GET_PODS = Permission("get", "", "pods")
+CREATE_SELF_REVIEWS = Permission("create", "authorization.k8s.io", "selfsubjectaccessreviews")
+
+
+class ClusterClient:
+    """Asks the API server.
+
+    `connections` is how many are kept open. A `deadline` is in seconds on the `monotonic` clock; transient failures are
+    tried again within it, after a random pause. `load` fills in a Configuration: by default as `kubectl` would.
+    """
+
+    def __init__(
+        self,
+        *,
+        connections: int = 8,
+        load: Callable[[Configuration], None] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self._connections = OnePerProcess(lambda: _Connection(load or load_configuration, connections))
+        self._monotonic = monotonic
+        self._sleep = sleep
+        self._uniform = uniform
+
+    def review_token(self, token: str, audiences: Sequence[str], deadline: float) -> Mapping[str, Any]:
+        """Return the TokenReview (authentication.k8s.io/v1) of a token for our audiences."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenReview",
+            "spec": {"token": token, "audiences": list(audiences)},
+        }
+        path = "/apis/authentication.k8s.io/v1/tokenreviews"
+        return self._expect("TokenReview", self._ask("POST", path, CREATE_TOKENREVIEWS, deadline, body))
+
+    def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any] | None:
+        """Return a Pod (v1), read live from the API server's store, or None where there is none of that name."""
+        path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
+        answer = self._ask("GET", path, GET_PODS, deadline)
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        return self._expect("Pod", answer)
+
+    def is_allowed(self, permission: Permission, deadline: float) -> bool:
+        """Tell whether we have a permission, by a SelfSubjectAccessReview (authorization.k8s.io/v1)."""
+        attributes = {"verb": permission.verb, "group": permission.group, "resource": permission.resource}
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        review = self._expect("SelfSubjectAccessReview", self._ask("POST", path, CREATE_SELF_REVIEWS, deadline, body))
+        status = review.get("status")
+        return isinstance(status, dict) and status.get("allowed") is True
+
+    def own_token(self) -> str | None:
+        """Return the bearer token that we call the API server with, None where there is none to be had now."""
+        try:
+            header = self._connections.get().credential().get("Authorization")
+        except Unavailable:
+            return None
+        return header.partition(" ")[2] if header else None
+
+    def close(self) -> None:
+        """Close this process's connections; the next call opens new ones."""
+        connection = self._connections.pop()
+        if connection is not None:
+            connection.pool.clear()
+
+    def _expect(self, kind: str, answer: _Answer) -> Mapping[str, Any]:
+        document = answer.document
+        if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or document.get("kind") != kind:
+            raise Unavailable(f"the API server answered {answer.status} where a {kind} was asked for")
+        return document
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        permission: Permission,
+        deadline: float,
+        body: Mapping[str, Any] | None = None,
+    ) -> _Answer:
+        """Make one call: up to ATTEMPTS times, and once more with our credential read anew."""
+        renewed = False
+        for attempt in range(1, ATTEMPTS + 2):
+            connection = self._connections.get()
+            try:
+                answer = connection.send(method, path, body, deadline - self._monotonic())
+            except _Trouble as trouble:
+                reason, pause = str(trouble), None
+            else:
+                if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+                    if renewed:
+                        raise Unavailable(_explain_refusal(answer.status, permission))
+                    renewed = True
+                    self._connections.drop(connection)
+                    continue
+                if answer.status not in _TRANSIENT:
+                    return answer
+                reason, pause = f"it answered {answer.status}", answer.retry_after
+            if pause is None:
+                pause = self._uniform(0, BACKOFF * 2 ** (attempt - 1))
+            if attempt >= ATTEMPTS or self._monotonic() + pause >= deadline:
+                break
+            self._sleep(pause)
+        raise Unavailable(f"the API server did not help ({method} {path}): {reason}")
+
+
+def load_configuration(configuration: Configuration) -> None:
+    """Fill in where the API server is and our credential for it, as `kubectl` finds them.
+
+    That is `KUBECONFIG` where it is set (its current context), else the credential that is mounted in a pod, else
+    `~/.kube/config`.
+
+    Raises kubernetes.config.ConfigException.
+    """
+    named = os.environ.get("KUBECONFIG")
+    if not named and os.environ.get(SERVICE_HOST_ENV_NAME):
+        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        return
+    path = named or str(Path("~/.kube/config").expanduser())
+    load_kube_config(  # type: ignore[no-untyped-call]
+        config_file=path, client_configuration=configuration, persist_config=False
+    )
+
+
+class _Answer(NamedTuple):
+    status: int
+    document: Mapping[str, Any]
+    retry_after: float | None
+
+
+class _Trouble(Exception):
+    """A call did not come through; `str()` says how, and holds nothing that was sent."""
+
+
+class _Connection:
+    """One process's way to the API server: its configuration, its connection pool, our credential."""
+
+    def __init__(self, load: Callable[[Configuration], None], connections: int) -> None:
+        configuration = Configuration()
+        try:
+            load(configuration)
+        except (ConfigException, OSError) as error:
+            raise Unavailable(
+                f"no way to the API server is configured ({type(error).__name__}): in a pod, mount the service "
+                "account's token (automountServiceAccountToken); elsewhere set KUBECONFIG"
+            ) from None
+        configuration.connection_pool_maxsize = connections
+        configuration.retries = False  # urllib3 would try four times, each with the whole timeout
+        self._configuration = configuration
+        self._authorization: str | None = None
+        self.pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+        self.pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> _Answer:
+        """Send one request and read its answer, all within `seconds`.
+
+        Raises _Trouble.
+        """
+        if seconds <= 0:
+            raise _Trouble("there was no time left")
+        end = time.monotonic() + seconds
+        headers = {"Accept": "application/json", "User-Agent": f"podproof/{__version__}"} | self.credential()
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            response = self.pool.request(
+                method,
+                self._configuration.host + path,
+                body=None if body is None else json.dumps(body),
+                headers=headers,
+                timeout=urllib3.Timeout(total=seconds),
+                redirect=False,  # a token must not follow
+                retries=False,
+                preload_content=False,
+            )
+            try:
+                data = _read(response, end)
+            finally:
+                _give_back(response)
+        except (HTTPError, OSError, ValueError) as error:
+            # The type alone: the text may quote what was sent.
+            raise _Trouble(f"the connection failed with {_kind(error)}") from None
+        return _answer(response, data)
+
+    def credential(self) -> dict[str, str]:
+        """Return our Authorization header; a file that is empty or gone for a moment leaves the one we have."""
+        try:
+            settings: Mapping[str, Any] = self._configuration.auth_settings()
+        except (ConfigException, OSError):
+            settings = {}
+        value = str(settings.get("BearerToken", {}).get("value") or "").strip()
+        if _BEARER.fullmatch(value):
+            self._authorization = value
+        return {"Authorization": self._authorization} if self._authorization else {}
+
+
+def _read(response: BaseHTTPResponse, end: float) -> bytes:
+    """Read a body of up to MAX_ANSWER bytes until `end`, however slowly it drips."""
+    data = bytearray()
+    while chunk := response.read1(65536):
+        data += chunk
+        if len(data) > MAX_ANSWER:
+            raise _Trouble(f"its answer is longer than {MAX_ANSWER} bytes")
+        if time.monotonic() > end:
+            raise _Trouble("its answer took too long")
+    return bytes(data)
+
+
+def _give_back(response: BaseHTTPResponse) -> None:
+    """Keep the connection if its answer was read to the end, close it else."""
+    if response.closed:
+        response.release_conn()
+    else:
+        response.close()
+
+
+def _answer(response: BaseHTTPResponse, data: bytes) -> _Answer:
+    pause = response.headers.get("Retry-After", "")
+    retry_after = float(pause) if pause.isascii() and pause.isdigit() else None
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        if response.status < HTTPStatus.BAD_REQUEST:
+            raise _Trouble(f"it answered {response.status} with something that is not a JSON object")
+        document = {}
+    if response.status == HTTPStatus.NOT_FOUND and document.get("kind") != "Status":
+        raise _Trouble("it answered 404 and is no API server, by its answer's form")
+    return _Answer(response.status, document, retry_after)
+
+
+def _kind(error: BaseException) -> str:
+    """Name an error, and the one that it wraps."""
+    inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+    return type(error).__name__ + (f" ({type(inner).__name__})" if isinstance(inner, BaseException) else "")
+
+
+def _explain_refusal(status: int, permission: Permission) -> str:
+    if status == HTTPStatus.UNAUTHORIZED:
+        return (
+            "the API server does not accept our own credential (401): "
+            "is this app's service account token still mounted, and fresh?"
+        )
+    return (
+        f"the API server forbids us to {permission} (403): this app's service account needs a ClusterRole with it, "
+        "bound by a ClusterRoleBinding"
+    )
+
+
+class _HTTPConnection(HTTPConnection):
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        with _cut_off(self):
+            return super().getresponse()
+
+
+class _HTTPSConnection(HTTPSConnection):
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
+        with _cut_off(self):
+            return super().getresponse()
+
+
+@contextmanager
+def _cut_off(connection: HTTPConnection) -> Iterator[None]:
+    """End the wait for an answer's headers when its time is up.
+
+    A socket's timeout begins anew with every byte: a server that drips bytes would hold us for ever.
+    """
+
+    def shut() -> None:
+        with suppress(OSError):
+            connection.sock.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(cast("float", connection.timeout), shut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class _HTTPPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _HTTPConnection
+
+
+class _HTTPSPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _HTTPSConnection

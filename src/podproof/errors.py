@@ -1,0 +1,173 @@
+"""Every way to be refused. Each owns its HTTP status, its RFC 6750 error word, and a text that is safe to show.
+
+What a caller sees depends only on the family (`InvalidToken`, `Forbidden`, ...): which check said no is for the log.
+"""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Self
+
+
+class ConfigurationError(ValueError):
+    """An option is wrong: says what was given and what is possible."""
+
+
+class PodAuthError(Exception):
+    """A request is refused. `str()` is the reason for the log: it never holds a token, and is never sent.
+
+    `code` names the refusal for logs and metrics, `status` is the HTTP status, `error` the word of RFC 6750 section
+    3.1 (None where that section wants no word), `detail` the one text that the caller is shown, `retry_after` the
+    seconds after which asking again makes sense.
+    """
+
+    code = "refused"
+    status = 401
+    error: str | None = None
+    title = "Unauthorized"
+    detail = "A bearer token is needed."
+    retry_after: int | None = None
+
+    service_account: str | None = None
+    pod: str | None = None
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def about(self, service_account: object, pod: object) -> Self:
+        """Note whom this refuses, for the log: only what the API server has vouched for."""
+        self.service_account, self.pod = str(service_account), str(pod)
+        return self
+
+    def again(self) -> Self:
+        """Return the same refusal, to be raised once more without the first one's traceback."""
+        return copy(self)
+
+
+class NoCredential(PodAuthError):
+    """There is no Authorization header, or it is not a bearer token: RFC 6750 section 3.1 wants a bare challenge."""
+
+    code = "no-credential"
+
+
+class MalformedCredential(PodAuthError):
+    """The Authorization header is not exactly one `Bearer` token."""
+
+    code = "malformed-credential"
+    status = 400
+    error = "invalid_request"
+    title = "Bad Request"
+    detail = "The Authorization header must be given once, as: Bearer <token>"
+
+
+class InvalidToken(PodAuthError):
+    """The token is not good for this app."""
+
+    code = "invalid-token"
+    error = "invalid_token"
+    detail = "The token is not accepted here."
+
+
+class NotAToken(InvalidToken):
+    """It is not a JSON Web Token in its one canonical form."""
+
+    code = "not-a-token"
+
+
+class OtherAudience(InvalidToken):
+    """The token was issued for somebody else."""
+
+    code = "other-audience"
+
+
+class OtherIssuer(InvalidToken):
+    """The token comes from an issuer that is not among those named."""
+
+    code = "other-issuer"
+
+
+class Expired(InvalidToken):
+    """The token's time is over, or has not come."""
+
+    code = "expired"
+
+
+class Unbound(InvalidToken):
+    """The token is bound to no pod, so there is none to compare the connection with."""
+
+    code = "unbound"
+
+
+class Rejected(InvalidToken):
+    """The API server does not vouch for the token, or not in the way that a pod's token needs."""
+
+    code = "rejected"
+
+
+class PodGone(InvalidToken):
+    """The pod that the token is bound to is no more; one of the same name may have taken its place."""
+
+    code = "pod-gone"
+
+
+class PodFinished(InvalidToken):
+    """The pod has run to its end: its address may be another's by now."""
+
+    code = "pod-finished"
+
+
+class OtherServiceAccount(InvalidToken):
+    """The pod does not run as the token's service account."""
+
+    code = "other-service-account"
+
+
+class Forbidden(PodAuthError):
+    """The token is good, and still the caller may not be here."""
+
+    code = "forbidden"
+    status = 403
+    error = "insufficient_scope"
+    title = "Forbidden"
+    detail = "The caller is not allowed here."
+
+
+class WrongAddress(Forbidden):
+    """The connection does not come from the token's pod."""
+
+    code = "wrong-address"
+
+
+class NoPeer(Forbidden):
+    """The connection's true peer address cannot be known."""
+
+    code = "no-peer"
+
+
+class HostNetwork(Forbidden):
+    """The pod is on the host network, whose address proves only the node."""
+
+    code = "host-network"
+
+
+class NotAllowed(Forbidden):
+    """The caller is known, and not on the list."""
+
+    code = "not-allowed"
+
+
+class Unavailable(PodAuthError):
+    """The API server could not be asked: our trouble, and no word on the token."""
+
+    code = "unavailable"
+    status = 503
+    title = "Service Unavailable"
+    detail = "The caller cannot be identified just now. Try again."
+    retry_after = 1
+
+
+class Overloaded(Unavailable):
+    """Too many unknown tokens are waiting for the API server already."""
+
+    code = "overloaded"

@@ -1,0 +1,103 @@
+"""Who is calling: a service account, a pod, and the two together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+# RFC 1123, as Kubernetes uses it: a namespace is one label, a service account's name may hold dots.
+_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_USERNAME = re.compile(rf"system:serviceaccount:({_LABEL}):((?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*)")
+_NAMESPACE = re.compile(_LABEL)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """A Kubernetes service account; `str()` gives `namespace/name`."""
+
+    namespace: str
+    name: str
+    uid: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+    @property
+    def username(self) -> str:
+        """The name that the API server knows it by: `system:serviceaccount:<namespace>:<name>`."""
+        return f"system:serviceaccount:{self.namespace}:{self.name}"
+
+    @classmethod
+    def from_username(cls, username: str, uid: str = "") -> ServiceAccount:
+        """Parse `system:serviceaccount:<namespace>:<name>`; a name may hold dots, never colons.
+
+        Raises ValueError for every other user: people, nodes, `system:anonymous`.
+        """
+        match = _USERNAME.fullmatch(username)
+        if match is None:
+            raise ValueError("not the username of a service account")
+        return cls(namespace=match[1], name=match[2], uid=uid)
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A live pod; `str()` gives `namespace/name`.
+
+    `addresses` are all of `status.podIPs` in canonical form, IPv4-mapped ones unmapped. A pod on the host network
+    shares them with its node.
+    """
+
+    namespace: str
+    name: str
+    uid: str
+    addresses: tuple[str, ...] = ()
+    node: str | None = None
+    host_network: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PodIdentity:
+    """The caller: a service account, and the pod that its token is bound to.
+
+    `audience` is the one of ours that the token was issued for, `expires_at` the end of the token in Unix seconds.
+    `credential_id`, `groups` and `extra` are as the API server's TokenReview gave them; the first is None before
+    Kubernetes 1.30. It is also a Starlette user: `is_authenticated`, `display_name`, `identity`.
+    """
+
+    service_account: ServiceAccount
+    pod: Pod
+    audience: str
+    expires_at: float
+    credential_id: str | None = None
+    groups: tuple[str, ...] = ()
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+
+    @property
+    def is_authenticated(self) -> bool:
+        """Always true: who is not known is never a `PodIdentity`."""
+        return True
+
+    @property
+    def display_name(self) -> str:
+        """`namespace/name` of the service account."""
+        return str(self.service_account)
+
+    @property
+    def identity(self) -> str:
+        """The username, `system:serviceaccount:<namespace>:<name>`."""
+        return self.service_account.username
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """What `request.auth` holds, so that Starlette's `@requires` can ask for it."""
+        account = self.service_account
+        return ("authenticated", f"namespace:{account.namespace}", f"serviceaccount:{account}")
+
+
+def is_namespace(text: str) -> bool:
+    """Tell whether this could be a namespace's name."""
+    return _NAMESPACE.fullmatch(text) is not None

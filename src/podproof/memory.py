@@ -1,0 +1,94 @@
+"""What was decided, for how long: bounded, expiring, and one flight a token."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from typing import Generic, TypeVar
+
+from cachetools import FIFOCache
+
+from podproof.errors import Overloaded
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+WAITING_PER_FLIGHT = 16
+"""How many flights may wait for each one that is in the air, before a further one is refused."""
+
+
+def token_key(token: str) -> bytes:
+    """Return what a token is remembered by: its SHA-256. Tokens themselves are never kept."""
+    return sha256(token.encode()).digest()
+
+
+class Memory(Generic[K, V]):
+    """Values that are forgotten after their time, or when `size` newer ones have come.
+
+    Reading takes no lock. Times are seconds on the `monotonic` clock.
+    """
+
+    def __init__(self, size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._values: FIFOCache[K, tuple[float, V]] = FIFOCache(size)
+        self._monotonic = monotonic
+        self._writing = threading.Lock()
+
+    def get(self, key: K) -> V | None:
+        """Return what is remembered, None where there is nothing or its time is over."""
+        entry = self._values.get(key)
+        if entry is None or entry[0] <= self._monotonic():
+            return None
+        return entry[1]
+
+    def put(self, key: K, value: V, seconds: float) -> None:
+        """Remember a value for so many seconds."""
+        with self._writing:
+            self._values.pop(key, None)
+            self._values[key] = (self._monotonic() + seconds, value)
+
+    def forget(self, key: K) -> None:
+        """Forget a value at once."""
+        with self._writing:
+            self._values.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+class Flights(Generic[K, V]):
+    """Work that is done once for all who ask for the same thing at the same time, in `count` threads of its own.
+
+    A flight belongs to none of those who wait for it: when the first one hangs up, the others still get their answer.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._most = count * (1 + WAITING_PER_FLIGHT)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="podproof")
+        self._under_way: dict[K, Future[V]] = {}
+        self._joining = threading.Lock()
+
+    def join(self, key: K, work: Callable[[], V]) -> Future[V]:
+        """Return the flight that is under way for this key, or start one that does this work.
+
+        Raises Overloaded where too many are waiting.
+        """
+        with self._joining:
+            flight = self._under_way.get(key)
+            if flight is not None:
+                return flight
+            if len(self._under_way) >= self._most:
+                raise Overloaded(f"{len(self._under_way)} unknown tokens are waiting to be reviewed already")
+            flight = self._under_way[key] = self._threads.submit(work)
+        flight.add_done_callback(lambda _: self._land(key))
+        return flight
+
+    def _land(self, key: K) -> None:
+        with self._joining:
+            del self._under_way[key]
+
+    def close(self) -> None:
+        """Let what is under way finish, start nothing more, and end the threads."""
+        self._threads.shutdown(wait=True, cancel_futures=True)

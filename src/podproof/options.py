@@ -1,0 +1,216 @@
+"""The options of both middlewares, given as arguments or in the environment as PODPROOF_<NAME>."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Any, Literal, Self, cast
+
+from podproof.errors import ConfigurationError
+from podproof.policy import AllowList
+
+PREFIX = "PODPROOF_"
+
+# An audience stands in a header's quoted string as the realm (RFC 9110 section 5.6.4), and in lists split at commas:
+# visible ASCII without quotes, commas and backslashes.
+_AUDIENCE = re.compile(r"[!#-+\--\[\]-~]+")
+
+# Nothing that a router could read in two ways.
+_PATH = re.compile(r"(?:/|(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()+=:@-]+)+(?:/|/\*)?)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What the middlewares can be told. Times are in seconds.
+
+    audience: one name or several; a token must have been issued for one of them.
+    allow: who may call, as "namespace/name" with shell globs; None for everyone who is known.
+    issuers: whose tokens are looked at; none named means that the API server decides.
+    source_address: "pod" (the connection must come from the caller's pod) or "off" (not checked).
+    trusted_proxies: networks whose X-Forwarded-For or Forwarded is believed.
+    host_network: accept pods on the host network, whose address proves only the node.
+    exempt: paths open to all, exact or "prefix/*", as the wrapped app sees them.
+    optional: let a request without any credential pass as anonymous.
+    cache_ttl, cache_size: how long and how many callers are remembered.
+    rejection_ttl, rejection_size: how long and how many refused tokens are remembered.
+    timeout: for one whole identification.
+    max_reviews: how many tokens are reviewed at a time.
+    keep_authorization: leave the Authorization header on the request.
+    """
+
+    audience: tuple[str, ...]
+    allow: AllowList | None = None
+    issuers: tuple[str, ...] = ()
+    source_address: Literal["pod", "off"] = "pod"
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    host_network: bool = False
+    exempt: tuple[str, ...] = ()
+    optional: bool = False
+    cache_ttl: float = 60.0
+    cache_size: int = 10_000
+    rejection_ttl: float = 10.0
+    rejection_size: int = 2_000
+    timeout: float = 5.0
+    max_reviews: int = 8
+    keep_authorization: bool = False
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
+        """Read the options: an argument wins over the environment, the environment over the default.
+
+        Raises ConfigurationError for a name or a value that is not possible: what was given, and what is possible.
+        """
+        names = [field.name for field in fields(cls)]
+        for name in given:
+            if name not in names:
+                raise ConfigurationError(f"there is no option {name!r}; {_suggest(name, names)}")
+        values = {name: _parse(name, name, value) for name, value in given.items()}
+        for variable, text in environ.items():
+            name = variable.removeprefix(PREFIX).lower()
+            if not variable.startswith(PREFIX) or _is_another_s(variable):
+                continue
+            if name not in names:
+                suggestion = _suggest(variable, [PREFIX + one.upper() for one in names])
+                raise ConfigurationError(f"the environment's {variable} is no option; {suggestion}")
+            if name not in values:
+                values[name] = _parse(name, variable, text)
+        if "audience" not in values:
+            raise ConfigurationError(
+                "no audience was given: name the one that callers request tokens for, "
+                f'as audience="bob" or {PREFIX}AUDIENCE=bob'
+            )
+        return cls(**cast("Any", values))
+
+
+def _suggest(name: str, names: Iterable[str]) -> str:
+    close = get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"possible are {', '.join(names)}"
+
+
+def _is_another_s(variable: str) -> bool:
+    """Tell the variables that are not for the middlewares.
+
+    Those are the ones of podproof's other parts, and those that Kubernetes sets for a Service called podproof.
+    """
+    rest = variable.removeprefix(PREFIX)
+    return rest == "TOKEN_FILE" or re.match(r"DRAIN_|SERVICE_(HOST|PORT)|PORT(_|$)", rest) is not None
+
+
+def _parse(name: str, where: str, value: object) -> object:
+    parse, possible = _FORMS[name]
+    try:
+        return parse(value)
+    except (ValueError, TypeError):
+        raise ConfigurationError(f"{where} was given {value!r:.200}; possible is {possible}") from None
+
+
+def _list(value: object) -> tuple[str, ...]:
+    """Return a non-empty list of strings: text is split at commas."""
+    items = value.split(",") if isinstance(value, str) else list(cast("Iterable[Any]", value))
+    stripped = tuple(item.strip() for item in items if isinstance(item, str))
+    if not items or len(stripped) != len(items) or not all(stripped):
+        raise ValueError
+    return stripped
+
+
+def _audiences(value: object) -> tuple[str, ...]:
+    audiences = _list(value)
+    if any(_AUDIENCE.fullmatch(one) is None for one in audiences):
+        raise ValueError
+    return audiences
+
+
+def _allow(value: object) -> AllowList | None:
+    if value is None or isinstance(value, AllowList):
+        return value
+    return AllowList(_list(value))
+
+
+def _source_address(value: object) -> str:
+    if value not in ("pod", "off"):
+        raise ValueError
+    return value
+
+
+def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
+    if isinstance(value, str):
+        value = _list(value)
+    return tuple(
+        one if isinstance(one, IPv4Network | IPv6Network) else ip_network(cast("str", one))
+        for one in cast("Iterable[object]", value)
+    )
+
+
+def _paths(value: object) -> tuple[str, ...]:
+    paths = _list(value) if isinstance(value, str) or value else ()
+    if not all(_PATH.fullmatch(path) for path in paths):
+        raise ValueError
+    return paths
+
+
+def _flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {
+        "true": True,
+        "1": True,
+        "yes": True,
+        "on": True,
+        "false": False,
+        "0": False,
+        "no": False,
+        "off": False,
+    }
+    if not isinstance(value, str) or value.strip().lower() not in words:
+        raise ValueError
+    return words[value.strip().lower()]
+
+
+def _number(least: float, most: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise TypeError
+        number = float(value)
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    return parse
+
+
+def _count(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise TypeError
+    number = int(value)
+    if not 1 <= number <= 10_000_000:
+        raise ValueError
+    return number
+
+
+_SECONDS = "a number of seconds"
+_FORMS: Mapping[str, tuple[Callable[[object], object], str]] = {
+    "audience": (
+        _audiences,
+        'one name or several, such as "bob", without blanks, quotes, commas or backslashes',
+    ),
+    "allow": (_allow, 'a list of "namespace/name" with shell globs, such as "payments/*"'),
+    "issuers": (
+        lambda value: _list(value) if value else (),
+        "a list of issuers as the tokens' iss claim has them",
+    ),
+    "source_address": (_source_address, '"pod" or "off"'),
+    "trusted_proxies": (_networks, 'a list of networks, such as "10.0.0.7" or "10.1.0.0/24"'),
+    "host_network": (_flag, "true or false"),
+    "exempt": (_paths, 'a list of plain paths, such as "/healthz" or "/public/*"'),
+    "optional": (_flag, "true or false"),
+    "cache_ttl": (_number(0, 3600), f"{_SECONDS} up to 3600"),
+    "cache_size": (_count, "a whole number from 1"),
+    "rejection_ttl": (_number(0, 3600), f"{_SECONDS} up to 3600"),
+    "rejection_size": (_count, "a whole number from 1"),
+    "timeout": (_number(0.05, 300), f"{_SECONDS} from 0.05 to 300"),
+    "max_reviews": (_count, "a whole number from 1"),
+    "keep_authorization": (_flag, "true or false"),
+}

@@ -1,0 +1,77 @@
+"""What happens once, when an app starts: an authenticator is made, and what can be seen to be wrong is said at once."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from podproof import claims
+from podproof.authenticator import Authenticator
+from podproof.errors import ConfigurationError, NotAToken, Unavailable
+from podproof.options import Options
+from podproof.pods import PodLookup
+from podproof.review import ReviewVerifier
+
+if TYPE_CHECKING:
+    from podproof.cluster import ClusterClient
+
+log = logging.getLogger("podproof")
+
+
+def authenticator_for(options: Options) -> Authenticator:
+    """Return an authenticator that asks the API server, having looked for what is wrong.
+
+    Missing permissions are logged, by a thread of its own: an API server that is away keeps no app from starting.
+
+    Raises ConfigurationError for an audience that is the API server's own.
+    """
+    # Here and not above: the official client takes about a second to import, and `import podproof.wsgi` stays light.
+    from podproof.cluster import ClusterClient  # noqa: PLC0415
+
+    cluster = ClusterClient(connections=options.max_reviews)
+    check_audiences(options.audience, cluster.own_token())
+    if options.source_address == "off":
+        log.warning(
+            "source_address is off: whoever gets hold of a caller's token can use it from anywhere until it expires"
+        )
+    threading.Thread(
+        target=check_permissions, args=(cluster, options.timeout), name="podproof-startup", daemon=True
+    ).start()
+    return Authenticator(options, ReviewVerifier(cluster, options.audience), PodLookup(cluster))
+
+
+def check_audiences(audiences: tuple[str, ...], own_token: str | None) -> None:
+    """Refuse an audience that our own token for the API server has: whoever gets such a token can act as its caller.
+
+    Raises ConfigurationError.
+    """
+    try:
+        theirs = claims.read(own_token).get("aud", ()) if own_token else ()
+    except NotAToken:
+        return
+    for audience in audiences:
+        if audience in theirs:
+            raise ConfigurationError(
+                f"audience was given {audience!r}, which is the API server's own: a caller's token for it would let "
+                'this app act as the caller in the whole cluster; possible is a name of this app alone, such as "bob"'
+            )
+
+
+def check_permissions(cluster: ClusterClient, timeout: float) -> None:
+    """Log an error for each permission that we need and do not have. Blocks for up to `timeout` seconds."""
+    from podproof.cluster import CREATE_TOKENREVIEWS, GET_PODS  # noqa: PLC0415
+
+    deadline = time.monotonic() + timeout
+    try:
+        missing = [one for one in (CREATE_TOKENREVIEWS, GET_PODS) if not cluster.is_allowed(one, deadline)]
+    except Unavailable as trouble:
+        log.error("could not check our permissions: %s", trouble.reason)
+        return
+    for permission in missing:
+        log.error(
+            "no caller can be identified: this app's service account may not %s; a ClusterRole with it, bound by a "
+            "ClusterRoleBinding, is needed (a RoleBinding does not do)",
+            permission,
+        )

@@ -1,0 +1,102 @@
+"""`PodAuthMiddleware` for WSGI apps: Flask, Django, Bottle, Pyramid, Falcon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.wsgi import ClosingIterator
+
+from podproof.authenticator import Authenticator
+from podproof.caller import caller, forget_caller
+from podproof.errors import PodAuthError
+from podproof.gate import Gate
+from podproof.identity import PodIdentity
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+IDENTITY = "podproof.identity"
+
+
+class PodAuthMiddleware:
+    """Lets in only requests whose caller is known, and says who it is.
+
+    Sets `environ["podproof.identity"]` to the caller's `PodIdentity`, `REMOTE_USER` to its username and `AUTH_TYPE` to
+    `Bearer`; on a request that is open to all the first is None. The Authorization header is taken off. Options are
+    those of `podproof.options.Options`; instead of them an `authenticator` may be given.
+
+    Raises ConfigurationError.
+    """
+
+    def __init__(self, app: WSGIApplication, *, authenticator: Authenticator | None = None, **options: Any) -> None:
+        self.app = app
+        self._gate = Gate(options, authenticator)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Handle a request."""
+        try:
+            identity = self._identify(environ)
+        except PodAuthError as refusal:
+            return self._refuse(refusal, environ, start_response)
+        if not self._gate.keep_authorization:
+            environ.pop("HTTP_AUTHORIZATION", None)
+        environ[IDENTITY] = identity
+        if identity is not None:
+            environ["REMOTE_USER"] = identity.identity
+            environ["AUTH_TYPE"] = "Bearer"
+        caller.set(identity)
+        try:
+            body = self.app(environ, start_response)
+        except BaseException:
+            forget_caller()
+            raise
+        file_wrapper = environ.get("wsgi.file_wrapper")
+        if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+            forget_caller()  # the server sends the file itself, if it gets the wrapper as it is (PEP 3333)
+            return body
+        return ClosingIterator(body, forget_caller)
+
+    def _identify(self, environ: WSGIEnvironment) -> PodIdentity | None:
+        # ProxyFix keeps what it replaces.
+        original = environ.get("werkzeug.proxy_fix.orig", environ)
+        question = self._gate.question(
+            path=environ.get("PATH_INFO", ""),
+            raw_path=_raw_path(environ),
+            authorization=_values(environ, "HTTP_AUTHORIZATION"),
+            remote=original.get("REMOTE_ADDR"),
+            x_forwarded_for=_values(environ, "HTTP_X_FORWARDED_FOR"),
+            forwarded=_values(environ, "HTTP_FORWARDED"),
+            rewritten=False,
+        )
+        if question is None:
+            return None
+        token, peer = question
+        authenticator = self._gate.authenticator
+        return authenticator.recall(token, peer) or authenticator.identify(token, peer)
+
+    def _refuse(
+        self, refusal: PodAuthError, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        status, headers, body = self._gate.refuse(
+            refusal,
+            method=environ["REQUEST_METHOD"],
+            path=environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+            remote=environ.get("REMOTE_ADDR"),
+            traceparent=environ.get("HTTP_TRACEPARENT"),
+        )
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+        return [body]
+
+
+def _values(environ: WSGIEnvironment, key: str) -> tuple[str, ...]:
+    """Return a header's value: WSGI servers join several occurrences with commas, in order."""
+    value = environ.get(key)
+    return () if value is None else (value,)
+
+
+def _raw_path(environ: WSGIEnvironment) -> str | None:
+    """Return the path as it was sent, before decoding; gunicorn and Werkzeug tell, the standard does not."""
+    target: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
+    return None if target is None else target.partition("?")[0]
