@@ -1,4 +1,4 @@
-"""Alice: asks Bob who she is. Run: BOB_URL=http://bob python examples/alice.py"""
+"""Alice asks Bob who she is: `BOB_URL=http://bob python examples/alice.py`."""
 
 import os
 import time

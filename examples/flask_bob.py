@@ -1,11 +1,11 @@
-"""Bob in Flask. Run: PODPROOF_AUDIENCE=bob PODPROOF_EXEMPT=/healthz gunicorn examples.flask_bob:app"""
+"""Bob in Flask: `PODPROOF_AUDIENCE=bob gunicorn examples.flask_bob:app`."""
 
 from flask import Flask, Response, request
 
 from podproof.flask import PodAuthMiddleware, caller
 
 app = Flask(__name__)
-app.wsgi_app = PodAuthMiddleware(app.wsgi_app)  # type: ignore[method-assign]
+app.wsgi_app = PodAuthMiddleware(app.wsgi_app, exempt=["/healthz"])  # type: ignore[method-assign]
 
 
 @app.get("/whoami")

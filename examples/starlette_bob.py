@@ -1,4 +1,4 @@
-"""Bob in Starlette. Run: PODPROOF_AUDIENCE=bob PODPROOF_EXEMPT=/healthz uvicorn --no-proxy-headers examples.starlette_bob:app"""
+"""Bob in Starlette: `PODPROOF_AUDIENCE=bob uvicorn --no-proxy-headers examples.starlette_bob:app`."""
 
 from starlette.applications import Starlette
 from starlette.requests import HTTPConnection, Request
@@ -26,4 +26,4 @@ async def ws(websocket: WebSocket) -> None:
 whoami = Route("/whoami", lambda request: JSONResponse(caller(request)))
 healthz = Route("/healthz", lambda _: PlainTextResponse("ok"))
 app = Starlette(routes=[whoami, healthz, Route("/echo", echo, methods=["POST"]), WebSocketRoute("/ws", ws)])
-app.add_middleware(PodAuthMiddleware)
+app.add_middleware(PodAuthMiddleware, exempt=["/healthz"])

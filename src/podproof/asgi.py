@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Unpack
 
 import anyio
 import anyio.lowlevel
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from podproof.authenticator import Authenticator, Outcome
+from podproof.authenticator import Outcome
 from podproof.caller import caller
 from podproof.errors import PodAuthError
-from podproof.gate import Gate
+from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
 from podproof.problem import Answer
 
@@ -30,9 +30,9 @@ class PodAuthMiddleware:
     Raises ConfigurationError.
     """
 
-    def __init__(self, app: ASGIApp, *, authenticator: Authenticator | None = None, **options: Any) -> None:
+    def __init__(self, app: ASGIApp, **given: Unpack[Given]) -> None:
         self.app = app
-        self._gate = Gate(options, authenticator)
+        self._gate = Gate(given)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a connection; `lifespan` and whatever else is no request passes through."""

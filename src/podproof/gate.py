@@ -7,13 +7,12 @@ import os
 import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from podproof.address import find_peer
 from podproof.authenticator import Authenticator
 from podproof.bearer import bearer_token
-from podproof.errors import PodAuthError, Unavailable
-from podproof.options import Options
+from podproof.errors import ConfigurationError, PodAuthError, Unavailable
+from podproof.options import GivenOptions, Options
 from podproof.paths import ExemptPaths
 from podproof.problem import Answer, answer
 from podproof.startup import authenticator_for
@@ -24,20 +23,25 @@ log = logging.getLogger("podproof")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
-class Gate:
-    """An app's front door.
+class Given(GivenOptions, total=False):
+    """What a middleware takes: options, or an authenticator that has them already."""
 
-    `given` are the options as arguments, as `podproof.options.Options` has them. An `authenticator` brings its own.
-    """
+    authenticator: Authenticator
+
+
+class Gate:
+    """An app's front door."""
 
     def __init__(
         self,
-        given: Mapping[str, Any],
-        authenticator: Authenticator | None = None,
+        given: Given,
         *,
         environ: Mapping[str, str] = os.environ,
         new_id: Callable[[], str] = lambda: secrets.token_hex(8),
     ) -> None:
+        authenticator = given.get("authenticator")
+        if authenticator is not None and len(given) > 1:
+            raise ConfigurationError("an authenticator was given, and options beside it; it has options of its own")
         self.authenticator = authenticator or authenticator_for(Options.read(given, environ))
         self._options = self.authenticator.options
         self._exempt = ExemptPaths(self._options.exempt)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self, TypedDict, cast
 
 from podproof.errors import ConfigurationError
 from podproof.policy import AllowList
@@ -83,6 +83,26 @@ class Options:
                 f'as audience="bob" or {PREFIX}AUDIENCE=bob'
             )
         return cls(**cast("Any", values))
+
+
+class GivenOptions(TypedDict, total=False):
+    """The options as a middleware takes them: see `Options`."""
+
+    audience: str | Sequence[str]
+    allow: Sequence[str] | None
+    issuers: Sequence[str]
+    source_address: Literal["pod", "off"]
+    trusted_proxies: Sequence[str | IPv4Network | IPv6Network]
+    host_network: bool
+    exempt: Sequence[str]
+    optional: bool
+    cache_ttl: float
+    cache_size: int
+    rejection_ttl: float
+    rejection_size: int
+    timeout: float
+    max_reviews: int
+    keep_authorization: bool
 
 
 def _suggest(name: str, names: Iterable[str]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Unpack
 
 from werkzeug.wsgi import ClosingIterator
 
-from podproof.authenticator import Authenticator
 from podproof.caller import caller, forget_caller
 from podproof.errors import PodAuthError
-from podproof.gate import Gate
+from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
 
 if TYPE_CHECKING:
@@ -30,9 +29,9 @@ class PodAuthMiddleware:
     Raises ConfigurationError.
     """
 
-    def __init__(self, app: WSGIApplication, *, authenticator: Authenticator | None = None, **options: Any) -> None:
+    def __init__(self, app: WSGIApplication, **given: Unpack[Given]) -> None:
         self.app = app
-        self._gate = Gate(options, authenticator)
+        self._gate = Gate(given)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
