@@ -129,6 +129,14 @@ class Authenticator:
                 raise refusal.about(identity.service_account, identity.pod) from None
         return identity
 
+    def seconds_left(self, identity: PodIdentity) -> float:
+        """Return how long a caller, let in just now, may stay connected: until its token expires.
+
+        If by our clock it has, the API server's is behind, by less than the skew that was allowed for.
+        """
+        left = identity.expires_at - self._now()
+        return left if left > 0 else left + claims.CLOCK_SKEW
+
     def too_late(self) -> Unavailable:
         """Return the refusal for who has waited for the whole timeout."""
         return Unavailable(f"the API server gave no answer within {self.options.timeout:g} s")

@@ -165,7 +165,7 @@ class ClusterClient:
         raise Unavailable(f"the API server did not help ({method} {path}): {reason}")
 
 
-def load_configuration(configuration: Configuration) -> None:
+def load_configuration(configuration: Configuration, environ: Mapping[str, str] = os.environ) -> None:
     """Fill in where the API server is and our credential for it, as `kubectl` finds them.
 
     That is `KUBECONFIG` where it is set (its current context), else the credential that is mounted in a pod, else
@@ -173,8 +173,8 @@ def load_configuration(configuration: Configuration) -> None:
 
     Raises kubernetes.config.ConfigException.
     """
-    named = os.environ.get("KUBECONFIG")
-    if not named and os.environ.get(SERVICE_HOST_ENV_NAME):
+    named = environ.get("KUBECONFIG")
+    if not named and environ.get(SERVICE_HOST_ENV_NAME):
         load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         return
     path = named or str(Path("~/.kube/config").expanduser())

@@ -101,5 +101,6 @@ class Gate:
             ascii(method)[1:-1],
             ascii(path),
             request_id,
+            extra={"code": refusal.code, "status": refusal.status, "request_id": request_id},
         )
         return answer(refusal, realm=self._options.audience[0], request_id=request_id)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("podproof")
 
 
-def authenticator_for(options: Options) -> Authenticator:
-    """Return an authenticator that asks the API server, having looked for what is wrong.
+def authenticator_for(options: Options, cluster: ClusterClient | None = None) -> Authenticator:
+    """Return an authenticator that asks the API server, by default the one of our surroundings.
 
     Missing permissions are logged, by a thread of its own: an API server that is away keeps no app from starting.
 
@@ -30,7 +30,7 @@ def authenticator_for(options: Options) -> Authenticator:
     # Here and not above: the official client takes about a second to import, and `import podproof.wsgi` stays light.
     from podproof.cluster import ClusterClient  # noqa: PLC0415
 
-    cluster = ClusterClient(connections=options.max_reviews)
+    cluster = cluster or ClusterClient(connections=options.max_reviews)
     check_audiences(options.audience, cluster.own_token())
     if options.source_address == "off":
         log.warning(
