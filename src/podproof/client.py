@@ -158,8 +158,9 @@ class _Response(Protocol):
 
 _R = TypeVar("_R", bound=_Request)
 
-# An app may send the same httpx request many times. This extension tells our own header of the last time,
-# which is to be replaced, from one that the app has set, which wins.
+# An httpx request may come by more than once: sent again by the app, or as the next one of a redirect. By this
+# extension we know that its header is ours, to be replaced, not the app's, which wins; and where there is none any
+# more, that it was taken off because the redirect leads elsewhere.
 _OURS = "podproof.authorized"
 
 
@@ -201,21 +202,20 @@ class TokenAuth:
 
     def _authorize(self, request: _Request) -> str | None:
         extensions: MutableMapping[str, object] = getattr(request, "extensions", {})
-        if "Authorization" in request.headers and _OURS not in extensions:
+        if ("Authorization" in request.headers) != (_OURS in extensions):
             return None
         if self._hosts is not None:
             _check_host(str(request.url), self._hosts)
-        extensions[_OURS] = True
         request.headers["Authorization"] = sent = _authorization(self._file)
+        extensions[_OURS] = True
         return sent
 
 
 class TokenClient:
     """Sends this pod's token with requests to one app, which names itself by `audience`.
 
-    The token file is `path`, else `$PODPROOF_TOKEN_FILE`, else `/var/run/secrets/podproof/<audience>/token`
-    where an audience is given, else `/var/run/secrets/podproof/token`. With an audience, a token for another is not
-    sent.
+    The token file is `path`, else `$PODPROOF_TOKEN_FILE`, else `/var/run/secrets/podproof/<audience>/token` where an
+    audience is given, else `/var/run/secrets/podproof/token`. With an audience, a token for another is not sent.
 
     >>> with TokenClient("bob").session() as http:
     ...     http.get("http://bob/whoami").json()
@@ -331,7 +331,6 @@ class _Retry:
             return response
         # The connection goes back to its pool once the body is read.
         _ = response.content
-        response.close()
         request = response.request.copy()
         request.headers["Authorization"] = fresh
         answer: requests.Response = response.connection.send(request, **options)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx
 import httpx2
+import pytest
 import requests
 
 from podproof.client import TokenClient
@@ -105,3 +106,5 @@ LIBRARIES: dict[str, Send] = {
     "httpx2": _httpx2,
     "httpx2 async": _httpx2_async,
 }
+
+HTTPX = pytest.mark.parametrize("library", [httpx, httpx2], ids=["httpx", "httpx2"])

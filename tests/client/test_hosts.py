@@ -8,10 +8,11 @@ from werkzeug.wrappers import Response
 
 from podproof.client import HostNotAllowed, TokenClient
 from podproof.errors import ConfigurationError
-from tests.client.libraries import Call
+from tests.client.libraries import HTTPX, Call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from types import ModuleType
 
     from tests.client.conftest import Clock, Seen, Server, Volume
     from tests.client.libraries import Send
@@ -82,6 +83,23 @@ def test_trap_44_a_401_from_another_host_does_not_call_the_token_there(
     assert send(alice, Call(url=bob.url)) == (401, "refused")
     assert elsewhere.authorizations == [None]
     assert len(bob.seen) == 1
+
+
+@HTTPX
+def test_trap_44_the_token_does_not_follow_a_redirect_that_the_app_follows_itself(
+    library: ModuleType, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
+) -> None:
+    with library.Client(auth=alice.auth) as http:
+        old = volume.rotate()
+        bob.redirect("/there")
+        near = http.get(bob.url)
+        bob.redirect(elsewhere.url)
+        far = http.get(bob.url)
+        new = volume.rotate()
+        http.send(near.next_request)
+        http.send(far.next_request)
+    assert bob.authorizations == [f"Bearer {old}", f"Bearer {old}", f"Bearer {new}"]
+    assert elsewhere.authorizations == [None]
 
 
 def test_trap_42_after_a_redirect_only_the_refused_request_is_sent_again(
