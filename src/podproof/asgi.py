@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, Unpack
@@ -9,11 +10,11 @@ from typing import Any, Unpack
 import anyio
 import anyio.lowlevel
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from podproof.authenticator import Outcome
 from podproof.caller import caller
-from podproof.errors import PodAuthError
+from podproof.errors import IdentityEnded, PodAuthError
 from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
 from podproof.problem import Answer
@@ -26,6 +27,9 @@ class PodAuthMiddleware:
     `request.user` and `@requires` work; on a request that is open to all, to Starlette's anonymous ones. The
     Authorization header is taken off. Options are those of `podproof.options.Options`; instead of them an
     `authenticator` may be given.
+
+    When the caller's token expires, so does the connection: a WebSocket is closed with 1008, a response that is still
+    being sent is broken off.
 
     Raises ConfigurationError.
     """
@@ -53,7 +57,12 @@ class PodAuthMiddleware:
             scope["user"], scope["auth"] = identity, AuthCredentials(identity.scopes)
         before = caller.set(identity)
         try:
-            await self.app(scope, receive, send)
+            if identity is None:
+                await self.app(scope, receive, send)
+            else:
+                seconds = self._gate.authenticator.seconds_left(identity)
+                run = _run_http if scope["type"] == "http" else _run_websocket
+                await run(self.app, scope, receive, send, seconds)
         finally:
             caller.reset(before)
 
@@ -97,6 +106,34 @@ class PodAuthMiddleware:
             remote=client[0] if client else None,
             traceparent=traceparent.decode("latin-1"),
         )
+
+
+async def _run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+    """Run the app; `seconds` from now, the caller neither gets nor gives any more of a body."""
+    end = time.monotonic() + seconds
+    begun = False
+
+    async def send_in_time(message: Message) -> None:
+        nonlocal begun
+        if begun and time.monotonic() >= end:
+            raise IdentityEnded("the caller's token has expired during the response")
+        begun = message["type"] == "http.response.body"
+        await send(message)
+
+    async def receive_in_time() -> Message:
+        with anyio.move_on_after(end - time.monotonic()):
+            return await receive()
+        return {"type": "http.disconnect"}
+
+    await app(scope, receive_in_time, send_in_time)
+
+
+async def _run_websocket(app: ASGIApp, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+    """Run the app for at most so many seconds, then close the connection with 1008 (RFC 6455 section 7.4.1)."""
+    with anyio.move_on_after(seconds) as running:
+        await app(scope, receive, send)
+    if running.cancelled_caught:
+        await send({"type": "websocket.close", "code": 1008, "reason": "the caller's token has expired"})
 
 
 def _route_path(scope: Scope) -> str:

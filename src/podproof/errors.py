@@ -171,3 +171,7 @@ class Overloaded(Unavailable):
     """Too many unknown tokens are waiting for the API server already."""
 
     code = "overloaded"
+
+
+class IdentityEnded(OSError):
+    """The caller's token has expired while it was connected: to the app, the caller is gone (ASGI HTTP spec 2.4)."""

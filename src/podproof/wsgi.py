@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+import time
+from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Unpack
 
-from werkzeug.wsgi import ClosingIterator
-
 from podproof.caller import caller, forget_caller
-from podproof.errors import PodAuthError
+from podproof.errors import IdentityEnded, PodAuthError
 from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
 
@@ -25,6 +25,8 @@ class PodAuthMiddleware:
     Sets `environ["podproof.identity"]` to the caller's `PodIdentity`, `REMOTE_USER` to its username and `AUTH_TYPE` to
     `Bearer`; on a request that is open to all the first is None. The Authorization header is taken off. Options are
     those of `podproof.options.Options`; instead of them an `authenticator` may be given.
+
+    When the caller's token expires, a response that is still being sent is broken off.
 
     Raises ConfigurationError.
     """
@@ -55,7 +57,7 @@ class PodAuthMiddleware:
         if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
             forget_caller()  # the server sends the file itself, if it gets the wrapper as it is (PEP 3333)
             return body
-        return ClosingIterator(body, forget_caller)
+        return _Body(body, self._gate.authenticator.seconds_left(identity) if identity else None)
 
     def _identify(self, environ: WSGIEnvironment) -> PodIdentity | None:
         # ProxyFix keeps what it replaces.
@@ -87,6 +89,29 @@ class PodAuthMiddleware:
         )
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [body]
+
+
+class _Body:
+    """An app's answer as it is sent: broken off when the caller's token expires, `seconds` from now."""
+
+    def __init__(self, body: Iterable[bytes], seconds: float | None) -> None:
+        self._body = body
+        self._chunks = iter(body)
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        chunk = next(self._chunks)
+        if time.monotonic() >= self._end:
+            raise IdentityEnded("the caller's token has expired during the response")
+        return chunk
+
+    def close(self) -> None:
+        forget_caller()
+        if hasattr(self._body, "close"):
+            self._body.close()
 
 
 def _values(environ: WSGIEnvironment, key: str) -> tuple[str, ...]:

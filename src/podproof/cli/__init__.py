@@ -24,8 +24,8 @@ def _parser() -> argparse.ArgumentParser:
         "demo",
         help="show who is known and who is refused, on an emulated cluster",
         description="Starts an emulated API server, a Bob who asks it, and those who call him from loopback addresses; "
-        "prints who called, from where, with what, and what came of it. Needs no cluster. The exit status is 0 if every "
-        "call came out as it must.",
+        "prints who called, from where, with what, and what came of it. Needs no cluster. The exit status is 0 if "
+        "every call came out as it must.",
     )
     demo.set_defaults(run=_demo)
     return parser

@@ -14,7 +14,7 @@ from typing import NamedTuple, TextIO
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from podproof.cli.table import Colour, table, wants_colour
+from podproof.cli.table import Colour, Row, table, wants_colour
 from podproof.cluster import ClusterClient, load_configuration
 from podproof.options import Options
 from podproof.startup import authenticator_for
@@ -41,19 +41,18 @@ def demo(out: TextIO) -> int:
     """Print the table, and return 0 if every call came out as it must, 1 else."""
     with Cluster() as cluster, _bob(cluster) as (port, refusals):
         calls = _calls(cluster)
-        rows, colours = [], []
+        rows = []
         for call in calls:
             status, answer = _call(call, port)
             why = f"known as {answer}" if status == 200 else refusals.last
             right = (status, why) == (call.status, call.why)
-            rows.append((call.who, call.address, call.what, f"{status} {why}" + ("" if right else "  WRONG")))
-            colours.append((Colour.GOOD if status == 200 else Colour.DOUBTFUL) if right else Colour.BAD)
-            wrong = sum(colour is Colour.BAD for colour in colours)
-    out.write(table(("who called", "from", "with", "what came of it"), rows, colours, coloured=wants_colour(out)))
+            cells = (call.who, call.address, call.what, f"{status} {why}" + ("" if right else "  WRONG"))
+            rows.append(Row(cells, (Colour.GOOD if status == 200 else Colour.DOUBTFUL) if right else Colour.BAD))
+        reviews = cluster.count("tokenreviews")
+    wrong = sum(row.colour is Colour.BAD for row in rows)
+    out.write(table(("who called", "from", "with", "what came of it"), rows, coloured=wants_colour(out)))
     verdict = "as it must" if not wrong else f"{wrong} of them not as they must"
-    out.write(
-        f"\n{len(calls)} calls to Bob, who asked the API server {cluster.count('tokenreviews')} times: {verdict}\n"
-    )
+    out.write(f"\n{len(calls)} calls to Bob, who asked the API server {reviews} times: {verdict}\n")
     return 1 if wrong else 0
 
 

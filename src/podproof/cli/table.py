@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from itertools import zip_longest
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 
 class Colour(Enum):
@@ -24,20 +23,26 @@ def wants_colour(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     return out.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
-def table(
-    heading: Sequence[str], rows: Sequence[Sequence[str]], colours: Sequence[Colour] = (), *, coloured: bool = False
-) -> str:
-    """Return an aligned table; each row's last cell has the colour of the same place in `colours`."""
-    widths = [max(len(cell) for cell in column) for column in zip(heading, *rows, strict=True)]
-    lines = [_line([cell.upper() for cell in heading], widths)]
-    if coloured:
-        lines[0] = f"{Colour.HEADING.value}{lines[0]}\x1b[0m"
-    for row, colour in zip_longest(rows, colours, fillvalue=Colour.PLAIN):
-        assert not isinstance(row, Colour)
-        last = f"{colour.value}{row[-1]}\x1b[0m" if coloured and colour.value else row[-1]
-        lines.append(_line([*row[:-1], last], widths))
+class Row(NamedTuple):
+    """A row of a table, and the colour of its last cell."""
+
+    cells: Sequence[str]
+    colour: Colour = Colour.PLAIN
+
+
+def table(heading: Sequence[str], rows: Sequence[Row], *, coloured: bool = False) -> str:
+    """Return an aligned table."""
+    widths = [max(map(len, column)) for column in zip(heading, *(row.cells for row in rows), strict=True)]
+    lines = [_paint(_line([cell.upper() for cell in heading], widths), Colour.HEADING if coloured else Colour.PLAIN)]
+    for cells, colour in rows:
+        last = _paint(cells[-1], colour if coloured else Colour.PLAIN)
+        lines.append(_line([*cells[:-1], last], widths))
     return "\n".join(lines) + "\n"
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _paint(text: str, colour: Colour) -> str:
+    return f"{colour.value}{text}\x1b[0m" if colour.value else text
