@@ -1,6 +1,7 @@
 # Each target makes what it needs: a virtual environment in .venv, from python3 (or PYTHON=...) 3.11 or newer.
 PYTHON ?= python3
 VENV ?= .venv
+RESOLUTION ?= highest
 BIN = $(VENV)/bin
 
 .PHONY: demo test test-cluster fuzz lint types format clean help
@@ -35,7 +36,7 @@ $(VENV)/ready: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "podproof needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name one: make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev --resolution $(RESOLUTION)
 	@touch $@
 
 clean:  ## remove what was made
