@@ -9,12 +9,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from podproof.caller import current_caller
-    from podproof.client import TokenClient, TokenFile, TokenUnavailable
+    from podproof.client import HostNotAllowed, TokenClient, TokenFile, TokenUnavailable
     from podproof.errors import ConfigurationError, PodAuthError
     from podproof.identity import Pod, PodIdentity, ServiceAccount
 
 __all__ = [
     "ConfigurationError",
+    "HostNotAllowed",
     "Pod",
     "PodAuthError",
     "PodIdentity",
@@ -27,6 +28,7 @@ __all__ = [
 
 _HOMES = {
     "ConfigurationError": "errors",
+    "HostNotAllowed": "client",
     "Pod": "identity",
     "PodAuthError": "errors",
     "PodIdentity": "identity",

@@ -54,10 +54,10 @@ def check(claims: Mapping[str, Any], *, audiences: Collection[str], issuers: Col
         raise OtherAudience(f"the token was not issued for {' or '.join(audiences)}")
     if issuers and claims.get("iss") not in issuers:
         raise OtherIssuer(f"the token was not issued by {' or '.join(issuers)}")
-    expires_at = _numeric_date(claims, "exp")
+    expires_at = numeric_date(claims, "exp")
     if now > expires_at + CLOCK_SKEW:
         raise Expired(f"the token expired {now - expires_at:.0f} s ago")
-    if "nbf" in claims and now < (begins := _numeric_date(claims, "nbf")) - CLOCK_SKEW:
+    if "nbf" in claims and now < (begins := numeric_date(claims, "nbf")) - CLOCK_SKEW:
         raise Expired(f"the token begins {begins - now:.0f} s from now: one of the two clocks is wrong")
     kubernetes = claims.get("kubernetes.io")
     if not isinstance(kubernetes, dict) or not isinstance(kubernetes.get("pod"), dict):
@@ -72,8 +72,11 @@ def check(claims: Mapping[str, Any], *, audiences: Collection[str], issuers: Col
 _URLSAFE = str.maketrans("-_", "+/")
 
 
-def _numeric_date(claims: Mapping[str, Any], name: str) -> float:
-    """Return a NumericDate (RFC 7519 section 2), Unix seconds."""
+def numeric_date(claims: Mapping[str, Any], name: str) -> float:
+    """Return a NumericDate (RFC 7519 section 2), Unix seconds.
+
+    Raises NotAToken where the claim is missing or no time of this era.
+    """
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_DATE:
         raise NotAToken(f"the token's {name} claim is not a time")

@@ -128,9 +128,10 @@ class TokenFile:
             issued_for = ", ".join(map(str, audiences))
             raise self._unavailable(f"holds a token for {issued_for}, not for {self._audience}")
 
-        expires_at = found.get("exp")
-        if not isinstance(expires_at, int | float):
-            raise self._unavailable("holds a token without an end, which no projected volume does")
+        try:
+            expires_at = claims.numeric_date(found, "exp")
+        except NotAToken:
+            raise self._unavailable("holds a token without an end, which no projected volume does") from None
         if (late := self._clock() - expires_at) > claims.CLOCK_SKEW:
             raise TokenUnavailable(
                 f"the token file {self._path} holds a token that expired {late:.0f} s ago", _NOT_REFRESHED
