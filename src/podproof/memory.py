@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from cachetools import FIFOCache
 
-from podproof.errors import Overloaded
+from podproof.errors import Overloaded, Unavailable
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -38,10 +38,11 @@ class Memory(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Return what is remembered, None where there is nothing or its time is over."""
-        entry = self._values.get(key)
-        if entry is None or entry[0] <= self._monotonic():
+        try:
+            end, value = self._values[key]
+        except KeyError:  # not .get(), which looks twice: another thread may forget it in between
             return None
-        return entry[1]
+        return value if self._monotonic() < end else None
 
     def put(self, key: K, value: V, seconds: float) -> None:
         """Remember a value for so many seconds."""
@@ -73,7 +74,7 @@ class Flights(Generic[K, V]):
     def join(self, key: K, work: Callable[[], V]) -> Future[V]:
         """Return the flight that is under way for this key, or start one that does this work.
 
-        Raises Overloaded where too many are waiting.
+        Raises Overloaded where too many are waiting, Unavailable after `close`.
         """
         with self._joining:
             flight = self._under_way.get(key)
@@ -81,7 +82,10 @@ class Flights(Generic[K, V]):
                 return flight
             if len(self._under_way) >= self._most:
                 raise Overloaded(f"{len(self._under_way)} unknown tokens are waiting to be reviewed already")
-            flight = self._under_way[key] = self._threads.submit(work)
+            try:
+                flight = self._under_way[key] = self._threads.submit(work)
+            except RuntimeError:
+                raise Unavailable("this process is ending") from None
         flight.add_done_callback(lambda _: self._land(key))
         return flight
 
@@ -91,4 +95,4 @@ class Flights(Generic[K, V]):
 
     def close(self) -> None:
         """Let what is under way finish, start nothing more, and end the threads."""
-        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._threads.shutdown()
