@@ -41,9 +41,10 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A caller whose token is good, and when its pod was last read, in monotonic seconds."""
+    """A caller whose token is good, until when, and when its pod was last read, both in monotonic seconds."""
 
     identity: PodIdentity
+    until: float
     read_at: float
 
 
@@ -163,13 +164,17 @@ class Authenticator:
             return trouble
         except PodAuthError as refusal:
             state.accepted.forget(key)
-            state.refused.put(key, refusal, self.options.rejection_ttl)
+            # Without its traceback, whose frames hold the token.
+            state.refused.put(key, refusal.again(), self.options.rejection_ttl)
             return refusal
         except Exception as error:  # noqa: BLE001  whatever it is, it is our trouble, and its text may quote the token
             place = traceback.extract_tb(error.__traceback__)[-1]
             return Unavailable(f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno}")
-        outcome = Known(identity, self._monotonic())
-        state.accepted.put(key, outcome, min(self.options.cache_ttl, expires_at - self._now()))
+        read_at = self._monotonic()
+        # The pod read anew says nothing of the token: that is to be reviewed when it always was.
+        until = known.until if known else read_at + min(self.options.cache_ttl, expires_at - self._now())
+        outcome = Known(identity, until, read_at)
+        state.accepted.put(key, outcome, until - read_at)
         return outcome
 
     def _review(self, token: str, expires_at: float, deadline: float) -> PodIdentity:
