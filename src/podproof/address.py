@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-
-from werkzeug.http import parse_list_header, parse_options_header
 
 from podproof.errors import HostNetwork, NoPeer, WrongAddress
 from podproof.identity import Pod
 
 Address = IPv4Address | IPv6Address
 Networks = Sequence[IPv4Network | IPv6Network]
+
+_LONGEST = 64  # an IPv6 address in its longest spelling, and a zone
+
+_ZONE = re.compile(r"[!-~]{1,15}")  # the name of a network interface: IFNAMSIZ, less its end
+
+# RFC 7239 section 4, of each pair the name and the value; besides, a value may hold colons and brackets without quotes.
+_PAIR = re.compile(r"""([\w!#$%&'*+.^`|~-]+)=("(?:[^"\\]|\\.)*"|[^\s",;]+)""", re.ASCII)
+_ELEMENT = re.compile(rf"{_PAIR.pattern}(?:[ \t]*+;[ \t]*+{_PAIR.pattern})*", re.ASCII)
+_FORWARDED = re.compile(rf"[ \t]*+(?:{_ELEMENT.pattern})?(?:[ \t]*+,[ \t]*+(?:{_ELEMENT.pattern})?)*[ \t]*+", re.ASCII)
 
 
 def parse_address(text: str) -> Address:
@@ -26,14 +34,21 @@ def parse_address(text: str) -> Address:
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return address.ipv4_mapped
-        if address.scope_id is not None and not address.is_link_local:
-            return IPv6Address(int(address))
+        if address.scope_id is not None:
+            if _ZONE.fullmatch(address.scope_id) is None:
+                raise ValueError("not a zone")
+            if not address.is_link_local:
+                return IPv6Address(int(address))
     return address
 
 
-@lru_cache(maxsize=4096)
 def canonical(text: str) -> str | None:
     """Return the one spelling of an address, None for what is none."""
+    return _canonical(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _canonical(text: str) -> str | None:
     try:
         return str(parse_address(text))
     except ValueError:
@@ -115,10 +130,20 @@ def _within(address: str, networks: Networks) -> bool:
 def _hops(x_forwarded_for: Sequence[str], forwarded: Sequence[str]) -> list[str | None]:
     """Return each hop's canonical address, None for one that has none, as both headers name them from left to right."""
     hops = [hop for value in x_forwarded_for for hop in value.split(",")]
-    # RFC 7239 section 4: elements by commas, their pairs by semicolons; an element need not say `for`.
-    elements = [element for value in forwarded for element in parse_list_header(value)]
-    hops += [parse_options_header(f"hop;{element}")[1].get("for", "") for element in elements]
+    hops += [hop for value in forwarded for hop in _forwarded_for(value)]
     return [canonical(_without_port(hop.strip())) for hop in hops]
+
+
+def _forwarded_for(value: str) -> list[str]:
+    """Return who is behind each element of a Forwarded header, "" where it does not say.
+
+    A value that is not of the header's form has one hop that does not say: a quote that a caller leaves open would
+    make what the proxy appends a part of the caller's own words.
+    """
+    if _FORWARDED.fullmatch(value) is None:
+        return [""]
+    elements = [_PAIR.findall(element[0]) for element in _ELEMENT.finditer(value)]
+    return [{name.lower(): text.strip('"') for name, text in pairs}.get("for", "") for pairs in elements]
 
 
 def _without_port(hop: str) -> str:

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 
-from podproof.address import find_peer
+from podproof.address import canonical, find_peer
 from podproof.authenticator import Authenticator
 from podproof.bearer import bearer_token
 from podproof.errors import ConfigurationError, PodAuthError, Unavailable
@@ -97,7 +97,7 @@ class Gate:
             refusal.reason,
             refusal.service_account or "-",
             refusal.pod or "-",
-            ascii(remote)[1:-1] if remote else "-",
+            canonical(remote or "") or "-",  # as parsed: a server may have taken it from a header
             ascii(method)[1:-1],
             ascii(path),
             request_id,
