@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-# RFC 1123, as Kubernetes uses it: a namespace is one label, a service account's name may hold dots.
-_LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
-_USERNAME = re.compile(rf"system:serviceaccount:({_LABEL}):((?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*)")
-_NAMESPACE = re.compile(_LABEL)
+# RFC 1123, as Kubernetes uses it: a namespace is one label of at most 63 characters; a service account's name may hold
+# dots, and its labels are limited by the whole only.
+_LABEL = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?"
+_NAME = rf"{_LABEL}(?:\.{_LABEL})*"
+_USERNAME = re.compile(rf"system:serviceaccount:(?=[^:]{{1,63}}:)({_LABEL}):(?=.{{1,253}}\Z)({_NAME})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +97,3 @@ class PodIdentity:
         """What `request.auth` holds, so that Starlette's `@requires` can ask for it."""
         account = self.service_account
         return ("authenticated", f"namespace:{account.namespace}", f"serviceaccount:{account}")
-
-
-def is_namespace(text: str) -> bool:
-    """Tell whether this could be a namespace's name."""
-    return _NAMESPACE.fullmatch(text) is not None
