@@ -47,10 +47,13 @@ def check_audiences(audiences: tuple[str, ...], own_token: str | None) -> None:
 
     Raises ConfigurationError.
     """
+    if own_token is None:
+        return
     try:
-        theirs = claims.read(own_token).get("aud", ()) if own_token else ()
+        named = claims.read(own_token).get("aud")
     except NotAToken:
         return
+    theirs = named if isinstance(named, list) else [named]
     for audience in audiences:
         if audience in theirs:
             raise ConfigurationError(
