@@ -88,7 +88,7 @@ class PodAuthMiddleware:
             traceparent=environ.get("HTTP_TRACEPARENT"),
         )
         start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-        return [body]
+        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
 class _Body:
