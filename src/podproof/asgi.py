@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Unpack
 
 import anyio
@@ -130,9 +131,22 @@ async def _run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, se
 
 async def _run_websocket(app: ASGIApp, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
     """Run the app for at most so many seconds, then close the connection with 1008 (RFC 6455 section 7.4.1)."""
+    closed = False
+
+    async def send_and_note(message: Message) -> None:
+        nonlocal closed
+        closed = closed or message["type"] == "websocket.close"
+        await send(message)
+
+    async def receive_and_note() -> Message:
+        nonlocal closed
+        message = await receive()
+        closed = closed or message["type"] == "websocket.disconnect"
+        return message
+
     with anyio.move_on_after(seconds) as running:
-        await app(scope, receive, send)
-    if running.cancelled_caught:
+        await app(scope, receive_and_note, send_and_note)
+    if running.cancelled_caught and not closed:
         await send({"type": "websocket.close", "code": 1008, "reason": "the caller's token has expired"})
 
 
@@ -146,14 +160,19 @@ def _route_path(scope: Scope) -> str:
 async def _land(flight: Future[Outcome], seconds: float) -> Outcome | None:
     """Wait for a flight without holding a thread; None when the time is up. The flight goes on if we are cancelled."""
     landed = anyio.Event()
-    wake = _waker()
-    flight.add_done_callback(lambda _: wake(landed.set))
+    call = _caller_from_threads()
+
+    def wake(_: Future[Outcome]) -> None:
+        with suppress(RuntimeError):  # the event loop has ended, and we with it
+            call(landed.set)
+
+    flight.add_done_callback(wake)
     with anyio.move_on_after(seconds):
         await landed.wait()
     return flight.result() if flight.done() else None
 
 
-def _waker() -> Callable[[Callable[[], None]], object]:
+def _caller_from_threads() -> Callable[[Callable[[], None]], object]:
     """Return what hands a call from any thread to the event loop that runs here: asyncio's or trio's own."""
     loop: Any = anyio.lowlevel.current_token().native_token
     call: Callable[[Callable[[], None]], object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
