@@ -39,6 +39,8 @@ class Options:
     timeout: for one whole identification.
     max_reviews: how many tokens are reviewed at a time.
     keep_authorization: leave the Authorization header on the request.
+
+    Raises ConfigurationError for a value that is not possible: what was given, and what is possible.
     """
 
     audience: tuple[str, ...]
@@ -57,17 +59,21 @@ class Options:
     max_reviews: int = 8
     keep_authorization: bool = False
 
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            object.__setattr__(self, field.name, _parse(field.name, field.name, getattr(self, field.name)))
+
     @classmethod
     def read(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
         """Read the options: an argument wins over the environment, the environment over the default.
 
-        Raises ConfigurationError for a name or a value that is not possible: what was given, and what is possible.
+        Raises ConfigurationError, for a name that is not possible too.
         """
         names = [field.name for field in fields(cls)]
         for name in given:
             if name not in names:
                 raise ConfigurationError(f"there is no option {name!r}; {_suggest(name, names)}")
-        values = {name: _parse(name, name, value) for name, value in given.items()}
+        values = dict(given)
         for variable, text in environ.items():
             name = variable.removeprefix(PREFIX).lower()
             if not variable.startswith(PREFIX) or _is_another_s(variable):
