@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Cluster"]
 
 
-def __getattr__(name: str) -> Any:  # noqa: ANN401 - PEP 562
+def __getattr__(name: str) -> Any:
     # pytest imports this package in every run through the plugin: cryptography waits for the first use.
     if name == "Cluster":
         from podproof.testing.cluster import Cluster  # noqa: PLC0415

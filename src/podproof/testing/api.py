@@ -5,116 +5,193 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from podproof.testing import rbac, status, timestamps, tokens
-from podproof.testing.server import Answer, json_answer
+from podproof.testing import rbac, status, tokens
+from podproof.testing.resources import RESOURCES
+from podproof.testing.reviews import AUTHENTICATION, AUTHORIZATION, Reviews
+from podproof.testing.server import Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from podproof.testing.authentication import Authentication
-    from podproof.testing.rbac import Grant, User
+    from podproof.testing.rbac import User
     from podproof.testing.requestinfo import RequestInfo
+    from podproof.testing.resources import Resource, Resources
     from podproof.testing.server import Call
     from podproof.testing.store import Store
 
-AUTHENTICATION = "authentication.k8s.io"
+TEXT = "text/plain; charset=utf-8"
+REVIEWS = {
+    (AUTHENTICATION, "tokenreviews"): "TokenReview",
+    (AUTHORIZATION, "selfsubjectaccessreviews"): "SelfSubjectAccessReview",
+    (AUTHORIZATION, "subjectaccessreviews"): "SubjectAccessReview",
+}
+VERSION = {
+    "gitCommit": "0000000000000000000000000000000000000000",
+    "gitTreeState": "clean",
+    "buildDate": "1970-01-01T00:00:00Z",
+    "goVersion": "go1.24.0",
+    "compiler": "gc",
+    "platform": "linux/amd64",
+}
+
+
+_SHAPE = {
+    "token": str,
+    "audiences": list,
+    "expirationSeconds": int,
+    "boundObjectRef": dict,
+    "user": str,
+    "groups": list,
+    "resourceAttributes": dict,
+    "nonResourceAttributes": dict,
+}
 
 
 class API:
-    """Answers calls from the store, for those whom the grants allow to ask."""
+    """Answers calls from the store, for those who are allowed to ask."""
 
     def __init__(
         self,
         store: Store,
         authentication: Authentication,
-        grants: list[Grant],
-        clock: Callable[[], float],
+        resources: Resources,
         version: tuple[int, int],
+        url: Callable[[], str],
     ) -> None:
         self._store = store
         self._authentication = authentication
-        self._grants = grants
-        self._clock = clock
+        self._resources = resources
+        self._reviews = Reviews(store, authentication, version)
         self._version = version
+        self._url = url
 
-    def user(self, call: Call) -> User:
-        """Return who is calling. Raises a 401 `Failure` for a credential that is no good."""
-        scheme, _, credential = (call.authorization or "").strip().partition(" ")
-        if scheme.lower() != "bearer":
-            return rbac.ANONYMOUS
-        verdict = self._authentication.bearer(credential, self._authentication.api_audiences)
-        if verdict.user is None:
-            raise status.unauthorized()
-        return verdict.user
+    def user(self, call: Call) -> User | None:
+        """Return who is calling: anonymous without a credential, None with one that is no good."""
+        return self._authentication.header(call.authorization, self._authentication.api_audiences).user
 
-    def respond(self, call: Call, asked: RequestInfo, user: User) -> Answer:
+    def respond(self, call: Call, asked: RequestInfo, user: User | None) -> Answer:
         """Answer what this user asked. Raises `Failure` for what the API server refuses."""
-        if not rbac.allows(self._grants, user, asked):
+        if user is None:
+            raise status.unauthorized()
+        if rbac.reason(self._store, user, asked) is None:
             raise status.forbidden(user.name, asked)
         if not asked.resource:
-            return self._url(asked.path)
-        match asked.group, asked.full_resource, asked.verb:
-            case "authentication.k8s.io", "tokenreviews", "create":
-                return json_answer(201, self._review(_body(call, "TokenReview")))
-            case "", "serviceaccounts/token", "create":
-                return json_answer(201, self._token(asked, _body(call, "TokenRequest")))
-            case "", "pods", "get":
-                return json_answer(200, self._store.require("pods", asked.namespace, asked.name))
+            return self._at_url(call.method, asked.path)
+        if (kind := REVIEWS.get((asked.group, asked.resource))) is not None:
+            return self._review(call, asked, user, kind)
+        resource = RESOURCES.get((asked.group, asked.version, asked.resource))
+        if resource is None or (asked.namespace and asked.resource != "namespaces" and not resource.namespaced):
+            raise status.unknown_resource()
+        if asked.subresource:
+            return self._subresource(call, asked)
+        return self._resource(call, asked, resource)
+
+    def _review(self, call: Call, asked: RequestInfo, user: User, kind: str) -> Answer:
+        if asked.version != "v1" or asked.name or asked.namespace:
+            raise status.unknown_resource()
+        if asked.verb != "create":
+            raise status.not_allowed()
+        review = _body(call, {"kind": kind, "apiVersion": f"{asked.group}/v1"})
+        match kind:
+            case "TokenReview":
+                return Answer(201, self._reviews.token_review(review))
+            case "SelfSubjectAccessReview":
+                return Answer(201, self._reviews.access_review(review, user))
+            case _:
+                return Answer(201, self._reviews.access_review(review))
+
+    def _subresource(self, call: Call, asked: RequestInfo) -> Answer:
+        match asked.full_resource, asked.verb:
+            case "serviceaccounts/token", "create":
+                request = _body(call, {"kind": "TokenRequest", "apiVersion": f"{AUTHENTICATION}/v1"})
+                return Answer(201, self._reviews.token_request(asked.namespace, asked.name, request))
+            case "pods/status", "patch":
+                return Answer(200, self._resources.patch_status(asked.namespace, asked.name, _json(call, "Pod")))
+            case "serviceaccounts/token" | "pods/status", _:
+                raise status.not_allowed()
             case _:
                 raise status.unknown_resource()
 
-    def _url(self, path: str) -> Answer:
-        match path:
-            case "/version" | "/version/":
-                major, minor = self._version
-                return json_answer(
-                    200, {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.0"}
-                )
-            case "/readyz" | "/livez" | "/healthz":
-                return Answer(200, b"ok", headers={"Content-Type": "text/plain; charset=utf-8"})
-            case "/openid/v1/jwks":
-                keys = {"keys": [tokens.jwk(tokens.signing_key().public_key())]}
-                return Answer(
-                    200, json.dumps(keys).encode(), headers={"Content-Type": "application/jwk-set+json"}
-                )
+    def _resource(self, call: Call, asked: RequestInfo, resource: Resource) -> Answer:
+        namespace = asked.namespace if resource.namespaced else ""
+        match asked.verb:
+            case "list":
+                return Answer(200, self._resources.list(resource, namespace, call.query))
+            case "watch":
+                return Answer(200, stream=self._resources.watch(resource, namespace, call.query))
+            case _ if resource.namespaced and not namespace:
+                raise status.not_allowed()
+            case "get":
+                return Answer(200, self._store.require(resource.name, namespace, asked.name, resource.group))
+            case "create" if not asked.name:
+                wanted = _body(call, resource.type_meta)
+                return Answer(201, self._resources.create(resource, namespace, wanted))
+            case "delete":
+                options = _json(call, "DeleteOptions") if call.body else {}
+                if "gracePeriodSeconds" in call.query:
+                    options["gracePeriodSeconds"] = int(call.query["gracePeriodSeconds"])
+                return Answer(200, self._resources.delete(resource, namespace, asked.name, options))
             case _:
-                return Answer(
-                    404, b"404 page not found\n", headers={"Content-Type": "text/plain; charset=utf-8"}
-                )
+                raise status.not_allowed()
 
-    def _review(self, asked: dict[str, Any]) -> dict[str, Any]:
-        spec = asked.get("spec", {})
-        token = spec.get("token", "")
-        if not token:
-            raise status.bad_request("token is required for TokenReview in authentication")
-        audiences = tuple(spec.get("audiences") or self._authentication.api_audiences)
-        verdict = self._authentication.bearer(token, audiences)
-        answer: dict[str, Any] = {"user": {}}
-        if verdict.user is not None:
-            answer = {
-                "authenticated": True,
-                "user": verdict.user.json(),
-                "audiences": list(verdict.audiences),
-            }
-        if verdict.error:
-            answer["error"] = verdict.error
-        return asked | {"metadata": {"creationTimestamp": None}, "status": answer}
+    def _at_url(self, method: str, path: str) -> Answer:
+        if (content := self._document(path.rstrip("/"))) is None:
+            return Answer(404, b"404 page not found\n", TEXT)
+        if method != "GET":
+            raise status.not_allowed()
+        return content
 
-    def _token(self, asked: RequestInfo, request: dict[str, Any]) -> dict[str, Any]:
-        account = self._store.require("serviceaccounts", asked.namespace, asked.name)
-        spec = request.get("spec", {})
-        pod = None
-        if (bound := spec.get("boundObjectRef")) is not None:
-            pod = self._store.require("pods", asked.namespace, bound["name"])
-        lifetime = spec.get("expirationSeconds", 3600)
-        claims = self._authentication.claims(account, pod, spec["audiences"], lifetime)
-        answer = {
-            "token": self._authentication.sign(claims),
-            "expirationTimestamp": timestamps.text(claims["exp"]),
+    def _document(self, path: str) -> Answer | None:
+        match path:
+            case "/version":
+                major, minor = self._version
+                known = {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.0"}
+                return Answer(200, known | VERSION)
+            case "/readyz" | "/livez" | "/healthz":
+                return Answer(200, b"ok", TEXT)
+            case "/openid/v1/jwks":
+                keys = {"keys": [tokens.jwk(self._authentication.key.public_key())]}
+                return Answer(200, keys, "application/jwk-set+json")
+            case "/.well-known/openid-configuration":
+                return Answer(200, self._discovery())
+            case _:
+                return None
+
+    def _discovery(self) -> dict[str, Any]:
+        return {
+            "issuer": self._authentication.issuer,
+            "jwks_uri": f"{self._url()}/openid/v1/jwks",
+            "response_types_supported": ["id_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
         }
-        return request | {"metadata": {"creationTimestamp": None}, "status": answer}
 
 
-def _body(call: Call, kind: str) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(call.body)
-    return {"kind": kind, "apiVersion": f"{AUTHENTICATION}/v1"} | content
+def _json(call: Call, kind: str) -> dict[str, Any]:
+    problem = f"the object provided is unrecognized (must be of type {kind}): couldn't get version/kind"
+    try:
+        content = json.loads(call.body)
+    except ValueError as error:
+        raise status.bad_request(f"{problem}; json parse error: {error}") from error
+    if not isinstance(content, dict):
+        raise status.bad_request(f"{problem}; json parse error: json: cannot unmarshal")
+    return content
+
+
+def _body(call: Call, type_meta: Mapping[str, str]) -> dict[str, Any]:
+    """Read an object of the kind that the endpoint is for; what it does not say it is taken to say."""
+    kind = type_meta["kind"]
+    content = {**type_meta, "metadata": {}, "spec": {}, **_json(call, kind)}
+    if content["kind"] != kind:
+        group = type_meta["apiVersion"].rpartition("/")[0]
+        package = group.partition(".")[0] or "core"
+        given = content["apiVersion"].rpartition("/")[2]
+        raise status.bad_request(
+            f'{content["kind"]} in version "{content["apiVersion"]}" cannot be handled as a {kind}:'
+            f" converting ({given}.{content['kind']}) to ({package}.{kind}): unknown conversion"
+        )
+    for name, wanted in _SHAPE.items():
+        if not isinstance(content["spec"].get(name), wanted | None):
+            raise status.bad_request(f'{kind} in version "v1" cannot be handled as a {kind}: spec.{name}')
+    return content

@@ -13,8 +13,6 @@ from podproof.testing.rbac import ANONYMOUS, User
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-
     from podproof.testing.store import Store
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -25,6 +23,25 @@ CACHE = 10
 NODE_CLAIMS_SINCE = (1, 30)
 """KEP-4193: from here on tokens carry a `jti` and the pod's node."""
 INVALID = "invalid bearer token"
+WORDS_SINCE = (1, 21)
+"""The reasons of a refusal were worded anew after 1.20."""
+
+_OLD_WORDS = {
+    "signature": "square/go-jose: error in cryptographic primitive",
+    "early": "Token could not be validated.",
+    "expired": "Token has expired",
+    "invalidated": "Token has been invalidated",
+    "account": "ServiceAccount UID ({live}) does not match claim ({claimed})",
+    "pod": "Pod UID ({live}) does not match claim ({claimed})",
+}
+_WORDS = {
+    "signature": "go-jose/go-jose: error in cryptographic primitive",
+    "early": "service account token is not valid yet",
+    "expired": "service account token has expired",
+    "invalidated": "service account token has been invalidated",
+    "account": "service account UID ({live}) does not match claim ({claimed})",
+    "pod": "pod UID ({live}) does not match service account pod ref claim ({claimed})",
+}
 
 
 class Rejected(Exception):
@@ -51,13 +68,15 @@ def _uid(thing: Mapping[str, Any]) -> str:
 
 
 class Authentication:
-    """The token authenticators of one emulated cluster; they look its service accounts and pods up in the store."""
+    """The token authenticators of one emulated cluster, which look in the store for what a token is bound to."""
 
     def __init__(self, store: Store, clock: Callable[[], float], version: tuple[int, int]) -> None:
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._version = version
+        self._words = _WORDS if version >= WORDS_SINCE else _OLD_WORDS
         self._accepted: dict[tuple[str, tuple[str, ...]], tuple[float, Verdict]] = {}
+        self.key = tokens.signing_key()
         self.issuer = ISSUER
         self.api_audiences: tuple[str, ...] = (ISSUER,)
         self.static: dict[str, User] = {}
@@ -70,7 +89,7 @@ class Authentication:
         lifetime: float,
     ) -> dict[str, Any]:
         """Return the claims of a new token for a service account, bound to a pod or to nothing."""
-        now = int(self._clock())
+        now = int(self.clock())
         namespace, name = account["metadata"]["namespace"], account["metadata"]["name"]
         private: dict[str, Any] = {"namespace": namespace}
         claims: dict[str, Any] = {
@@ -91,23 +110,34 @@ class Authentication:
         subject = f"system:serviceaccount:{namespace}:{name}"
         return claims | {"kubernetes.io": private, "nbf": now, "sub": subject}
 
-    def sign(self, claims: Mapping[str, Any], key: RSAPrivateKey | None = None) -> str:
-        """Sign claims with the cluster's key, or with another."""
-        return tokens.sign(claims, key or tokens.signing_key())
+    def issue(
+        self,
+        account: Mapping[str, Any],
+        pod: Mapping[str, Any] | None,
+        audience: str | Sequence[str],
+        lifetime: float,
+    ) -> str:
+        """Return a new token for one audience or several."""
+        audiences = [audience] if isinstance(audience, str) else audience
+        return self.sign(self.claims(account, pod, audiences, lifetime))
 
-    def bearer(self, credential: str, audiences: tuple[str, ...]) -> Verdict:
-        """Judge what stands behind `Bearer ` in a header, the way the API server cuts it out.
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Sign claims with the cluster's key."""
+        return tokens.sign(claims, self.key)
 
-        It splits at blanks, so what follows one is not seen; and a token that begins with one is no token at all,
-        which makes the caller anonymous rather than refused.
+    def header(self, value: str | None, audiences: tuple[str, ...]) -> Verdict:
+        """Judge the value of an Authorization header, the way the API server takes it apart.
+
+        It splits at blanks, so what follows a second one is not seen; and when there are two in a row there is no
+        token at all, which makes the caller anonymous rather than refused.
         """
-        parts = f"Bearer {credential}".strip().split(" ")
-        if len(parts) < 2 or not parts[1]:
+        parts = (value or "").strip().split(" ")
+        if len(parts) < 2 or parts[0].lower() != "bearer" or not parts[1]:
             return Verdict(ANONYMOUS, audiences)
         return self._cached(parts[1], audiences)
 
     def _cached(self, token: str, audiences: tuple[str, ...]) -> Verdict:
-        now = self._clock()
+        now = self.clock()
         known = self._accepted.get((token, audiences))
         if known is not None and now < known[0]:
             return known[1]
@@ -123,34 +153,35 @@ class Authentication:
         if (static := self.static.get(token)) is not None:
             shared = tuple(audience for audience in self.api_audiences if audience in audiences)
             return Verdict(static, shared) if shared else Verdict(error=INVALID)
+        if tokens.issuer(token) != self.issuer:
+            return Verdict(error=INVALID)
         try:
             parsed = tokens.parse(token)
         except ValueError:
             return Verdict(error=INVALID)
-        if parsed.claims.get("iss") != self.issuer:
-            return Verdict(error=INVALID)
-        if not parsed.is_signed_by(tokens.signing_key().public_key()):
-            raise Rejected("square/go-jose: error in cryptographic primitive")
+        if not parsed.is_signed_by(self.key.public_key()):
+            raise Rejected(self._words["signature"])
         claims = parsed.claims
-        shared = tuple(audience for audience in claims["aud"] if audience in audiences)
+        for_whom = claims.get("aud") or self.api_audiences
+        known = [for_whom] if isinstance(for_whom, str) else list(for_whom)
+        shared = tuple(audience for audience in audiences if audience in known)
         if not shared:
-            raise Rejected(
-                f"token audiences {go_list(claims['aud'])} is invalid"
-                f" for the target audiences {go_list(audiences)}"
-            )
+            raise Rejected(f"token audiences {go_list(known)} is invalid for the target audiences {go_list(audiences)}")
         return Verdict(self._user(claims), shared)
 
     def _user(self, claims: Mapping[str, Any]) -> User:
-        now = self._clock()
+        now = self.clock()
+        if now + LEEWAY < claims["nbf"]:
+            raise Rejected(self._words["early"])
         if now - LEEWAY > claims["exp"]:
-            raise Rejected("Token has expired")
+            raise Rejected(self._words["expired"])
         private = claims["kubernetes.io"]
         namespace, account = private["namespace"], private["serviceaccount"]
         live = self._store.get("serviceaccounts", namespace, account["name"])
         if live is None:
             raise Rejected(f'serviceaccounts "{account["name"]}" not found')
         if _uid(live) != account["uid"]:
-            raise Rejected(f"ServiceAccount UID ({_uid(live)}) does not match claim ({account['uid']})")
+            raise Rejected(self._words["account"].format(live=_uid(live), claimed=account["uid"]))
         if (pod := private.get("pod")) is not None:
             self._check_pod(namespace, pod, now)
         return User(
@@ -163,9 +194,9 @@ class Authentication:
     def _check_pod(self, namespace: str, claimed: Mapping[str, str], now: float) -> None:
         live = self._store.get("pods", namespace, claimed["name"])
         if live is None or _is_long_gone(live, now):
-            raise Rejected("Token has been invalidated")
+            raise Rejected(self._words["invalidated"])
         if _uid(live) != claimed["uid"]:
-            raise Rejected(f"Pod UID ({_uid(live)}) does not match claim ({claimed['uid']})")
+            raise Rejected(self._words["pod"].format(live=_uid(live), claimed=claimed["uid"]))
 
 
 def _is_long_gone(pod: Mapping[str, Any], now: float) -> bool:
@@ -175,7 +206,7 @@ def _is_long_gone(pod: Mapping[str, Any], now: float) -> bool:
 
 def _extra(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     prefix = "authentication.kubernetes.io/"
-    extra = {}
+    extra: dict[str, tuple[str, ...]] = {}
     if "jti" in claims:
         extra[f"{prefix}credential-id"] = (f"JTI={claims['jti']}",)
     for kind in ("node", "pod"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import functools
 import ipaddress
 import ssl
@@ -30,15 +30,15 @@ def _certificate(
     issuer: str,
     extensions: list[tuple[x509.ExtensionType, bool]],
 ) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(_name(subject))
         .issuer_name(_name(issuer))
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=365))
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=365))
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     for extension, critical in extensions:
@@ -54,9 +54,7 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
     pem: str
 
-    def server_context(
-        self, names: tuple[str, ...] = NAMES, addresses: tuple[str, ...] = ADDRESSES
-    ) -> ssl.SSLContext:
+    def server_context(self, names: tuple[str, ...] = NAMES, addresses: tuple[str, ...] = ADDRESSES) -> ssl.SSLContext:
         """Return a server's TLS context with a new key and a certificate for these names and addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]

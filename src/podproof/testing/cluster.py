@@ -2,31 +2,60 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import secrets
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from podproof.testing import certificates, rbac, requestinfo, status, timestamps, tokens
+from podproof.testing import certificates, pods, rbac, requestinfo, status, tokens
 from podproof.testing.api import API
 from podproof.testing.authentication import ISSUER, Authentication
-from podproof.testing.server import Answer, Call, Server, json_answer
+from podproof.testing.faults import Fault, Faults
+from podproof.testing.inhabitants import Pod, ServiceAccount
+from podproof.testing.resources import RESOURCES, Resource, Resources
+from podproof.testing.server import Answer, Call, Server
 from podproof.testing.store import Store
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Collection, Mapping, Sequence
     from types import TracebackType
+
+    from podproof.testing.faults import AnswerFault, ConnectionFault
+    from podproof.testing.requestinfo import RequestInfo
+
+YEAR = 365 * 86400
+PARAMETERS = frozenset(
+    {
+        "allowWatchBookmarks",
+        "continue",
+        "fieldSelector",
+        "labelSelector",
+        "limit",
+        "resourceVersion",
+        "resourceVersionMatch",
+        "timeoutSeconds",
+        "watch",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request that the emulated API server was asked: never with its credential."""
+    """One request that the emulated API server was asked: never with its credential or its body.
+
+    `user` is empty for a credential that is no good.
+    """
 
     method: str
     path: str
+    query: Mapping[str, str]
     user: str
     verb: str
     resource: str
@@ -34,52 +63,51 @@ class Request:
     name: str
 
 
-def _split(name: str) -> tuple[str, str]:
-    namespace, slash, rest = name.partition("/")
-    if not (namespace and slash and rest):
-        raise ValueError(f"{name!r} is not namespace/name")
-    return namespace, rest
-
-
 class Cluster:
     """An emulated Kubernetes cluster: its API server listens on 127.0.0.1 while the context is open.
 
     `version` is the Kubernetes version it answers as, `clock` the time it lives in (Unix seconds).
-    `tls=False` serves plain HTTP.
+    `tls=False` serves plain HTTP. The clusters of one process share their keys, which take long to make.
     """
 
-    def __init__(
-        self, *, tls: bool = True, version: str = "1.36", clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, *, tls: bool = True, version: str = "1.36", clock: Callable[[], float] = time.time) -> None:
         major, minor = (int(part) for part in version.removeprefix("v").split(".")[:2])
         self._tls = tls
-        self._clock = clock
         self._store = Store()
         self._authentication = Authentication(self._store, clock, (major, minor))
-        self._grants = list(rbac.DEFAULTS)
-        self._api = API(self._store, self._authentication, self._grants, clock, (major, minor))
+        self._resources = Resources(self._store, clock)
+        self._api = API(self._store, self._authentication, self._resources, (major, minor), lambda: self.url)
+        self._faults = Faults()
+        self._deaf = threading.Event()
+        self._mutations: dict[str, Callable[[Any], Any]] = {}
         self._admin = secrets.token_urlsafe()
-        self._authentication.static[self._admin] = rbac.User(
-            "admin", "admin", (rbac.MASTERS, "system:authenticated")
-        )
+        self._authentication.static[self._admin] = rbac.User("admin", "admin", (rbac.MASTERS, "system:authenticated"))
         self._server: Server | None = None
         self._directory: tempfile.TemporaryDirectory[str] | None = None
+        self._grants = 0
         self.requests: list[Request] = []
         self.issuer = ISSUER
         self.api_audiences = self._authentication.api_audiences
         self.ca_pem = certificates.cluster_authority().pem
+        for role, rule, subjects in rbac.DEFAULTS:
+            self._bind(role, rule, [rbac.subject(subject) for subject in subjects], None)
+        for namespace in ("default", "kube-system"):
+            self._ensure("namespaces", namespace)
 
     def start(self) -> Self:
         """Start to listen, on a port of its own."""
         self._directory = tempfile.TemporaryDirectory(prefix="podproof-cluster-")
-        self._server = Server(self._respond, certificates.cluster_context() if self._tls else None)
+        self._server = Server(self._respond, self._context())
         return self
 
     def stop(self) -> None:
-        """Close every connection, end every thread, remove every file."""
-        if self._server is not None and self._directory is not None:
-            self._server.stop()
-            self._directory.cleanup()
+        """Close every connection, end every thread, remove every file. A stopped cluster stays stopped."""
+        if self._server is None or self._directory is None:
+            return
+        self._store.close()
+        self._let_go()
+        self._server.stop()
+        self._directory.cleanup()
         self._server = self._directory = None
 
     def __enter__(self) -> Self:
@@ -93,9 +121,7 @@ class Cluster:
     @property
     def url(self) -> str:
         """The API server's address."""
-        if self._server is None:
-            raise RuntimeError("the cluster is not started")
-        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._server.port}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._running.port}"
 
     @property
     def kubeconfig(self) -> Path:
@@ -104,15 +130,18 @@ class Cluster:
 
     def kubeconfig_for(self, service_account: str) -> Path:
         """Return a kubeconfig file of a service account (`namespace/name`), which may do what was granted to it."""
-        token = self.service_account(service_account).token(audience=self.issuer, lifetime=365 * 86400)
+        token = self.service_account(service_account).token(self.api_audiences, lifetime=YEAR)
         return self._write_kubeconfig(service_account.replace("/", "."), token)
 
     def mount(self, directory: Path | str, service_account: str) -> Path:
-        """Write `token`, `ca.crt` and `namespace` into a directory, as the kubelet mounts them for a pod's API calls."""
+        """Write `token`, `ca.crt` and `namespace` into a directory, as the kubelet mounts them into every pod.
+
+        The service account is given as `namespace/name`.
+        """
         account = self.service_account(service_account)
         where = Path(directory)
         where.mkdir(parents=True, exist_ok=True)
-        (where / "token").write_text(account.token(audience=self.issuer))
+        (where / "token").write_text(account.token(self.api_audiences))
         (where / "ca.crt").write_text(self.ca_pem)
         (where / "namespace").write_text(account.namespace)
         return where
@@ -128,32 +157,32 @@ class Cluster:
         host_network: bool = False,
         labels: Mapping[str, str] | None = None,
     ) -> Pod:
-        """Make a pod (`namespace/name`) and whatever it needs: its namespace, service account and node."""
+        """Make a pod (`namespace/name`) and whatever it needs: its namespace, service account and node.
+
+        Raises a 409 `Failure` when there is a pod of this name.
+        """
         namespace, short = _split(name)
         self.service_account(f"{namespace}/{service_account}")
-        self._ensure("nodes", "", node)
-        metadata: dict[str, Any] = {"name": short, "namespace": namespace}
-        if labels:
-            metadata["labels"] = dict(labels)
+        self._ensure("nodes", node)
+        metadata: dict[str, Any] = {"name": short} | ({"labels": dict(labels)} if labels else {})
         spec: dict[str, Any] = {
             "containers": [{"name": "app", "image": "app"}],
-            "terminationGracePeriodSeconds": 30,
             "nodeName": node,
             "serviceAccountName": service_account,
-            "serviceAccount": service_account,
         }
         if host_network:
             spec["hostNetwork"] = True
-        body = {"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec}
-        made = self._store.create("pods", body | {"status": pod_status(phase, addresses)}, self._now())
-        return Pod(self, namespace, short, made["metadata"]["uid"])
+        kind = _resource("pods")
+        made = self._resources.create(kind, namespace, {"metadata": metadata, "spec": spec})
+        made = self._store.replace("pods", {**made, "status": pods.reported(made["status"], phase, addresses)})
+        return Pod(self._store, self._authentication, namespace, short, made["metadata"]["uid"])
 
     def service_account(self, name: str) -> ServiceAccount:
         """Return a service account (`namespace/name`), made if there is none."""
         namespace, short = _split(name)
-        self._ensure("namespaces", "", namespace)
-        found = self._ensure("serviceaccounts", namespace, short)
-        return ServiceAccount(self, namespace, short, found["metadata"]["uid"])
+        self._ensure("namespaces", namespace)
+        uid = self._ensure("serviceaccounts", short, namespace)["metadata"]["uid"]
+        return ServiceAccount(self._store, self._authentication, namespace, short, uid)
 
     def grant(
         self,
@@ -165,55 +194,155 @@ class Cluster:
         non_resource_urls: Collection[str] = (),
         namespace: str | None = None,
     ) -> None:
-        """Allow a service account (`namespace/name`), or a user or group by its full name, to do something.
+        """Allow a service account (`namespace/name`), or a group (`system:...`) or user, to do something.
 
         With a namespace this is a RoleBinding, which reaches nothing that lies outside of namespaces.
         """
+        self._grants += 1
+        rule: dict[str, Any] = {"verbs": list(verbs)}
+        if resources:
+            rule |= {"apiGroups": list(api_groups), "resources": list(resources)}
+        if non_resource_urls:
+            rule["nonResourceURLs"] = list(non_resource_urls)
         if "/" in subject:
-            subject = "system:serviceaccount:{}:{}".format(*_split(subject))
-        rule = rbac.Grant(
-            subject,
-            frozenset(verbs),
-            frozenset(resources),
-            frozenset(api_groups),
-            frozenset(non_resource_urls),
-            namespace,
-        )
-        self._grants.append(rule)
+            self.service_account(subject)
+        if namespace is not None:
+            self._ensure("namespaces", namespace)
+        self._bind(f"granted-{self._grants}", rule, [rbac.subject(subject)], namespace)
 
     def forge(self, token: str) -> str:
         """Return a token of the same claims, signed by a key that is not the cluster's."""
         return tokens.sign(tokens.parse(token).claims, tokens.foreign_key())
 
+    def sign(self, claims: Mapping[str, Any]) -> str:
+        """Return a token of any claims, signed by the cluster's key."""
+        return self._authentication.sign(claims)
+
     def count(self, resource: str) -> int:
         """Return how many requests there were for a resource."""
         return sum(request.resource == resource for request in self.requests)
 
+    def fail(
+        self,
+        kind: ConnectionFault | AnswerFault | int,
+        *,
+        path: str = "*",
+        times: int | None = None,
+        retry_after: int | None = None,
+        interval: float = 0.05,
+    ) -> None:
+        """Switch a fault on, until `heal`; see `faults` for what there is. An integer is an HTTP status.
+
+        `path` is a shell glob and `times` a number of answers; both are for faults of answers alone, and of several
+        faults that fit a path the last one counts. `retry_after` (seconds) goes with a status or `"html"`,
+        `interval` (seconds a byte) with `"drip-headers"` and `"drip-body"`.
+        """
+        match kind:
+            case "refuse" | "deaf" | "new-certificate" | "foreign-certificate" | "wrong-name":
+                if path != "*" or times is not None:
+                    raise ValueError(f"{kind!r} befalls the whole server: it takes no path and no times")
+                self._fail_connections(kind)
+            case _:
+                self._faults.add(Fault(kind, path, retry_after, interval), times)
+
+    def mutate(self, resource: str, function: Callable[[Any], Any]) -> None:
+        """Pass every JSON answer about a resource through a function, until `heal`.
+
+        It is given a copy of the answer (of a watch, each event), and what it returns is sent: anything that JSON can
+        say, or bytes as they are.
+        """
+        self._mutations[resource] = function
+
+    def heal(self) -> None:
+        """Switch every fault and mutation off."""
+        self._mutations.clear()
+        self._let_go()
+        self._deaf = threading.Event()
+        self._running.deaf = None
+        self._running.context = self._context()
+        self._running.listen()
+
+    def disconnect(self) -> None:
+        """Close every connection there is, as an API server does that goes down; new ones are welcome."""
+        self._running.drop()
+
+    def forget(self) -> None:
+        """Forget the changes until now: a watch from before is told 410 Gone, as is a list that goes on from there."""
+        self._store.forget()
+
+    def bookmark(self) -> None:
+        """Send a bookmark to each open watch that asked for them."""
+        self._store.bookmark()
+
+    def end_watches(self) -> None:
+        """End every open watch, as the API server does when its time is up."""
+        self._store.interrupt()
+
+    @property
+    def _running(self) -> Server:
+        if self._server is None:
+            raise RuntimeError("the cluster is not started")
+        return self._server
+
+    def _context(self) -> ssl.SSLContext | None:
+        return certificates.cluster_context() if self._tls else None
+
+    def _let_go(self) -> None:
+        self._faults.clear()
+        self._deaf.set()
+
+    def _fail_connections(self, kind: ConnectionFault) -> None:
+        server = self._running
+        match kind:
+            case "refuse":
+                server.refuse()
+            case "deaf":
+                server.deaf = self._deaf
+            case _ if not self._tls:
+                raise ValueError(f"{kind!r} needs TLS")
+            case "new-certificate":
+                server.context = certificates.cluster_authority().server_context()
+            case "foreign-certificate":
+                server.context = certificates.authority("kubernetes").server_context()
+            case _:
+                server.context = certificates.cluster_authority().server_context(("elsewhere.example",), ())
+        server.drop()
+
     def _respond(self, call: Call) -> Answer:
         asked = requestinfo.parse(call.method, call.path, watch=call.query.get("watch") in {"1", "true"})
-        name = ""
+        user = self._api.user(call)
+        self.requests.append(_request(call, asked, user))
+        if (fault := self._faults.take(call.path)) is not None:
+            return fault.spoil(lambda: self._answer(call, asked, user))
+        return self._answer(call, asked, user)
+
+    def _answer(self, call: Call, asked: RequestInfo, user: rbac.User | None) -> Answer:
         try:
-            user = self._api.user(call)
-            name = user.name
-            return self._api.respond(call, asked, user)
+            answer = self._api.respond(call, asked, user)
         except status.Failure as failure:
-            return json_answer(failure.code, failure.json())
-        finally:
-            self.requests.append(
-                Request(call.method, call.path, name, asked.verb, asked.resource, asked.namespace, asked.name)
-            )
+            answer = Answer(failure.code, failure.json())
+        return self._mutated(answer, asked.full_resource)
 
-    def _now(self) -> str:
-        return timestamps.text(self._clock())
+    def _mutated(self, answer: Answer, resource: str) -> Answer:
+        function = self._mutations.get(resource)
+        if function is None:
+            return answer
+        if answer.stream is not None:
+            return dataclasses.replace(answer, stream=(function(copy.deepcopy(each)) for each in answer.stream))
+        return dataclasses.replace(answer, content=function(copy.deepcopy(answer.content)))
 
-    def _ensure(self, resource: str, namespace: str, name: str) -> Mapping[str, Any]:
+    def _ensure(self, resource: str, name: str, namespace: str = "") -> Mapping[str, Any]:
         if (found := self._store.get(resource, namespace, name)) is not None:
             return found
-        kind = {"namespaces": "Namespace", "serviceaccounts": "ServiceAccount", "nodes": "Node"}[resource]
-        metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
-        return self._store.create(
-            resource, {"kind": kind, "apiVersion": "v1", "metadata": metadata}, self._now()
-        )
+        return self._resources.create(_resource(resource), namespace, {"metadata": {"name": name}})
+
+    def _bind(self, name: str, rule: Mapping[str, Any], subjects: list[dict[str, str]], namespace: str | None) -> None:
+        kinds = ("clusterroles", "clusterrolebindings") if namespace is None else ("roles", "rolebindings")
+        role, binding = (_resource(kind) for kind in kinds)
+        named: dict[str, Any] = {"metadata": {"name": name}}
+        self._resources.create(role, namespace or "", {**named, "rules": [rule]})
+        reference = {"apiGroup": rbac.GROUP, "kind": role.kind, "name": name}
+        self._resources.create(binding, namespace or "", {**named, "subjects": subjects, "roleRef": reference})
 
     def _write_kubeconfig(self, user: str, token: str) -> Path:
         if self._directory is None:
@@ -237,105 +366,25 @@ class Cluster:
         return path
 
 
-def pod_status(phase: str, addresses: Sequence[str]) -> dict[str, Any]:
-    known: dict[str, Any] = {"phase": phase}
-    if addresses:
-        known |= {
-            "hostIP": "127.0.0.1",
-            "podIP": addresses[0],
-            "podIPs": [{"ip": address} for address in addresses],
-        }
-    return known
+def _request(call: Call, asked: RequestInfo, user: rbac.User | None) -> Request:
+    return Request(
+        call.method,
+        call.path,
+        {name: value for name, value in call.query.items() if name in PARAMETERS},
+        "" if user is None else user.name,
+        asked.verb,
+        asked.full_resource,
+        asked.namespace,
+        asked.name,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceAccount:
-    """A service account of the emulated cluster."""
-
-    _cluster: Cluster
-    namespace: str
-    name: str
-    uid: str
-
-    def token(self, audience: str | Sequence[str], lifetime: float = 3600) -> str:
-        """Return a token bound to no pod, as `kubectl create token` makes it. `lifetime` in seconds, may be past."""
-        return _mint(self._cluster, self.namespace, self.name, None, audience, lifetime)
+def _split(name: str) -> tuple[str, str]:
+    namespace, _, rest = name.partition("/")
+    if not (namespace and rest):
+        raise ValueError(f"{name!r} is not namespace/name")
+    return namespace, rest
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod of the emulated cluster."""
-
-    _cluster: Cluster
-    namespace: str
-    name: str
-    uid: str
-
-    def json(self) -> Mapping[str, Any]:
-        """Return the pod object as the API server shows it."""
-        return self._cluster._store.require("pods", self.namespace, self.name)  # noqa: SLF001
-
-    @property
-    def service_account(self) -> str:
-        """The name of the service account it runs as."""
-        name: str = self.json()["spec"]["serviceAccountName"]
-        return name
-
-    @property
-    def addresses(self) -> tuple[str, ...]:
-        """All of its addresses."""
-        return tuple(entry["ip"] for entry in self.json()["status"].get("podIPs", ()))
-
-    def token(self, audience: str | Sequence[str], lifetime: float = 3600) -> str:
-        """Return a token bound to this pod, as the kubelet mounts it. `lifetime` in seconds, may be past."""
-        return _mint(self._cluster, self.namespace, self.service_account, self.json(), audience, lifetime)
-
-    def headers(self, audience: str | Sequence[str]) -> dict[str, str]:
-        """Return the headers of a request from this pod."""
-        return {"Authorization": f"Bearer {self.token(audience)}"}
-
-    def update(
-        self,
-        *,
-        phase: str | None = None,
-        addresses: Sequence[str] | None = None,
-        service_account: str | None = None,
-        host_network: bool | None = None,
-    ) -> None:
-        """Change what is given, and leave the rest."""
-        live = self.json()
-        spec, seen = dict(live["spec"]), dict(live["status"])
-        if addresses is not None:
-            seen = pod_status(seen["phase"], addresses)
-        if phase is not None:
-            seen["phase"] = phase
-        if service_account is not None:
-            spec |= {"serviceAccountName": service_account, "serviceAccount": service_account}
-        if host_network is not None:
-            spec["hostNetwork"] = host_network
-        self._cluster._store.replace("pods", {**live, "spec": spec, "status": seen})  # noqa: SLF001
-
-    def delete(self, grace: int = 30) -> None:
-        """Begin to terminate: the pod stays, to be gone after `grace` seconds; `remove` makes an end."""
-        live = self.json()
-        gone = timestamps.text(self._cluster._clock() + grace)  # noqa: SLF001
-        ending = {"deletionTimestamp": gone, "deletionGracePeriodSeconds": grace}
-        self._cluster._store.replace("pods", {**live, "metadata": live["metadata"] | ending})  # noqa: SLF001
-
-    def remove(self) -> None:
-        """Be gone at once."""
-        self._cluster._store.delete("pods", self.namespace, self.name, self.uid)  # noqa: SLF001
-
-
-def _mint(
-    cluster: Cluster,
-    namespace: str,
-    account: str,
-    pod: Mapping[str, Any] | None,
-    audience: str | Sequence[str],
-    lifetime: float,
-) -> str:
-    audiences = [audience] if isinstance(audience, str) else list(audience)
-    authentication = cluster._authentication  # noqa: SLF001
-    live = cluster._store.require("serviceaccounts", namespace, account)  # noqa: SLF001
-    return authentication.sign(authentication.claims(live, pod, audiences, lifetime))
+def _resource(name: str) -> Resource:
+    return next(resource for resource in RESOURCES.values() if resource.name == name)

@@ -9,7 +9,8 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from podproof.testing.cluster import Cluster, Pod
+    from podproof.testing.cluster import Cluster
+    from podproof.testing.inhabitants import Pod
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from podproof.testing.requestinfo import RequestInfo
+    from podproof.testing.store import Store
 
+GROUP = "rbac.authorization.k8s.io"
 MASTERS = "system:masters"
 
 
@@ -24,67 +26,109 @@ class User:
 
     def json(self) -> dict[str, Any]:
         """Return the `UserInfo` object: what is empty is left out."""
-        return {
-            key: value
-            for key, value in {
-                "username": self.name,
-                "uid": self.uid,
-                "groups": list(self.groups),
-                "extra": {key: list(values) for key, values in self.extra.items()},
-            }.items()
-            if value
+        info = {
+            "username": self.name,
+            "uid": self.uid,
+            "groups": list(self.groups),
+            "extra": {key: list(values) for key, values in self.extra.items()},
         }
+        return {key: value for key, value in info.items() if value}
 
 
 ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
 
+_PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
+_ISSUER = ("/.well-known/openid-configuration", "/openid/v1/jwks", "/openid/v1/jwks/")
+_SELF = {
+    "verbs": ["create"],
+    "apiGroups": ["authorization.k8s.io"],
+    "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+}
+# The part of a new cluster's ClusterRoles that is about the endpoints emulated here, and who is bound to them.
+DEFAULTS: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
+    (
+        "system:public-info-viewer",
+        {"verbs": ["get"], "nonResourceURLs": _PUBLIC},
+        ("system:authenticated", "system:unauthenticated"),
+    ),
+    (
+        "system:service-account-issuer-discovery",
+        {"verbs": ["get"], "nonResourceURLs": _ISSUER},
+        ("system:serviceaccounts",),
+    ),
+    ("system:basic-user", _SELF, ("system:authenticated",)),
+)
 
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """One rule bound to one user or group, in one namespace or, when `namespace` is None, everywhere."""
 
-    subject: str
-    verbs: frozenset[str]
-    resources: frozenset[str] = frozenset()
-    api_groups: frozenset[str] = frozenset({"*"})
-    non_resource_urls: frozenset[str] = frozenset()
-    namespace: str | None = None
+def subject(name: str) -> dict[str, str]:
+    """Return the subject of a binding: `namespace/name` is a service account, `system:…` a group, else a user."""
+    namespace, slash, account = name.partition("/")
+    if slash:
+        return {"kind": "ServiceAccount", "name": account, "namespace": namespace}
+    kind = "Group" if name.startswith("system:") and not name.startswith("system:serviceaccount:") else "User"
+    return {"kind": kind, "apiGroup": GROUP, "name": name}
 
-    def covers(self, asked: RequestInfo) -> bool:
-        """Tell whether the rule allows what was asked, whoever asked it."""
-        if not self.verbs & {asked.verb, "*"}:
-            return False
-        if not asked.resource:
-            return self.namespace is None and any(
-                _url_matches(url, asked.path) for url in self.non_resource_urls
-            )
-        wanted = {asked.full_resource, "*", f"*/{asked.subresource}"}
-        return (
-            self.namespace in {None, asked.namespace}
-            and bool(self.api_groups & {asked.group, "*"})
-            and bool(self.resources & wanted)
-        )
+
+def reason(store: Store, user: User, asked: RequestInfo) -> str | None:
+    """Return why this user may do what was asked, in the API server's words, or None when nothing allows it."""
+    if MASTERS in user.groups:
+        return ""
+    for binding, role in _bindings(store, asked.namespace):
+        named = next((each for each in binding.get("subjects", ()) if _is(each, user)), None)
+        if named is not None and any(_covers(rule, asked) for rule in role.get("rules", ())):
+            return f"RBAC: allowed by {_bound(binding)} of {_named(binding['roleRef'])} to {_named(named)}"
+    return None
+
+
+def _bindings(store: Store, namespace: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+    bindings = store.all("clusterrolebindings")[0]
+    if namespace:
+        bindings += store.all("rolebindings", namespace)[0]
+    for binding in bindings:
+        wanted = binding["roleRef"]
+        place = ("clusterroles", "") if wanted["kind"] == "ClusterRole" else ("roles", namespace)
+        if (role := store.get(*place, wanted["name"])) is not None:
+            yield binding, role
+
+
+def _is(named: Mapping[str, str], user: User) -> bool:
+    match named["kind"]:
+        case "ServiceAccount":
+            return user.name == f"system:serviceaccount:{named['namespace']}:{named['name']}"
+        case "Group":
+            return named["name"] in user.groups
+        case _:
+            return named["name"] == user.name
+
+
+def _covers(rule: Mapping[str, Any], asked: RequestInfo) -> bool:
+    if not _any(rule["verbs"], asked.verb):
+        return False
+    if not asked.resource:
+        return any(_url_matches(url, asked.path) for url in rule.get("nonResourceURLs", ()))
+    names = rule.get("resourceNames", ())
+    return (
+        _any(rule.get("apiGroups", ()), asked.group)
+        and _any(rule.get("resources", ()), asked.full_resource, f"*/{asked.subresource}")
+        and (not names or asked.name in names)
+    )
+
+
+def _any(allowed: Collection[str], *wanted: str) -> bool:
+    return not {"*", *wanted}.isdisjoint(allowed)
 
 
 def _url_matches(rule: str, path: str) -> bool:
     return path.startswith(rule[:-1]) if rule.endswith("*") else path == rule
 
 
-_PUBLIC = frozenset({"/healthz", "/livez", "/readyz", "/version", "/version/"})
-_ISSUER = frozenset({"/.well-known/openid-configuration", "/openid/v1/jwks", "/openid/v1/jwks/"})
-_SELF = frozenset({"selfsubjectaccessreviews"})
-
-# The bindings every cluster starts with, by the names of their ClusterRoles: system:public-info-viewer,
-# system:service-account-issuer-discovery and system:basic-user.
-DEFAULTS = (
-    Grant("system:unauthenticated", frozenset({"get"}), non_resource_urls=_PUBLIC),
-    Grant("system:authenticated", frozenset({"get"}), non_resource_urls=_PUBLIC),
-    Grant("system:serviceaccounts", frozenset({"get"}), non_resource_urls=_ISSUER),
-    Grant("system:authenticated", frozenset({"create"}), _SELF, frozenset({"authorization.k8s.io"})),
-)
+def _bound(binding: Mapping[str, Any]) -> str:
+    metadata = binding["metadata"]
+    if "namespace" in metadata:
+        return f'RoleBinding "{metadata["name"]}/{metadata["namespace"]}"'
+    return f'ClusterRoleBinding "{metadata["name"]}"'
 
 
-def allows(grants: Iterable[Grant], user: User, asked: RequestInfo) -> bool:
-    """Tell whether any of the grants lets this user do what was asked."""
-    subjects = {user.name, *user.groups}
-    return MASTERS in subjects or any(grant.subject in subjects and grant.covers(asked) for grant in grants)
+def _named(named: Mapping[str, str]) -> str:
+    place = f"/{named['namespace']}" if "namespace" in named else ""
+    return f'{named["kind"]} "{named["name"]}{place}"'

@@ -25,8 +25,9 @@ class Failure(Exception):
             "metadata": {},
             "status": "Failure",
             "message": str(self),
-            "reason": self.reason,
         }
+        if self.reason:
+            status["reason"] = self.reason
         if self.details is not None:
             status["details"] = self.details
         return status | {"code": self.code}
@@ -42,9 +43,32 @@ def unauthorized() -> Failure:
     return Failure(401, "Unauthorized", "Unauthorized")
 
 
-def not_found(resource: str, name: str) -> Failure:
+def forbidden(user: str, asked: RequestInfo) -> Failure:
+    """403: no rule allows it."""
+    if not asked.resource:
+        return Failure(403, "Forbidden", f'forbidden: User "{user}" cannot {asked.verb} path "{asked.path}"', {})
+    where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
+    full = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
+    named = f'{full} "{asked.name}"' if asked.name else full
+    message = (
+        f'{named} is forbidden: User "{user}" cannot {asked.verb} resource "{asked.full_resource}"'
+        f' in API group "{asked.group}" {where}'
+    )
+    details = {"name": asked.name, "group": asked.group, "kind": asked.resource}
+    return Failure(403, "Forbidden", message, {key: value for key, value in details.items() if value})
+
+
+def not_admitted(resource: str, name: str, why: str) -> Failure:
+    """403: an admission plugin refuses it."""
+    message = f'{resource} "{name}" is forbidden: {why}'
+    return Failure(403, "Forbidden", message, {"name": name, "kind": resource})
+
+
+def not_found(resource: str, name: str, group: str = "") -> Failure:
     """404: no such object."""
-    return Failure(404, "NotFound", f'{resource} "{name}" not found', {"name": name, "kind": resource})
+    full = f"{resource}.{group}" if group else resource
+    details = {"name": name, "group": group, "kind": resource} if group else {"name": name, "kind": resource}
+    return Failure(404, "NotFound", f'{full} "{name}" not found', details)
 
 
 def unknown_resource() -> Failure:
@@ -54,15 +78,13 @@ def unknown_resource() -> Failure:
 
 def not_allowed() -> Failure:
     """405."""
-    return Failure(
-        405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {}
-    )
+    return Failure(405, "MethodNotAllowed", "the server does not allow this method on the requested resource", {})
 
 
-def conflict(resource: str, name: str, why: str) -> Failure:
+def conflict(kind: str, name: str, why: str) -> Failure:
     """409: the object is not the one that the request means."""
-    message = f'Operation cannot be fulfilled on {resource} "{name}": {why}'
-    return Failure(409, "Conflict", message, {"name": name, "kind": resource})
+    message = f'Operation cannot be fulfilled on {kind} "{name}": {why}'
+    return Failure(409, "Conflict", message, {"name": name, "kind": kind})
 
 
 def already_exists(resource: str, name: str) -> Failure:
@@ -76,25 +98,38 @@ def expired(message: str) -> Failure:
     return Failure(410, "Expired", message)
 
 
-def internal(message: str) -> Failure:
-    """500."""
+def invalid(kind: str, group: str, field: str, message: str) -> Failure:
+    """422: one field of the object breaks a rule."""
+    details: dict[str, Any] = {"group": group} | ({"kind": kind} if kind else {})
+    details["causes"] = [{"reason": "FieldValueInvalid", "message": message, "field": field}]
+    return Failure(422, "Invalid", f'{kind}.{group} "" is invalid: {field}: {message}', details)
+
+
+def too_large_version(asked: int, current: int) -> Failure:
+    """504: a resource version from the future."""
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
     return Failure(
-        500, "InternalError", f"Internal error occurred: {message}", {"causes": [{"message": message}]}
+        504,
+        "Timeout",
+        f"Timeout: Too large resource version: {asked}, current: {current}",
+        {"causes": [cause], "retryAfterSeconds": 1},
     )
 
 
-def forbidden(user: str, asked: RequestInfo) -> Failure:
-    """403: RBAC does not allow it."""
-    if not asked.resource:
-        return Failure(
-            403, "Forbidden", f'forbidden: User "{user}" cannot {asked.verb} path "{asked.path}"', {}
-        )
-    where = f'in the namespace "{asked.namespace}"' if asked.namespace else "at the cluster scope"
-    full = f"{asked.resource}.{asked.group}" if asked.group else asked.resource
-    named = f'{full} "{asked.name}"' if asked.name else full
-    message = (
-        f'{named} is forbidden: User "{user}" cannot {asked.verb} resource "{asked.full_resource}"'
-        f' in API group "{asked.group}" {where}'
-    )
-    details = {"name": asked.name, "group": asked.group, "kind": asked.resource}
-    return Failure(403, "Forbidden", message, {key: value for key, value in details.items() if value})
+_REASONS = {
+    400: "BadRequest",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
+
+
+def failing(code: int) -> Failure:
+    """Return a failure of any status, for an API server that is made to fail."""
+    return Failure(code, _REASONS.get(code, ""), f"made to fail with {code}")

@@ -12,6 +12,8 @@ from podproof.testing import status
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_Key = tuple[str, str, str]
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -25,85 +27,124 @@ class Change:
 
 
 class Store:
-    """Objects by resource, namespace and name. An object is never altered in place, only replaced."""
+    """Objects by resource, namespace and name. An object is never altered in place, only replaced.
+
+    `changed` is notified of whatever a watch has to look at: a change, a bookmark, an end.
+    """
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed = threading.Condition(threading.RLock())
         self.version = 100
-        self._objects: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+        self.bookmarks = 0
+        self.interruptions = 0
+        self.closed = False
+        self._forgotten = 0
+        self._objects: dict[_Key, Mapping[str, Any]] = {}
         self._changes: list[Change] = []
-        self._forgotten = self.version
 
     def get(self, resource: str, namespace: str, name: str) -> Mapping[str, Any] | None:
         """Return one object, or None."""
         return self._objects.get((resource, namespace, name))
 
-    def require(self, resource: str, namespace: str, name: str) -> Mapping[str, Any]:
+    def require(self, resource: str, namespace: str, name: str, group: str = "") -> Mapping[str, Any]:
         """Return one object. Raises a 404 `Failure` when there is none."""
         if (found := self.get(resource, namespace, name)) is None:
-            raise status.not_found(resource, name)
+            raise status.not_found(resource, name, group)
         return found
 
-    def list(self, resource: str, namespace: str = "") -> tuple[list[Mapping[str, Any]], int]:
-        """Return the objects of a resource, in a namespace or all of them, and the version they were seen at."""
+    def all(self, resource: str, namespace: str = "") -> tuple[list[Mapping[str, Any]], int]:
+        """Return the objects of a resource, in one namespace or in all, and the version they were seen at."""
         with self.changed:
             keys = sorted(key for key in self._objects if key[0] == resource and namespace in {"", key[1]})
             return [self._objects[key] for key in keys], self.version
 
     def create(self, resource: str, wanted: Mapping[str, Any], created: str) -> Mapping[str, Any]:
-        """Add an object with a UID and a resource version of its own; `created` is its RFC 3339 time.
+        """Add an object with a UID and a resource version of its own; `created` is an RFC 3339 time.
 
         Raises a 409 `Failure` when the name is taken.
         """
-        metadata = wanted["metadata"]
-        key = (resource, metadata.get("namespace", ""), metadata["name"])
+        key = _key(resource, wanted)
         with self.changed:
             if key in self._objects:
-                raise status.already_exists(resource, metadata["name"])
+                raise status.already_exists(resource, key[2])
             fresh = {"uid": str(uuid.uuid4()), "creationTimestamp": created}
-            return self._put("ADDED", key, wanted | {"metadata": metadata | fresh})
+            return self._put("ADDED", key, {**wanted, "metadata": {**wanted["metadata"], **fresh}})
 
     def replace(self, resource: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Put an object in the place of the one with its name and UID. Raises a 404 `Failure` when that is gone."""
-        metadata = wanted["metadata"]
-        key = (resource, metadata.get("namespace", ""), metadata["name"])
+        """Put an object in the place of the one of its name and UID.
+
+        Raises a 404 `Failure` when that one is gone.
+        """
+        key = _key(resource, wanted)
         with self.changed:
-            self._present(key, metadata["uid"])
+            self._check(key, wanted["metadata"]["uid"])
             return self._put("MODIFIED", key, wanted)
 
-    def delete(self, resource: str, namespace: str, name: str, uid: str) -> Mapping[str, Any]:
-        """Remove an object. Raises a 404 `Failure` when the one with this UID is gone."""
-        key = (resource, namespace, name)
+    def delete(self, resource: str, last: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Remove the object of this name and UID, which looks like this at the end.
+
+        Raises a 404 `Failure` when it is gone.
+        """
+        key = _key(resource, last)
         with self.changed:
-            gone = self._present(key, uid)
-            last = self._put("DELETED", key, gone)
+            self._check(key, last["metadata"]["uid"])
+            gone = self._put("DELETED", key, last)
             del self._objects[key]
-            return last
+            return gone
 
     def since(self, version: int) -> list[Change]:
-        """Return the changes after a version. Raises a 410 `Failure` when they are no longer all remembered."""
-        if version < self._forgotten:
-            raise status.expired(f"too old resource version: {version} ({self._forgotten})")
-        return [change for change in self._changes if change.version > version]
+        """Return the changes after a version. Raises a 410 `Failure` when some of them are forgotten."""
+        with self.changed:
+            if version < self._forgotten:
+                raise status.expired(f"too old resource version: {version} ({self._forgotten})")
+            return [change for change in self._changes if change.version > version]
 
     def forget(self) -> None:
-        """Forget all changes until now, as etcd does when it compacts."""
+        """Forget all changes until now: who asks for older ones is told 410."""
         with self.changed:
             self.version += 1
             self._forgotten = self.version
             self._changes.clear()
+
+    def bookmark(self) -> None:
+        """Send a bookmark to each watch that wants them."""
+        with self.changed:
+            self.bookmarks += 1
             self.changed.notify_all()
 
-    def _present(self, key: tuple[str, str, str], uid: str) -> Mapping[str, Any]:
+    def interrupt(self) -> None:
+        """End every watch that is open now."""
+        with self.changed:
+            self.interruptions += 1
+            self.changed.notify_all()
+
+    def wait(self, version: int, bookmarks: int, interruptions: int, timeout: float) -> bool:
+        """Wait until there is more than a watch has seen, at most `timeout` seconds, and tell whether it goes on."""
+        seen = version, bookmarks, interruptions
+        with self.changed:
+            self.changed.wait_for(
+                lambda: self.closed or seen != (self.version, self.bookmarks, self.interruptions), timeout
+            )
+            return not self.closed and interruptions == self.interruptions
+
+    def close(self) -> None:
+        """End every watch, those that are still to come included."""
+        self.closed = True
+        self.interrupt()
+
+    def _check(self, key: _Key, uid: str) -> None:
         found = self._objects.get(key)
         if found is None or found["metadata"]["uid"] != uid:
             raise status.not_found(key[0], key[2])
-        return found
 
-    def _put(self, kind: str, key: tuple[str, str, str], wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _put(self, kind: str, key: _Key, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
         self.version += 1
-        after = {**wanted, "metadata": wanted["metadata"] | {"resourceVersion": str(self.version)}}
+        after = {**wanted, "metadata": {**wanted["metadata"], "resourceVersion": str(self.version)}}
         self._changes.append(Change(self.version, kind, key[0], self._objects.get(key), after))
         self._objects[key] = after
         self.changed.notify_all()
         return after
+
+
+def _key(resource: str, thing: Mapping[str, Any]) -> _Key:
+    return resource, thing["metadata"].get("namespace", ""), thing["metadata"]["name"]

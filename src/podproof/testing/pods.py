@@ -1,0 +1,70 @@
+"""Pod objects: what the API server fills in, and what a kubelet reports."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_CONTAINER = {
+    "resources": {},
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+    "imagePullPolicy": "IfNotPresent",
+}
+_SPEC: dict[str, Any] = {
+    "restartPolicy": "Always",
+    "terminationGracePeriodSeconds": 30,
+    "dnsPolicy": "ClusterFirst",
+    "serviceAccountName": "default",
+    "securityContext": {},
+    "schedulerName": "default-scheduler",
+    "tolerations": [
+        {
+            "key": f"node.kubernetes.io/{trouble}",
+            "operator": "Exists",
+            "effect": "NoExecute",
+            "tolerationSeconds": 300,
+        }
+        for trouble in ("not-ready", "unreachable")
+    ],
+    "priority": 0,
+    "enableServiceLinks": True,
+    "preemptionPolicy": "PreemptLowerPriority",
+}
+
+
+def defaulted(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a new pod with the fields that the API server and its admission plugins add."""
+    spec = {**_SPEC, **pod.get("spec", {})}
+    spec["serviceAccount"] = spec["serviceAccountName"]
+    spec["containers"] = [{**_CONTAINER, **container} for container in spec.get("containers", ())]
+    return {**pod, "spec": spec, "status": {"phase": "Pending", "qosClass": "BestEffort"}}
+
+
+def reported(before: Mapping[str, Any], phase: str, addresses: Sequence[str]) -> dict[str, Any]:
+    """Return a pod's status with this phase and these addresses, none when there are none yet."""
+    status = {key: value for key, value in before.items() if key not in {"podIP", "podIPs", "hostIP"}}
+    status["phase"] = phase
+    if addresses:
+        status |= {
+            "hostIP": "127.0.0.1",
+            "podIP": addresses[0],
+            "podIPs": [{"ip": address} for address in addresses],
+        }
+    return status
+
+
+def terminating(pod: Mapping[str, Any], gone: str, grace: int) -> dict[str, Any]:
+    """Return a pod that is to be gone at an RFC 3339 time, `grace` seconds after its deletion was asked."""
+    ending = {"deletionTimestamp": gone, "deletionGracePeriodSeconds": grace}
+    return {**pod, "metadata": {**pod["metadata"], **ending}}
+
+
+def grace_period(pod: Mapping[str, Any], asked: int | None) -> int:
+    """Return how many seconds a pod has from its deletion: none when no kubelet has it, or it has finished."""
+    if not pod["spec"].get("nodeName") or pod["status"]["phase"] in {"Succeeded", "Failed"}:
+        return 0
+    period: int = pod["spec"]["terminationGracePeriodSeconds"] if asked is None else asked
+    return period

@@ -1,0 +1,184 @@
+"""The resources that the emulated API server keeps: create, get, list, watch, patch and delete."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from podproof.testing import pods, rbac, selectors, status, timestamps, watch
+from podproof.testing.watch import Scope
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from podproof.testing.store import Store
+
+WATCH_TIMEOUT = 1800
+"""Seconds after which a watch that names no timeout ends (the shortest of --min-request-timeout)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A kind of object that is kept, and the API group and version it is asked by."""
+
+    name: str
+    kind: str
+    group: str = ""
+    version: str = "v1"
+    namespaced: bool = True
+
+    @property
+    def type_meta(self) -> dict[str, str]:
+        """The two fields that say what an object is."""
+        group_version = f"{self.group}/{self.version}" if self.group else self.version
+        return {"kind": self.kind, "apiVersion": group_version}
+
+
+RESOURCES = {
+    (resource.group, resource.version, resource.name): resource
+    for resource in (
+        Resource("namespaces", "Namespace", namespaced=False),
+        Resource("nodes", "Node", namespaced=False),
+        Resource("pods", "Pod"),
+        Resource("serviceaccounts", "ServiceAccount"),
+        Resource("clusterroles", "ClusterRole", rbac.GROUP, namespaced=False),
+        Resource("clusterrolebindings", "ClusterRoleBinding", rbac.GROUP, namespaced=False),
+        Resource("roles", "Role", rbac.GROUP),
+        Resource("rolebindings", "RoleBinding", rbac.GROUP),
+    )
+}
+
+
+class Resources:
+    """What can be asked of the kept resources. Methods raise `Failure` for what the API server refuses."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+
+    def create(self, resource: Resource, namespace: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add an object, filled in as the API server and its controllers do."""
+        metadata = dict(wanted["metadata"])
+        if resource.namespaced:
+            metadata["namespace"] = namespace
+            self._store.require("namespaces", "", namespace)
+        made = {**wanted, **resource.type_meta, "metadata": metadata}
+        if resource.name == "pods":
+            made = pods.defaulted(made)
+            self._admit(made)
+        if resource.name == "namespaces":
+            made |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+        now = timestamps.text(self._clock())
+        created = self._store.create(resource.name, made, now)
+        if resource.name == "namespaces":
+            account = {"kind": "ServiceAccount", "apiVersion": "v1"}
+            place = {"name": "default", "namespace": metadata["name"]}
+            self._store.create("serviceaccounts", {**account, "metadata": place}, now)
+        return created
+
+    def _admit(self, pod: Mapping[str, Any]) -> None:
+        namespace, account = pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]
+        if self._store.get("serviceaccounts", namespace, account) is None:
+            why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
+            raise status.not_admitted("pods", pod["metadata"]["name"], why)
+
+    def patch_status(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Merge what a kubelet reports into a pod's status (RFC 7386)."""
+        live = self._store.require("pods", namespace, name)
+        return self._store.replace("pods", {**live, "status": {**live["status"], **patch["status"]}})
+
+    def delete(self, resource: Resource, namespace: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Delete an object; a pod that a kubelet has only begins to terminate. `options` is `DeleteOptions`."""
+        live = self._store.require(resource.name, namespace, name, resource.group)
+        uid = live["metadata"]["uid"]
+        if (wanted := options.get("preconditions", {}).get("uid", uid)) != uid:
+            why = (
+                f"the UID in the precondition ({wanted}) does not match the UID in record ({uid})."
+                " The object might have been deleted and then recreated"
+            )
+            raise status.conflict(resource.kind, name, why)
+        match resource.name:
+            case "pods":
+                return dict(self._delete_pod(live, options.get("gracePeriodSeconds")))
+            case "namespaces":
+                return dict(self._delete_namespace(live))
+            case "serviceaccounts":
+                self._store.delete(resource.name, live)
+                return dict(live)
+        self._store.delete(resource.name, live)
+        details = {"name": name, "group": resource.group, "kind": resource.name, "uid": uid}
+        known = {key: value for key, value in details.items() if value}
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": known}
+
+    def _delete_pod(self, live: Mapping[str, Any], asked: int | None) -> Mapping[str, Any]:
+        grace = pods.grace_period(live, asked)
+        ending = pods.terminating(live, timestamps.text(self._clock() + grace), grace)
+        return self._store.replace("pods", ending) if grace else self._store.delete("pods", ending)
+
+    def _delete_namespace(self, live: Mapping[str, Any]) -> Mapping[str, Any]:
+        name = live["metadata"]["name"]
+        for resource in RESOURCES.values():
+            if resource.namespaced:
+                for thing in self._store.all(resource.name, name)[0]:
+                    self._store.delete(resource.name, thing)
+        gone = {"deletionTimestamp": timestamps.text(self._clock())}
+        ended = self._store.delete("namespaces", {**live, "metadata": {**live["metadata"], **gone}})
+        return {**ended, "status": {"phase": "Terminating"}}
+
+    def list(self, resource: Resource, namespace: str, query: Mapping[str, str]) -> dict[str, Any]:
+        """Return the list that the query selects, or one page of it (`limit`, `continue`)."""
+        chosen = self._selector(resource, query)
+        found, version = self._store.all(resource.name, namespace)
+        if (asked := _version(query)) > version:
+            raise status.too_large_version(asked, version)
+        if query.get("resourceVersionMatch") == "Exact":
+            self._since(asked, "The resourceVersion for the provided list is too old.")
+        items = [thing for thing in found if chosen(thing)]
+        start, version = self._continued(query.get("continue"), version)
+        page = items[start:][: int(query.get("limit", "0")) or None]
+        metadata: dict[str, Any] = {"resourceVersion": str(version)}
+        if (left := len(items) - start - len(page)) > 0:
+            metadata |= {"continue": _continue_token(version, start + len(page)), "remainingItemCount": left}
+        bare = [{key: thing[key] for key in thing if key not in resource.type_meta} for thing in page]
+        return {**resource.type_meta, "kind": f"{resource.kind}List", "metadata": metadata, "items": bare}
+
+    def _continued(self, token: str | None, version: int) -> tuple[int, int]:
+        if not token:
+            return 0, version
+        try:
+            version, start = json.loads(base64.urlsafe_b64decode(token))
+        except (ValueError, TypeError, binascii.Error) as error:
+            raise status.bad_request("invalid continue token") from error
+        self._since(version, "The provided continue parameter is too old to display a consistent list result.")
+        return start, version
+
+    def _since(self, version: int, message: str) -> None:
+        try:
+            self._store.since(version)
+        except status.Failure as failure:
+            raise status.expired(message) from failure
+
+    def watch(self, resource: Resource, namespace: str, query: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        """Return the events of a watch; see `watch.events`."""
+        scope = Scope(resource.name, resource.type_meta, namespace, self._selector(resource, query))
+        timeout = float(query.get("timeoutSeconds") or WATCH_TIMEOUT)
+        bookmarks = query.get("allowWatchBookmarks") in {"1", "true"}
+        return watch.events(self._store, scope, _version(query), timeout, bookmarks=bookmarks)
+
+    def _selector(self, resource: Resource, query: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
+        return selectors.selector(query.get("labelSelector", ""), query.get("fieldSelector", ""), resource.name)
+
+
+def _version(query: Mapping[str, str]) -> int:
+    asked = query.get("resourceVersion") or "0"
+    if not asked.isdecimal():
+        syntax = f'strconv.ParseUint: parsing "{asked}": invalid syntax'
+        raise status.Failure(500, "", f'resourceVersion: Invalid value: "{asked}": {syntax}')
+    return int(asked)
+
+
+def _continue_token(version: int, start: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([version, start]).encode()).decode()

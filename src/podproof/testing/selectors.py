@@ -1,0 +1,76 @@
+"""Label and field selectors: which objects a list or a watch is about."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from podproof.testing import status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+FIELDS = {
+    "pods": frozenset(
+        {
+            "metadata.name",
+            "metadata.namespace",
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "status.phase",
+            "status.podIP",
+        }
+    )
+}
+METADATA_FIELDS = frozenset({"metadata.name", "metadata.namespace"})
+
+_SET = re.compile(r"(?P<key>\S+)\s+(?P<operator>in|notin)\s+\((?P<values>[^()]*)\)")
+_EQUALITY = re.compile(r"(?P<key>[^=!\s]+)\s*(?P<operator>==|=|!=)\s*(?P<value>[^=!\s]*)")
+_PRESENCE = re.compile(r"(?P<absent>!?)(?P<key>[^=!\s()]+)")
+
+
+def selector(labels: str, fields: str, resource: str) -> Callable[[Mapping[str, Any]], bool]:
+    """Return the test that a labelSelector and a fieldSelector make of an object, empty ones letting all pass.
+
+    Raises a 400 `Failure` for what cannot be read, or a field that the resource cannot be selected by.
+    """
+    tests = [*_label_tests(labels), *_field_tests(fields, resource)]
+    return lambda thing: all(test(thing) for test in tests)
+
+
+def _label_tests(text: str) -> Iterator[Callable[[Mapping[str, Any]], bool]]:
+    for requirement in filter(None, (part.strip() for part in re.split(r",(?![^(]*\))", text))):
+        if match := _SET.fullmatch(requirement):
+            values = {value.strip() for value in match["values"].split(",")}
+            yield _label(match["key"], values, wanted=match["operator"] == "in")
+        elif match := _EQUALITY.fullmatch(requirement):
+            yield _label(match["key"], {match["value"]}, wanted=match["operator"] != "!=")
+        elif match := _PRESENCE.fullmatch(requirement):
+            yield _has_label(match["key"], wanted=not match["absent"])
+        else:
+            raise status.bad_request(f"unable to parse requirement: {requirement}")
+
+
+def _label(key: str, values: set[str], *, wanted: bool) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda thing: (thing["metadata"].get("labels", {}).get(key) in values) == wanted
+
+
+def _has_label(key: str, *, wanted: bool) -> Callable[[Mapping[str, Any]], bool]:
+    return lambda thing: (key in thing["metadata"].get("labels", {})) == wanted
+
+
+def _field_tests(text: str, resource: str) -> Iterator[Callable[[Mapping[str, Any]], bool]]:
+    for term in filter(None, text.split(",")):
+        match = _EQUALITY.fullmatch(term)
+        if match is None:
+            raise status.bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
+        if match["key"] not in FIELDS.get(resource, METADATA_FIELDS):
+            raise status.bad_request(f"field label not supported: {match['key']}")
+        yield _field(match["key"], match["value"], wanted=match["operator"] != "!=")
+
+
+def _field(path: str, value: str, *, wanted: bool) -> Callable[[Mapping[str, Any]], bool]:
+    top, _, name = path.partition(".")
+    return lambda thing: (thing.get(top, {}).get(name, "") == value) == wanted
