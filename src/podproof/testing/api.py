@@ -6,6 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from podproof.testing import rbac, status, tokens
+from podproof.testing.rbac import User
+from podproof.testing.requestinfo import RequestInfo
 from podproof.testing.resources import RESOURCES
 from podproof.testing.reviews import AUTHENTICATION, AUTHORIZATION, Reviews
 from podproof.testing.server import Answer
@@ -14,8 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from podproof.testing.authentication import Authentication
-    from podproof.testing.rbac import User
-    from podproof.testing.requestinfo import RequestInfo
     from podproof.testing.resources import Resource, Resources
     from podproof.testing.server import Call
     from podproof.testing.store import Store
@@ -74,8 +74,9 @@ class API:
         """Answer what this user asked. Raises `Failure` for what the API server refuses."""
         if user is None:
             raise status.unauthorized()
-        if rbac.reason(self._store, user, asked) is None:
-            raise status.forbidden(user.name, asked)
+        if call.impersonated:
+            user = self._impersonated(call.impersonated, user)
+        self._authorize(user, asked)
         if not asked.resource:
             return self._at_url(call.method, asked.path)
         if (kind := REVIEWS.get((asked.group, asked.resource))) is not None:
@@ -86,6 +87,16 @@ class API:
         if asked.subresource:
             return self._subresource(call, asked)
         return self._resource(call, asked, resource)
+
+    def _impersonated(self, username: str, user: User) -> User:
+        """Return the service account that a call is made as, if its caller may (the header Impersonate-User)."""
+        namespace, name = username.removeprefix("system:serviceaccount:").split(":")
+        self._authorize(user, RequestInfo("impersonate", "", "", "v1", namespace, "serviceaccounts", "", name))
+        return User(username, groups=rbac.service_account_groups(namespace))
+
+    def _authorize(self, user: User, asked: RequestInfo) -> None:
+        if rbac.reason(self._store, user, asked) is None:
+            raise status.forbidden(user.name, asked)
 
     def _review(self, call: Call, asked: RequestInfo, user: User, kind: str) -> Answer:
         if asked.version != "v1" or asked.name or asked.namespace:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from podproof.testing import timestamps, tokens
-from podproof.testing.rbac import ANONYMOUS, User
+from podproof.testing.rbac import ANONYMOUS, User, service_account_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +187,7 @@ class Authentication:
         return User(
             claims["sub"],
             account["uid"],
-            ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"),
+            service_account_groups(namespace),
             _extra(claims),
         )
 

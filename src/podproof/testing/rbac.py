@@ -69,6 +69,11 @@ def subject(name: str) -> dict[str, str]:
     return {"kind": kind, "apiGroup": GROUP, "name": name}
 
 
+def service_account_groups(namespace: str) -> tuple[str, ...]:
+    """Return the groups of every service account of a namespace."""
+    return ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+
+
 def reason(store: Store, user: User, asked: RequestInfo) -> str | None:
     """Return why this user may do what was asked, in the API server's words, or None when nothing allows it."""
     if MASTERS in user.groups:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import email.utils
 import http.client
 import http.server
 import json
@@ -28,6 +29,7 @@ class Call:
     path: str
     query: Mapping[str, str]
     authorization: str | None = field(repr=False)
+    impersonated: str | None
     body: bytes = field(repr=False)
 
 
@@ -51,7 +53,8 @@ class Answer:
         if self.stream is None:
             size = ("Content-Length", str(len(self.body())))
         lines = [f"HTTP/1.1 {self.status} {http.client.responses.get(self.status, '')}"]
-        headers = {"Content-Type": self.content_type, **self.headers, size[0]: size[1]}
+        date = email.utils.formatdate(usegmt=True)
+        headers = {"Date": date, "Content-Type": self.content_type, **self.headers, size[0]: size[1]}
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode()
 
@@ -100,6 +103,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             unquote(url.path),
             dict(parse_qsl(url.query)),
             self.headers.get("Authorization"),
+            self.headers.get("Impersonate-User"),
             self.rfile.read(int(self.headers.get("Content-Length", "0"))),
         )
         answer = self.respond(call)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+import ssl
+import time
+import urllib.request
+from email.utils import parsedate_to_datetime
+from urllib.error import HTTPError
+
+import pytest
+
+from podproof.testing import Cluster
+
+REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+QUESTION = {"spec": {"resourceAttributes": {"verb": "get", "resource": "pods"}}}
+
+
+def allowed(cluster: Cluster, token: str, as_user: str) -> bool:
+    headers = {"Authorization": f"Bearer {token}", "Impersonate-User": as_user}
+    request = urllib.request.Request(cluster.url + REVIEWS, json.dumps(QUESTION).encode(), headers)
+    context = ssl.create_default_context(cadata=cluster.ca_pem)
+    with urllib.request.urlopen(request, context=context) as response:
+        answer: bool = json.load(response)["status"]["allowed"]
+    return answer
+
+
+def test_a_call_as_a_service_account_is_made_with_its_permissions(cluster: Cluster) -> None:
+    cluster.grant("default/carol", verbs=["impersonate"], resources=["serviceaccounts"])
+    cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+    token = cluster.service_account("default/carol").token(cluster.issuer)
+    assert allowed(cluster, token, "system:serviceaccount:default:bob")
+    assert not allowed(cluster, token, "system:serviceaccount:default:alice")
+
+
+def test_who_may_not_impersonate_is_told_so(cluster: Cluster) -> None:
+    token = cluster.service_account("default/carol").token(cluster.issuer)
+    with pytest.raises(HTTPError) as refused:
+        allowed(cluster, token, "system:serviceaccount:default:bob")
+    assert refused.value.code == 403
+    assert json.load(refused.value)["message"] == (
+        'serviceaccounts "bob" is forbidden: User "system:serviceaccount:default:carol" cannot impersonate resource'
+        ' "serviceaccounts" in API group "" in the namespace "default"'
+    )
+
+
+def test_an_answer_tells_the_servers_time(cluster: Cluster) -> None:
+    context = ssl.create_default_context(cadata=cluster.ca_pem)
+    with urllib.request.urlopen(cluster.url + "/version", context=context) as response:
+        told = parsedate_to_datetime(response.headers["Date"]).timestamp()
+    assert abs(told - time.time()) < 10
