@@ -15,15 +15,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
+from ssl import SSLCertVerificationError
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import urllib3
 from kubernetes.client import ApiClient, Configuration
-from kubernetes.config import ConfigException, load_incluster_config, load_kube_config
-from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME
+from kubernetes.config import ConfigException, load_kube_config
+from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, InClusterConfigLoader
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse, HTTPResponse
@@ -44,14 +46,16 @@ _BEARER = re.compile(r"bearer [\x21-\x7e]+", re.IGNORECASE)
 
 
 class Permission(NamedTuple):
-    """One thing that RBAC may allow: a verb on a resource of an API group, in the whole cluster."""
+    """One thing that RBAC may allow: a verb on a resource of an API group, in the whole cluster or one namespace."""
 
     verb: str
     group: str
     resource: str
+    namespace: str = ""
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.resource}" + (f".{self.group}" if self.group else "")
+        where = f" in {self.namespace}" if self.namespace else ""
+        return f"{self.verb} {self.resource}" + (f".{self.group}" if self.group else "") + where
 
 
 CREATE_TOKENREVIEWS = Permission("create", "authentication.k8s.io", "tokenreviews")
@@ -59,10 +63,31 @@ GET_PODS = Permission("get", "", "pods")
 CREATE_SELF_REVIEWS = Permission("create", "authorization.k8s.io", "selfsubjectaccessreviews")
 
 
+class Answer(NamedTuple):
+    """What the API server answered: a JSON object, empty where an error has none.
+
+    `retry_after` is in seconds, `date` its clock in Unix seconds; both are None where it does not tell.
+    """
+
+    status: int
+    document: Mapping[str, Any]
+    retry_after: float | None
+    date: float | None
+
+
+class Endpoint(NamedTuple):
+    """Where the API server is called, whether its certificate is checked, and the proxy on the way, if any."""
+
+    url: str
+    verified: bool
+    proxy: str | None
+
+
 class ClusterClient:
     """Asks the API server.
 
-    `connections` is how many are kept open. A `deadline` is in seconds on the `monotonic` clock; transient failures are
+    `connections` is how many are kept open. `impersonate` is the username to act as: a service account's, which gets
+    its groups too. A `deadline` is in seconds on the `monotonic` clock; transient failures are
     tried again within it, after a random pause. `load` fills in a Configuration: by default as `kubectl` would.
     """
 
@@ -70,12 +95,13 @@ class ClusterClient:
         self,
         *,
         connections: int = 8,
+        impersonate: str | None = None,
         load: Callable[[Configuration], None] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._connections = OnePerProcess(lambda: _Connection(load or load_configuration, connections))
+        self._connections = OnePerProcess(lambda: _Connection(load or load_configuration, connections, impersonate))
         self._monotonic = monotonic
         self._sleep = sleep
         self._uniform = uniform
@@ -100,7 +126,7 @@ class ClusterClient:
 
     def is_allowed(self, permission: Permission, deadline: float) -> bool:
         """Tell whether we have a permission, by a SelfSubjectAccessReview (authorization.k8s.io/v1)."""
-        attributes = {"verb": permission.verb, "group": permission.group, "resource": permission.resource}
+        attributes = permission._asdict()
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
@@ -110,6 +136,14 @@ class ClusterClient:
         review = self._expect("SelfSubjectAccessReview", self._ask("POST", path, CREATE_SELF_REVIEWS, deadline, body))
         status = review.get("status")
         return isinstance(status, dict) and status.get("allowed") is True
+
+    def get(self, path: str, deadline: float) -> Answer:
+        """Read an object, a list or a document by its path; a 404 is an answer too."""
+        return self._ask("GET", path, Permission("get", "", path), deadline)
+
+    def endpoint(self) -> Endpoint:
+        """Return where the API server is. Raises Unavailable where nothing tells us."""
+        return self._connections.get().endpoint
 
     def own_token(self) -> str | None:
         """Return the bearer token that we call the API server with, None where there is none to be had now."""
@@ -125,7 +159,7 @@ class ClusterClient:
         if connection is not None:
             connection.pool.clear()
 
-    def _expect(self, kind: str, answer: _Answer) -> Mapping[str, Any]:
+    def _expect(self, kind: str, answer: Answer) -> Mapping[str, Any]:
         document = answer.document
         if answer.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or document.get("kind") != kind:
             raise Unavailable(f"the API server answered {answer.status} where a {kind} was asked for")
@@ -138,7 +172,7 @@ class ClusterClient:
         permission: Permission,
         deadline: float,
         body: Mapping[str, Any] | None = None,
-    ) -> _Answer:
+    ) -> Answer:
         """Make one call: up to ATTEMPTS times, and once more with our credential read anew."""
         renewed = False
         for attempt in range(1, ATTEMPTS + 2):
@@ -165,7 +199,13 @@ class ClusterClient:
         raise Unavailable(f"the API server did not help ({method} {path}): {reason}")
 
 
-def load_configuration(configuration: Configuration, environ: Mapping[str, str] = os.environ) -> None:
+MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+"""Where the kubelet mounts a pod's own credential: `token`, `ca.crt`, `namespace`."""
+
+
+def load_configuration(
+    configuration: Configuration, environ: Mapping[str, str] = os.environ, mounted: Path = MOUNTED
+) -> None:
     """Fill in where the API server is and our credential for it, as `kubectl` finds them.
 
     That is `KUBECONFIG` where it is set (its current context), else the credential that is mounted in a pod, else
@@ -175,18 +215,15 @@ def load_configuration(configuration: Configuration, environ: Mapping[str, str] 
     """
     named = environ.get("KUBECONFIG")
     if not named and environ.get(SERVICE_HOST_ENV_NAME):
-        load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
+            str(mounted / "token"), str(mounted / "ca.crt"), environ=environ
+        )
+        loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
         return
     path = named or str(Path("~/.kube/config").expanduser())
     load_kube_config(  # type: ignore[no-untyped-call]
         config_file=path, client_configuration=configuration, persist_config=False
     )
-
-
-class _Answer(NamedTuple):
-    status: int
-    document: Mapping[str, Any]
-    retry_after: float | None
 
 
 class _Trouble(Exception):
@@ -196,7 +233,7 @@ class _Trouble(Exception):
 class _Connection:
     """One process's way to the API server: its configuration, its connection pool, our credential."""
 
-    def __init__(self, load: Callable[[Configuration], None], connections: int) -> None:
+    def __init__(self, load: Callable[[Configuration], None], connections: int, impersonate: str | None) -> None:
         configuration = Configuration()
         try:
             load(configuration)
@@ -211,8 +248,19 @@ class _Connection:
         self._authorization: str | None = None
         self.pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
         self.pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self._headers = {"Accept": "application/json", "User-Agent": f"podproof/{__version__}"}
+        if impersonate is not None:
+            self._headers["Impersonate-User"] = impersonate
 
-    def send(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> _Answer:
+    @property
+    def endpoint(self) -> Endpoint:
+        url = self._configuration.host
+        verified = bool(self._configuration.verify_ssl) and url.startswith("https:")
+        # Host and port alone: a proxy's URL may hold a password.
+        proxy = getattr(self.pool, "proxy", None)
+        return Endpoint(url, verified, proxy.netloc if proxy else None)
+
+    def send(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> Answer:
         """Send one request and read its answer, all within `seconds`.
 
         Raises _Trouble.
@@ -220,7 +268,7 @@ class _Connection:
         if seconds <= 0:
             raise _Trouble("there was no time left")
         end = time.monotonic() + seconds
-        headers = {"Accept": "application/json", "User-Agent": f"podproof/{__version__}"} | self.credential()
+        headers = self._headers | self.credential()
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
@@ -275,7 +323,7 @@ def _give_back(response: BaseHTTPResponse) -> None:
         response.close()
 
 
-def _answer(response: BaseHTTPResponse, data: bytes) -> _Answer:
+def _answer(response: BaseHTTPResponse, data: bytes) -> Answer:
     pause = response.headers.get("Retry-After", "")
     retry_after = float(pause) if pause.isascii() and pause.isdigit() else None
     try:
@@ -288,12 +336,22 @@ def _answer(response: BaseHTTPResponse, data: bytes) -> _Answer:
         document = {}
     if response.status == HTTPStatus.NOT_FOUND and document.get("kind") != "Status":
         raise _Trouble("it answered 404 and is no API server, by its answer's form")
-    return _Answer(response.status, document, retry_after)
+    return Answer(response.status, document, retry_after, _date(response.headers.get("Date", "")))
+
+
+def _date(text: str) -> float | None:
+    """Return an HTTP-date (RFC 9110 section 5.6.7) in Unix seconds."""
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
 
 
 def _kind(error: BaseException) -> str:
     """Name an error, and the one that it wraps."""
     inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+    if isinstance(inner, SSLCertVerificationError):
+        return f"{type(inner).__name__}: {inner.verify_message}"  # OpenSSL's words on the server's certificate
     return type(error).__name__ + (f" ({type(inner).__name__})" if isinstance(inner, BaseException) else "")
 
 
