@@ -209,7 +209,11 @@ class Server:
         secured = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
         with self._lock:
             self._connections[threading.current_thread()] = secured
-        secured.do_handshake()
+        try:
+            secured.do_handshake()
+        except OSError:
+            secured.close()
+            raise
         return secured
 
 
