@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,17 +19,17 @@ HERE = Path(__file__).parent
 HOOKS = ("--config", "python:podproof.drain.gunicorn")
 
 
-def gunicorn(app: str, *options: str) -> Command:
-    command = ["-m", "gunicorn", "--workers", "2", *options]
-    return Command([*command, app], [*command, *HOOKS, app])
-
-
 @dataclass(frozen=True)
 class Command:
     """How a server is started, after `python`."""
 
     plain: list[str]
     drained: list[str]
+
+
+def gunicorn(app: str, *options: str) -> Command:
+    command = ["-m", "gunicorn", "--workers", "2", *options]
+    return Command([*command, app], [*command, *HOOKS, app])
 
 
 COMMANDS = {
@@ -70,18 +70,18 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(command: list[str], tmp_path: Path, environ: Mapping[str, str] = {}) -> AsyncIterator[Server]:
+async def serving(command: list[str], directory: Path, **environ: str) -> AsyncIterator[Server]:
     """Run it on a free port, ready when it first answers; killed with all it forked at the end."""
     port = free_port()
     bind = ["--bind", f"127.0.0.1:{port}"] if "gunicorn" in command else ["--port", str(port)]
-    log = tmp_path / f"server-{port}.log"
+    log = directory / f"server-{port}.log"
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *command,
             *bind,
             cwd=HERE,
-            env={**os.environ, "HOME": str(tmp_path), **environ},
+            env={**os.environ, "HOME": str(directory), **environ},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -10,6 +10,7 @@ gunicorn must signal gunicorn alone: `dumb-init --single-child`.
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
@@ -30,13 +31,18 @@ PreRequest: TypeAlias = Callable[[Any, Any], None]
 class Master(Protocol):
     """What is asked of gunicorn's Arbiter."""
 
-    LISTENERS: Sequence[Listener]
     log: Any
     reexec_pid: int
     master_pid: int
     worker_age: int
     num_workers: int
-    signal: Callable[[int, Any], None]
+
+    @property
+    def LISTENERS(self) -> Sequence[Listener]:  # noqa: N802 (gunicorn's name)
+        """The listening sockets."""
+
+    def signal(self, signum: int, frame: Any, /) -> None:
+        """Queue a signal for the main loop."""
 
     def handle_term(self) -> None:
         """Raise StopIteration, which ends the main loop gracefully."""
@@ -74,8 +80,11 @@ class Drain:
 
     def handle_term(self) -> None:
         """Begin the drain; stop if it has begun, or if another master serves the same sockets (SIGUSR2)."""
-        if self._stamps.draining or self._master.reexec_pid or self._master.master_pid:
-            self._stop("not draining any longer" if self._stamps.draining else "another master serves on")
+        if self._stamps.draining:
+            self._stop("a second SIGTERM")
+            return
+        if self._master.reexec_pid or self._predecessor_lives():
+            self._stop("another master serves on")
             return
         self._age = self._master.worker_age
         self._stamps.since = self._clock()
@@ -92,7 +101,8 @@ class Drain:
         except Exception:
             # A pod that never ends is worse than one that ends early.
             self._master.log.exception("The drain failed")
-            left = 0.0
+            self._stop("the drain failed")
+            return
         if left > 0:
             self._set_alarm(left)
         else:
@@ -111,6 +121,10 @@ class Drain:
         busy = any(waiting(listener) for listener in self._master.LISTENERS)
         arrived = now if busy or not self._stamps.stamped else self._stamps.arrived
         return stop_at(self._settings, since=self._stamps.since, arrived=arrived) - now
+
+    def _predecessor_lives(self) -> bool:
+        # gunicorn forgets a predecessor that has ended up to a second late. PID 1 has the parent 0.
+        return self._master.master_pid != 0 and self._master.master_pid == os.getppid()
 
     def _stop(self, why: str) -> None:
         self._set_alarm(0.0)

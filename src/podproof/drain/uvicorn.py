@@ -108,7 +108,8 @@ class Drain:
         except Exception:
             # A pod that never ends is worse than one that ends early.
             logger.exception("The drain failed")
-            left, sure = 0.0, True
+            self._stop()
+            return
         if left > 0:
             self._loop.call_later(left, lambda: self._tick(sure=False))
         elif not sure:
