@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from podproof.errors import Overloaded, Unavailable
+from podproof.memory import WAITING_PER_FLIGHT, Flights, Memory, token_key
+from tests.answers import Clock
+
+SECONDS = 10  # that a test waits at the most for another thread
+
+
+@pytest.fixture
+def flights() -> Iterator[Flights[str, str]]:
+    with closing(Flights[str, str](2)) as made:
+        yield made
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """Give what flights wait for; opened at the end whatever happens."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.trap(33)
+def test_a_token_is_remembered_by_its_hash() -> None:
+    assert token_key("abc").hex() == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_value_is_remembered_until_its_time_is_up(time: Clock) -> None:
+    memory: Memory[str, str] = Memory(10, time)
+    memory.put("a", "value", 5)
+    time.passes(4.9)
+    assert memory.get("a") == "value"
+    time.passes(0.1)
+    assert memory.get("a") is None
+    assert memory.get("b") is None
+
+
+def test_a_newer_value_and_its_time_take_the_place_of_an_older(time: Clock) -> None:
+    memory: Memory[str, str] = Memory(10, time)
+    memory.put("a", "old", 5)
+    memory.put("a", "new", 50)
+    time.passes(20)
+    assert memory.get("a") == "new"
+    assert len(memory) == 1
+
+
+def test_a_value_can_be_forgotten(time: Clock) -> None:
+    memory: Memory[str, str] = Memory(10, time)
+    memory.put("a", "value", 5)
+    memory.forget("a")
+    memory.forget("a")
+    assert memory.get("a") is None
+
+
+@pytest.mark.trap(28)
+def test_the_oldest_is_forgotten_for_the_newest(time: Clock) -> None:
+    memory: Memory[int, int] = Memory(3, time)
+    for number in range(100):
+        memory.put(number, number, 60)
+    assert len(memory) == 3
+    assert [number for number in range(100) if memory.get(number) is not None] == [97, 98, 99]
+
+
+def test_a_value_forgotten_while_it_is_read_is_no_error(time: Clock) -> None:
+    memory: Memory[str, str] = Memory(1, time)
+
+    class Contested(str):
+        """A key that another thread pushes out whenever it has been looked up."""
+
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            found = str.__eq__(self, other)
+            memory.put("newer", "value", 60)
+            return found
+
+    memory.put("a", "value", 60)
+    memory.get(Contested("a"))
+    assert memory.get("a") is None
+
+
+@pytest.mark.trap(27)
+def test_all_who_ask_for_the_same_at_the_same_time_share_one_flight(
+    flights: Flights[str, str], gate: threading.Event
+) -> None:
+    flown: list[str] = []
+
+    def work() -> str:
+        gate.wait(SECONDS)
+        flown.append("a")
+        return "value"
+
+    joined = [flights.join("a", work) for _ in range(50)]
+    other = flights.join("b", lambda: "another")
+    assert other.result(SECONDS) == "another"
+    gate.set()
+    assert {flight.result(SECONDS) for flight in joined} == {"value"}
+    assert flown == ["a"]
+
+
+def test_who_asks_after_a_flight_has_landed_starts_another(flights: Flights[str, str]) -> None:
+    assert flights.join("a", lambda: "first").result(SECONDS) == "first"
+    landed = threading.Event()
+    flights.join("b", lambda: "other").add_done_callback(lambda _: landed.set())
+    assert landed.wait(SECONDS)
+    assert flights.join("a", lambda: "second").result(SECONDS) == "second"
+
+
+@pytest.mark.trap(29)
+def test_so_many_fly_at_once_and_so_many_wait_and_no_more(gate: threading.Event) -> None:
+    aloft = most = 0
+    counting = threading.Lock()
+
+    def work() -> None:
+        nonlocal aloft, most
+        with counting:
+            aloft += 1
+            most = max(most, aloft)
+        gate.wait(SECONDS)
+        with counting:
+            aloft -= 1
+
+    with closing(Flights[int, None](3)) as flights:
+        room = 3 * (1 + WAITING_PER_FLIGHT)
+        joined = [flights.join(number, work) for number in range(room)]
+        with pytest.raises(Overloaded, match=f"{room} unknown tokens"):
+            flights.join(room, work)
+        assert flights.join(0, work) is joined[0]
+        gate.set()
+        for flight in joined:
+            flight.result(SECONDS)
+        flights.join(room, work).result(SECONDS)
+    assert most == 3
+
+
+def test_what_waits_is_still_flown_when_the_end_has_come(gate: threading.Event) -> None:
+    flights: Flights[int, int] = Flights(1)
+    joined = [flights.join(number, lambda: int(gate.wait(SECONDS))) for number in range(5)]
+    closer = threading.Thread(target=flights.close)
+    closer.start()
+    gate.set()
+    closer.join(SECONDS)
+    assert [flight.result(0) for flight in joined] == [1] * 5
+
+
+def test_after_the_end_nothing_takes_off(flights: Flights[str, str]) -> None:
+    flights.close()
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="is ending"):
+            flights.join("a", lambda: "value")
+
+
+def test_no_thread_is_left_after_the_end(gate: threading.Event) -> None:
+    before = threading.active_count()
+    flights: Flights[int, bool] = Flights(4)
+    for number in range(4):
+        flights.join(number, lambda: gate.wait(SECONDS))
+    assert threading.active_count() == before + 4
+    gate.set()
+    flights.close()
+    assert threading.active_count() == before
