@@ -10,6 +10,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, Literal, Self, TypedDict, cast
 
 from podproof.errors import ConfigurationError
+from podproof.paths import is_plain
 from podproof.policy import AllowList
 
 PREFIX = "PODPROOF_"
@@ -17,9 +18,6 @@ PREFIX = "PODPROOF_"
 # An audience stands in a header's quoted string as the realm (RFC 9110 section 5.6.4), and in lists split at commas:
 # visible ASCII without quotes, commas and backslashes.
 _AUDIENCE = re.compile(r"[!#-+\--\[\]-~]+")
-
-# Nothing that a router could read in two ways.
-_PATH = re.compile(r"(?:/|(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()+=:@-]+)+(?:/|/\*)?)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +170,7 @@ def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
 
 def _paths(value: object) -> tuple[str, ...]:
     paths = _list(value) if isinstance(value, str) or value else ()
-    if not all(_PATH.fullmatch(path) for path in paths):
+    if not all(is_plain(path) for path in paths):
         raise ValueError
     return paths
 

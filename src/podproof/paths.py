@@ -1,4 +1,4 @@
-"""Paths that are open to all."""
+"""Paths: in the one form that every router reads alike, and those of them that are open to all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,23 @@ from collections.abc import Sequence
 # Whatever some router along the way may read as another path: empty and dot segments, backslashes, path parameters,
 # control characters, and escapes that are still there after decoding.
 _ODD = re.compile(r"//|/\.{1,2}(?:/|$)|[\\%;\x00-\x1f\x7f]")
+
+# An exact path or a "prefix/*" one that is in this form already.
+_PLAIN = re.compile(r"(?:/|(?:/(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~!$&'()+=:@-]+)+(?:/|/\*)?)")
+
+
+def is_plain(pattern: str) -> bool:
+    """Tell whether an exact path or `prefix/*` holds nothing that a router could read in two ways."""
+    return _PLAIN.fullmatch(pattern) is not None
+
+
+def is_normal(path: str, raw_path: str | None) -> bool:
+    """Tell whether a decoded path is in the one form that every router reads alike.
+
+    `raw_path` is the path as the client sent it, where the server tells: one with any escape is not normal, since
+    routers differ in what they make of it.
+    """
+    return (raw_path is None or "%" not in raw_path) and _ODD.search(path) is None
 
 
 class ExemptPaths:
@@ -21,13 +38,5 @@ class ExemptPaths:
         return bool(self._exact or self._prefixes)
 
     def open(self, path: str, raw_path: str | None = None) -> bool:
-        """Tell whether a decoded path is open to all.
-
-        `raw_path` is the path as the client sent it, where the server tells: one with any escape is not exempt, since
-        routers differ in what they make of it.
-        """
-        if raw_path is not None and "%" in raw_path:
-            return False
-        if path not in self._exact and not path.startswith(self._prefixes):
-            return False
-        return _ODD.search(path) is None
+        """Tell whether a path is open to all: one that is not normal is not. The arguments are those of `is_normal`."""
+        return (path in self._exact or path.startswith(self._prefixes)) and is_normal(path, raw_path)
