@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.drain.load import Connection
@@ -43,6 +44,8 @@ COMMANDS = {
         ["-m", "podproof.drain.uvicorn", "--workers", "2", "apps:drained"],
     ),
 }
+if find_spec("gunicorn.workers.gasgi") is None:  # gunicorn 22 and 23
+    del COMMANDS["gunicorn asgi"]
 
 
 def free_port() -> int:

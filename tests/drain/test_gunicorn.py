@@ -11,7 +11,7 @@ import struct
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from gunicorn.config import Config  # type: ignore[import-untyped]  # gunicorn ships no types
@@ -47,13 +47,11 @@ class Master:
         self.worker_age = 2
         self.num_workers = 2
         self.signals: list[int] = []
-        self.stopped = False
 
     def signal(self, signum: int, frame: Any) -> None:
         self.signals.append(signum)
 
-    def handle_term(self) -> None:
-        self.stopped = True
+    def handle_term(self) -> NoReturn:
         raise StopIteration
 
 

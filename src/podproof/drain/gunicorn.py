@@ -14,7 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias, Unpack
+from typing import Any, NoReturn, Protocol, TypeAlias, Unpack
 
 from podproof.drain.asgi import DrainedApp
 from podproof.drain.gap import stop_at
@@ -44,7 +44,7 @@ class Master(Protocol):
     def signal(self, signum: int, frame: Any, /) -> None:
         """Queue a signal for the main loop."""
 
-    def handle_term(self) -> None:
+    def handle_term(self) -> NoReturn:
         """Raise StopIteration, which ends the main loop gracefully."""
 
 
@@ -82,10 +82,8 @@ class Drain:
         """Begin the drain; stop if it has begun, or if another master serves the same sockets (SIGUSR2)."""
         if self._stamps.draining:
             self._stop("a second SIGTERM")
-            return
         if self._master.reexec_pid or self._predecessor_lives():
             self._stop("another master serves on")
-            return
         self._age = self._master.worker_age
         self._stamps.since = self._clock()
         self._master.log.info(
@@ -102,7 +100,6 @@ class Drain:
             # A pod that never ends is worse than one that ends early.
             self._master.log.exception("The drain failed")
             self._stop("the drain failed")
-            return
         if left > 0:
             self._set_alarm(left)
         else:
@@ -126,7 +123,7 @@ class Drain:
         # gunicorn forgets a predecessor that has ended up to a second late. PID 1 has the parent 0.
         return self._master.master_pid != 0 and self._master.master_pid == os.getppid()
 
-    def _stop(self, why: str) -> None:
+    def _stop(self, why: str) -> NoReturn:
         self._set_alarm(0.0)
         self._master.log.info("Stopping: %s", why)
         self._stop_master()

@@ -138,8 +138,8 @@ def pass_on_sigterm() -> None:
 
     def listen() -> None:
         count = 0
-        while signums := heard.recv(64):
-            count += signums.count(signal.SIGTERM)
+        while True:
+            count += heard.recv(64).count(signal.SIGTERM)
             if count > 1:
                 for child in multiprocessing.active_children():
                     child.terminate()
