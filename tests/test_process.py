@@ -60,3 +60,19 @@ def test_a_value_is_dropped_but_not_the_one_that_another_thread_has_just_renewed
     fresh = one.get()
     one.drop(stale)
     assert one.get() is fresh is not stale
+
+
+@pytest.mark.trap(32)
+def test_the_latest_value_is_there_to_look_at_and_a_forked_child_still_makes_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = OnePerProcess(object)
+    assert one.latest is None
+    parents = one.get()
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert one.latest is parents
+    childs = one.get()
+    assert childs is not parents
+    assert one.latest is childs
+    one.pop()
+    assert one.latest is None
