@@ -36,7 +36,7 @@ VERSION = {
 }
 
 
-_SHAPE = {
+SHAPE = {
     "token": str,
     "audiences": list,
     "expirationSeconds": int,
@@ -103,7 +103,7 @@ class API:
             raise status.unknown_resource()
         if asked.verb != "create":
             raise status.not_allowed()
-        review = _body(call, {"kind": kind, "apiVersion": f"{asked.group}/v1"})
+        review = _question(call, {"kind": kind, "apiVersion": f"{asked.group}/v1"})
         match kind:
             case "TokenReview":
                 return Answer(201, self._reviews.token_review(review))
@@ -115,7 +115,7 @@ class API:
     def _subresource(self, call: Call, asked: RequestInfo) -> Answer:
         match asked.full_resource, asked.verb:
             case "serviceaccounts/token", "create":
-                request = _body(call, {"kind": "TokenRequest", "apiVersion": f"{AUTHENTICATION}/v1"})
+                request = _question(call, {"kind": "TokenRequest", "apiVersion": f"{AUTHENTICATION}/v1"})
                 return Answer(201, self._reviews.token_request(asked.namespace, asked.name, request))
             case "pods/status", "patch":
                 return Answer(200, self._resources.patch_status(asked.namespace, asked.name, _json(call, "Pod")))
@@ -136,7 +136,7 @@ class API:
             case "get":
                 return Answer(200, self._store.require(resource.name, namespace, asked.name, resource.group))
             case "create" if not asked.name:
-                wanted = _body(call, resource.type_meta)
+                wanted = _object(call, resource.type_meta)
                 return Answer(201, self._resources.create(resource, namespace, wanted))
             case "delete":
                 options = _json(call, "DeleteOptions") if call.body else {}
@@ -190,19 +190,25 @@ def _json(call: Call, kind: str) -> dict[str, Any]:
     return content
 
 
-def _body(call: Call, type_meta: Mapping[str, str]) -> dict[str, Any]:
-    """Read an object of the kind that the endpoint is for; what it does not say it is taken to say."""
+def _object(call: Call, type_meta: Mapping[str, str]) -> dict[str, Any]:
+    """Read an object of the kind that the endpoint is for, which it may leave unsaid."""
     kind = type_meta["kind"]
-    content = {**type_meta, "metadata": {}, "spec": {}, **_json(call, kind)}
+    content = {**type_meta, **_json(call, kind)}
     if content["kind"] != kind:
-        group = type_meta["apiVersion"].rpartition("/")[0]
-        package = group.partition(".")[0] or "core"
+        package = type_meta["apiVersion"].rpartition("/")[0].partition(".")[0] or "core"
         given = content["apiVersion"].rpartition("/")[2]
         raise status.bad_request(
             f'{content["kind"]} in version "{content["apiVersion"]}" cannot be handled as a {kind}:'
             f" converting ({given}.{content['kind']}) to ({package}.{kind}): unknown conversion"
         )
-    for name, wanted in _SHAPE.items():
-        if not isinstance(content["spec"].get(name), wanted | None):
-            raise status.bad_request(f'{kind} in version "v1" cannot be handled as a {kind}: spec.{name}')
+    return content
+
+
+def _question(call: Call, type_meta: Mapping[str, str]) -> dict[str, Any]:
+    """Read a review or a TokenRequest, whose spec may be left out and must have fields of the right types."""
+    kind = type_meta["kind"]
+    content = {"spec": {}, **_object(call, type_meta)}
+    spec = content["spec"]
+    if not isinstance(spec, dict) or not all(isinstance(spec.get(name), SHAPE[name] | None) for name in SHAPE):
+        raise status.bad_request(f'{kind} in version "v1" cannot be handled as a {kind}: spec')
     return content

@@ -61,7 +61,7 @@ class Resources:
 
     def create(self, resource: Resource, namespace: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add an object, filled in as the API server and its controllers do."""
-        metadata = dict(wanted["metadata"])
+        metadata = dict(wanted.get("metadata", {}))
         if resource.namespaced:
             metadata["namespace"] = namespace
             self._store.require("namespaces", "", namespace)
@@ -115,8 +115,9 @@ class Resources:
 
     def _delete_pod(self, live: Mapping[str, Any], asked: int | None) -> Mapping[str, Any]:
         grace = pods.grace_period(live, asked)
-        ending = pods.terminating(live, timestamps.text(self._clock() + grace), grace)
-        return self._store.replace("pods", ending) if grace else self._store.delete("pods", ending)
+        ending: Mapping[str, Any] = pods.terminating(live, timestamps.text(self._clock() + grace), grace)
+        ending = self._store.replace("pods", ending)
+        return ending if grace else self._store.delete("pods", ending)
 
     def _delete_namespace(self, live: Mapping[str, Any]) -> Mapping[str, Any]:
         name = live["metadata"]["name"]

@@ -25,6 +25,12 @@ class Change:
     before: Mapping[str, Any] | None
     after: Mapping[str, Any]
 
+    @property
+    def left(self) -> Mapping[str, Any]:
+        """The object as it was last seen by a watch that it leaves, with the version of the change."""
+        last = self.before or self.after
+        return {**last, "metadata": {**last["metadata"], "resourceVersion": str(self.version)}}
+
 
 class Store:
     """Objects by resource, namespace and name. An object is never altered in place, only replaced.

@@ -41,7 +41,7 @@ class Scope:
             case False, True:
                 return {"type": "ADDED", "object": change.after}
             case True, False:
-                return {"type": "DELETED", "object": change.after}
+                return {"type": "DELETED", "object": change.left}
             case _:
                 return None
 
