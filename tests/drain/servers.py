@@ -78,13 +78,15 @@ async def serving(command: list[str], directory: Path, **environ: str) -> AsyncI
     port = free_port()
     bind = ["--bind", f"127.0.0.1:{port}"] if "gunicorn" in command else ["--port", str(port)]
     log = directory / f"server-{port}.log"
+    # A server that is killed while it writes its coverage would leave half a file.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     with log.open("wb") as output:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *command,
             *bind,
             cwd=HERE,
-            env={**os.environ, "HOME": str(directory), **environ},
+            env={**inherited, "HOME": str(directory), **environ},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -97,6 +97,11 @@ def test_the_lifespan_is_no_request(stamps: Stamps) -> None:
     assert stamps.arrived == 0.0
 
 
+ACCEPT = {"type": "websocket.accept"}
+HELLO = {"type": "websocket.send", "text": "hello"}
+LEAVE = {"type": "websocket.close", "code": 1012, "reason": "server is shutting down"}
+
+
 class Chat:
     """An app with WebSockets, and what the server is sent on each of three."""
 
@@ -110,7 +115,8 @@ class Chat:
     async def chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/slow":
             await self.accepting.wait()
-        await send({"type": "websocket.accept"})
+        await send(ACCEPT)
+        await send(HELLO)
         await self.ending.wait()
 
     async def open(self, path: str) -> None:
@@ -128,10 +134,6 @@ class Chat:
         await asyncio.gather(*self.running)
 
 
-ACCEPT = {"type": "websocket.accept"}
-LEAVE = {"type": "websocket.close", "code": 1012, "reason": "server is shutting down"}
-
-
 def test_open_websockets_are_told_to_come_back_elsewhere(stamps: Stamps) -> None:
     async def scene() -> dict[str, list[Any]]:
         chat = Chat(stamps)
@@ -142,7 +144,11 @@ def test_open_websockets_are_told_to_come_back_elsewhere(stamps: Stamps) -> None
         await chat.close()
         return chat.sent
 
-    assert asyncio.run(scene()) == {"/gone": [ACCEPT], "/a": [ACCEPT, LEAVE], "/slow": [ACCEPT, LEAVE]}
+    assert asyncio.run(scene()) == {
+        "/gone": [ACCEPT, HELLO],
+        "/a": [ACCEPT, HELLO, LEAVE],
+        "/slow": [ACCEPT, LEAVE, HELLO],
+    }
 
 
 def test_a_websocket_that_has_ended_is_told_nothing(stamps: Stamps) -> None:
@@ -153,7 +159,7 @@ def test_a_websocket_that_has_ended_is_told_nothing(stamps: Stamps) -> None:
         await chat.app.leave_websockets()
         return chat.sent
 
-    assert asyncio.run(scene()) == {"/a": [ACCEPT]}
+    assert asyncio.run(scene()) == {"/a": [ACCEPT, HELLO]}
 
 
 def test_a_websocket_opened_while_draining_counts_as_a_request(stamps: Stamps) -> None:

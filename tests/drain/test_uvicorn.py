@@ -192,3 +192,25 @@ def test_the_command_is_uvicorns() -> None:
     command = [sys.executable, "-m", "podproof.drain.uvicorn", "--version"]
     script = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     assert script.stdout.startswith("Running uvicorn ")
+
+
+PARENT = """
+import multiprocessing, signal, time
+from podproof.drain.uvicorn import pass_on_sigterm
+
+signal.signal(signal.SIGTERM, lambda *_: None)
+pass_on_sigterm()
+child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
+child.start()
+signal.raise_signal(signal.SIGTERM)
+child.join(0.2)
+first = child.exitcode
+signal.raise_signal(signal.SIGTERM)
+child.join(30)
+print(first, child.exitcode)
+"""
+
+
+def test_a_parent_process_passes_the_second_sigterm_on() -> None:
+    script = subprocess.run([sys.executable, "-c", PARENT], capture_output=True, text=True, check=True, timeout=60)
+    assert script.stdout == f"None {-signal.SIGTERM}\n"
