@@ -6,7 +6,6 @@ This is the one place that knows it whole. Each check lives in the room of its o
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -171,9 +170,8 @@ class Authenticator:
             # Without its traceback, whose frames hold the token.
             state.refused.put(key, refusal.again(), self.options.rejection_ttl)
             return refusal
-        except Exception as error:  # noqa: BLE001  whatever it is, it is our trouble, and its text may quote the token
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            return Unavailable(f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno}")
+        except Exception as error:  # noqa: BLE001  whatever it is, it is our trouble
+            return Unavailable.unexpected(error)
         read_at = self._monotonic()
         # The pod read anew says nothing of the token: that is to be reviewed when it always was.
         until = known.until if known else read_at + min(self.options.cache_ttl, expires_at - self._now())

@@ -1,12 +1,36 @@
-"""The caller of the request at hand, for log lines and for code that is not handed the request."""
+"""The caller of the request at hand: on the request itself, and for code that is not handed the request."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from typing import Any
 
+from podproof.errors import PodAuthError
 from podproof.identity import PodIdentity
+from podproof.problem import Answer
+
+IDENTITY = "podproof.identity"
+"""The key of the caller in a WSGI environ and an ASGI scope, where no client can write."""
+
+NOBODY_ASKED = "nobody has asked who is calling: put a PodAuthMiddleware around this app"
 
 caller: ContextVar[PodIdentity | None] = ContextVar("podproof.caller", default=None)
+
+refuser: ContextVar[Callable[[PodAuthError], Answer] | None] = ContextVar("podproof.refuser", default=None)
+"""How the middleware around the app refuses the request at hand."""
+
+
+def caller_of(request: Mapping[str, Any]) -> PodIdentity | None:
+    """Return the caller of a WSGI environ or an ASGI scope, None for an anonymous one.
+
+    Raises RuntimeError where no PodAuthMiddleware has let the request in.
+    """
+    try:
+        identity: PodIdentity | None = request[IDENTITY]
+    except KeyError:
+        raise RuntimeError(NOBODY_ASKED) from None
+    return identity
 
 
 def current_caller() -> PodIdentity | None:
@@ -14,6 +38,18 @@ def current_caller() -> PodIdentity | None:
     return caller.get()
 
 
+def refuse(refusal: PodAuthError) -> Answer:
+    """Refuse the request at hand as the middleware around the app does: it is logged, and the answer returned.
+
+    Raises RuntimeError where there is no PodAuthMiddleware.
+    """
+    refuse_here = refuser.get()
+    if refuse_here is None:
+        raise RuntimeError(NOBODY_ASKED)
+    return refuse_here(refusal)
+
+
 def forget_caller() -> None:
     """End a request in a thread that other requests will have after it."""
     caller.set(None)
+    refuser.set(None)

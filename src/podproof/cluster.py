@@ -60,6 +60,7 @@ class Permission(NamedTuple):
 
 CREATE_TOKENREVIEWS = Permission("create", "authentication.k8s.io", "tokenreviews")
 GET_PODS = Permission("get", "", "pods")
+CREATE_ACCESS_REVIEWS = Permission("create", "authorization.k8s.io", "subjectaccessreviews")
 CREATE_SELF_REVIEWS = Permission("create", "authorization.k8s.io", "selfsubjectaccessreviews")
 
 
@@ -124,6 +125,12 @@ class ClusterClient:
             return None
         return self._expect("Pod", answer)
 
+    def review_access(self, spec: Mapping[str, Any], deadline: float) -> Mapping[str, Any]:
+        """Return the SubjectAccessReview (authorization.k8s.io/v1) of this spec."""
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
+        path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+        return self._expect("SubjectAccessReview", self._ask("POST", path, CREATE_ACCESS_REVIEWS, deadline, body))
+
     def is_allowed(self, permission: Permission, deadline: float) -> bool:
         """Tell whether we have a permission, by a SelfSubjectAccessReview (authorization.k8s.io/v1)."""
         attributes = permission._asdict()
@@ -174,8 +181,8 @@ class ClusterClient:
         body: Mapping[str, Any] | None = None,
     ) -> Answer:
         """Make one call: up to ATTEMPTS times, and once more with our credential read anew."""
-        renewed = False
-        for attempt in range(1, ATTEMPTS + 2):
+        renewed, failures = False, 0
+        while True:
             connection = self._connections.get()
             try:
                 answer = connection.send(method, path, body, deadline - self._monotonic())
@@ -191,12 +198,12 @@ class ClusterClient:
                 if answer.status not in _TRANSIENT:
                     return answer
                 reason, pause = f"it answered {answer.status}", answer.retry_after
+            failures += 1
             if pause is None:
-                pause = self._uniform(0, BACKOFF * 2 ** (attempt - 1))
-            if attempt >= ATTEMPTS or self._monotonic() + pause >= deadline:
-                break
+                pause = self._uniform(0, BACKOFF * 2 ** (failures - 1))
+            if failures == ATTEMPTS or self._monotonic() + pause >= deadline:
+                raise Unavailable(f"the API server did not help ({method} {path}): {reason}")
             self._sleep(pause)
-        raise Unavailable(f"the API server did not help ({method} {path}): {reason}")
 
 
 MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -237,7 +244,7 @@ class _Connection:
         configuration = Configuration()
         try:
             load(configuration)
-        except (ConfigException, OSError) as error:
+        except Exception as error:  # noqa: BLE001  what a broken kubeconfig raises is almost anything
             raise Unavailable(
                 f"no way to the API server is configured ({type(error).__name__}): in a pod, mount the service "
                 "account's token (automountServiceAccountToken); elsewhere set KUBECONFIG"

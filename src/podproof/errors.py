@@ -6,7 +6,10 @@ What a caller sees depends only on the family (`InvalidToken`, `Forbidden`, ...)
 from __future__ import annotations
 
 from copy import copy
+from traceback import extract_tb
 from typing import Self
+
+from podproof.identity import PodIdentity
 
 
 class ConfigurationError(ValueError):
@@ -30,6 +33,8 @@ class PodAuthError(Exception):
 
     service_account: str | None = None
     pod: str | None = None
+    identity: PodIdentity | None = None
+    peer: str | None = None
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -39,6 +44,11 @@ class PodAuthError(Exception):
         """Note whom this refuses, for the log: only what the API server has vouched for."""
         self.service_account, self.pod = str(service_account), str(pod)
         return self
+
+    def of(self, identity: PodIdentity, peer: str | None = None) -> Self:
+        """Note the known caller whom this refuses, and the address that it calls from where that was compared."""
+        self.identity, self.peer = identity, peer
+        return self.about(identity.service_account, identity.pod)
 
     def again(self) -> Self:
         """Return the same refusal, to be raised once more without the first one's traceback."""
@@ -165,6 +175,12 @@ class Unavailable(PodAuthError):
     title = "Service Unavailable"
     detail = "The caller cannot be identified just now. Try again."
     retry_after = 1
+
+    @classmethod
+    def unexpected(cls, error: Exception) -> Self:
+        """Return the refusal for an error that nobody thought of: without its text, which may quote a token."""
+        place = extract_tb(error.__traceback__)[-1]
+        return cls(f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno}")
 
 
 class Overloaded(Unavailable):

@@ -24,7 +24,7 @@ def is_normal(path: str, raw_path: str | None) -> bool:
     `raw_path` is the path as the client sent it, where the server tells: one with any escape is not normal, since
     routers differ in what they make of it.
     """
-    return (raw_path is None or "%" not in raw_path) and _ODD.search(path) is None
+    return path.startswith("/") and (raw_path is None or "%" not in raw_path) and _ODD.search(path) is None
 
 
 class ExemptPaths:
