@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from podproof.cluster import ClusterClient
+from podproof.errors import ConfigurationError
+from podproof.options import Options
+from podproof.startup import authenticator_for, check_audiences, check_permissions
+from podproof.testing import Cluster
+from tests.answers import token
+
+
+@pytest.fixture
+def client(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[ClusterClient]:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig_for("default/bob")))
+    client = ClusterClient()
+    yield client
+    client.close()
+
+
+def end_of_check() -> None:
+    for thread in threading.enumerate():
+        if thread.name == "podproof-startup":
+            thread.join(10)
+
+
+@pytest.mark.trap(4)
+@pytest.mark.parametrize("theirs", [["https://api"], ["k3s", "https://api"], "https://api"])
+def test_the_api_servers_own_audience_is_refused(theirs: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"'https://api', which is the API server's own"):
+        check_audiences(("bob", "https://api"), token(aud=theirs))
+
+
+@pytest.mark.parametrize("theirs", [["https://api"], "https://api-of-bob", [], None, 7, {"bob": 1}])
+def test_any_other_audience_will_do(theirs: object) -> None:
+    check_audiences(("bob",), token(aud=theirs))
+
+
+@pytest.mark.parametrize("own_token", [None, "", "opaque", "a.b.c"])
+def test_what_cannot_be_seen_is_not_checked(own_token: str | None) -> None:
+    check_audiences(("bob",), own_token)
+
+
+@pytest.mark.trap(4)
+def test_an_app_for_the_api_servers_own_audience_does_not_start(cluster: Cluster, client: ClusterClient) -> None:
+    with pytest.raises(ConfigurationError, match="API server's own"):
+        authenticator_for(Options(audience=(cluster.issuer,)), client)
+
+
+@pytest.mark.trap(13)
+def test_missing_permissions_are_said_at_start(client: ClusterClient, caplog: pytest.LogCaptureFixture) -> None:
+    check_permissions(client, 5)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    assert "may not create tokenreviews.authentication.k8s.io" in caplog.messages[0]
+    assert "may not get pods" in caplog.messages[1]
+
+
+@pytest.mark.trap(13)
+def test_a_permission_in_one_namespace_is_not_enough(
+    cluster: Cluster, client: ClusterClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"], namespace="default")
+    cluster.grant("default/bob", verbs=["get"], resources=["pods"], namespace="default")
+    check_permissions(client, 5)
+    assert len(caplog.records) == 2
+
+
+def test_with_its_permissions_an_app_starts_in_silence(
+    cluster: Cluster, client: ClusterClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
+    cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+    check_permissions(client, 5)
+    assert caplog.records == []
+
+
+def test_an_api_server_that_is_away_keeps_no_app_from_starting(
+    cluster: Cluster, client: ClusterClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.fail("refuse")
+    authenticator_for(Options(audience=("bob",), timeout=0.05), client)
+    end_of_check()
+    assert "could not check our permissions: the API server did not help" in caplog.text
+
+
+def test_an_app_asks_the_api_server_of_its_surroundings(cluster: Cluster) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["10.1.2.3"])
+    authenticator = authenticator_for(Options(audience=("bob",)))
+    assert str(authenticator.identify(alice.token("bob"), "10.1.2.3").service_account) == "default/alice"
+    end_of_check()
+    authenticator.close()
+
+
+def test_addresses_that_are_not_compared_are_warned_of(client: ClusterClient, caplog: pytest.LogCaptureFixture) -> None:
+    authenticator_for(Options(audience=("bob",), source_address="off"), client)
+    end_of_check()
+    assert any(
+        record.levelno == logging.WARNING and "source_address is off" in record.message for record in caplog.records
+    )
