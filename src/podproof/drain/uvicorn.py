@@ -4,7 +4,8 @@
 the lifespan, so `--lifespan off` leaves it out.
 
 With `--workers` each worker drains by itself. uvicorn's parent process passes only the first SIGTERM on and is deaf to
-a second one; `python -m podproof.drain.uvicorn` is the `uvicorn` command with that mended.
+a second one; `python -m podproof.drain.uvicorn` is the `uvicorn` command with that mended. A SIGHUP, which replaces the
+workers one by one, waits for each one's drain: `max` seconds under traffic.
 
 Under gunicorn use its hooks, whatever the worker class. hypercorn and granian are not supported: their commands stop
 the workers through a shared flag or from native code, with no hook in which an app could ask them to wait.
