@@ -19,6 +19,9 @@ PREFIX = "PODPROOF_"
 # visible ASCII without quotes, commas and backslashes.
 _AUDIENCE = re.compile(r"[!#-+\--\[\]-~]+")
 
+# What a pod's environment says of each Service, after the Service's name.
+_OF_A_SERVICE = re.compile(r"(.*_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
@@ -117,10 +120,11 @@ def _suggest(name: str, names: Iterable[str]) -> str:
 def _is_another_s(variable: str) -> bool:
     """Tell the variables that are not for the middlewares.
 
-    Those are the ones of podproof's other parts, and those that Kubernetes sets for a Service called podproof.
+    Those are the ones of podproof's other parts, and those that Kubernetes sets for a Service called podproof, or
+    podproof-<more>.
     """
     rest = variable.removeprefix(PREFIX)
-    return rest == "TOKEN_FILE" or re.match(r"DRAIN_|SERVICE_(HOST|PORT)|PORT(_|$)", rest) is not None
+    return rest == "TOKEN_FILE" or rest.startswith("DRAIN_") or _OF_A_SERVICE.fullmatch(rest) is not None
 
 
 def _parse(name: str, where: str, value: object) -> object:
