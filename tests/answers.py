@@ -110,6 +110,17 @@ class API:
             raise self.pod
         return self.pod
 
-    def authenticator(self, time: Clock, **given: object) -> Authenticator:
+
+@dataclass
+class Door:
+    """Makes authenticators that ask an API."""
+
+    api: API
+    time: Clock
+    made: list[Authenticator] = field(default_factory=list)
+
+    def __call__(self, **given: object) -> Authenticator:
         options = Options.read({"audience": "bob"} | given, {})
-        return Authenticator(options, ReviewVerifier(self, options.audience), PodLookup(self), now=time, monotonic=time)
+        verifier, pods = ReviewVerifier(self.api, options.audience), PodLookup(self.api)
+        self.made.append(Authenticator(options, verifier, pods, now=self.time, monotonic=self.time))
+        return self.made[-1]

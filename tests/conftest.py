@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
-from tests.answers import API, Clock
+from tests.answers import API, Clock, Door
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -26,3 +27,11 @@ def time() -> Clock:
 @pytest.fixture
 def api() -> API:
     return API()
+
+
+@pytest.fixture
+def door(api: API, time: Clock) -> Iterator[Door]:
+    door = Door(api, time)
+    yield door
+    for authenticator in door.made:
+        authenticator.close()

@@ -3,12 +3,9 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 
-from podproof.authenticator import Authenticator
 from podproof.errors import (
     HostNetwork,
     NotAllowed,
@@ -20,31 +17,10 @@ from podproof.errors import (
     Unavailable,
     WrongAddress,
 )
-from tests.answers import API, NOW, PEER, Clock, pod, review, token
+from tests.answers import API, NOW, PEER, Clock, Door, pod, review, token
 
 ELSEWHERE = "10.1.2.99"
 SECONDS = 10  # that a test waits at the most for another thread
-
-
-@dataclass
-class Door:
-    """An authenticator, and those it asks."""
-
-    api: API
-    time: Clock
-    made: list[Authenticator] = field(default_factory=list)
-
-    def __call__(self, **given: object) -> Authenticator:
-        self.made.append(self.api.authenticator(self.time, **given))
-        return self.made[-1]
-
-
-@pytest.fixture
-def door(api: API, time: Clock) -> Iterator[Door]:
-    door = Door(api, time)
-    yield door
-    for authenticator in door.made:
-        authenticator.close()
 
 
 def test_a_caller_is_identified_and_then_remembered(door: Door, api: API) -> None:

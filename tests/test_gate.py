@@ -8,18 +8,18 @@ import pytest
 
 from podproof.errors import ConfigurationError, MalformedCredential, NoCredential, NoPeer, Rejected, Unavailable
 from podproof.gate import Gate
-from tests.answers import API, PEER, Clock, token
+from tests.answers import PEER, Door, token
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.fixture
-def gate(api: API, time: Clock) -> Gate:
-    return gate_with(api, time)
+def gate(door: Door) -> Gate:
+    return gate_with(door)
 
 
-def gate_with(api: API, time: Clock, **given: object) -> Gate:
-    return Gate({"authenticator": api.authenticator(time, **given)}, new_id=lambda: "17")
+def gate_with(door: Door, **given: object) -> Gate:
+    return Gate({"authenticator": door(**given)}, new_id=lambda: "17")
 
 
 def question(gate: Gate, **changes: Any) -> tuple[str, str | None] | None:
@@ -44,8 +44,8 @@ def test_a_request_comes_down_to_a_token_and_a_peer(gate: Gate) -> None:
     assert question(gate, remote=f"::ffff:{PEER}") == (token(), PEER)
 
 
-def test_an_exempt_path_is_no_question_whatever_it_comes_with(api: API, time: Clock) -> None:
-    gate = gate_with(api, time, exempt=["/healthz"])
+def test_an_exempt_path_is_no_question_whatever_it_comes_with(door: Door) -> None:
+    gate = gate_with(door, exempt=["/healthz"])
     for authorization in ([], ["junk"], [f"Bearer {token()}"], ["a", "b"]):
         assert question(gate, path="/healthz", raw_path="/healthz", authorization=authorization) is None
     assert question(gate, path="/healthz", raw_path=None, remote=None) is None
@@ -56,8 +56,8 @@ def test_an_exempt_path_is_no_question_whatever_it_comes_with(api: API, time: Cl
 
 
 @pytest.mark.trap(35)
-def test_optional_is_for_no_credential_and_not_for_a_bad_one(api: API, time: Clock) -> None:
-    gate = gate_with(api, time, optional=True)
+def test_optional_is_for_no_credential_and_not_for_a_bad_one(door: Door) -> None:
+    gate = gate_with(door, optional=True)
     assert question(gate, authorization=[]) is None
     assert question(gate) == (token(), PEER)
     for authorization in ([""], ["Bearer"], ["Bearer a b"], ["a", "b"], ["Basic YTpi"]):
@@ -66,8 +66,8 @@ def test_optional_is_for_no_credential_and_not_for_a_bad_one(api: API, time: Clo
 
 
 @pytest.mark.trap(22, 23)
-def test_the_peer_is_found_by_what_the_options_say(api: API, time: Clock) -> None:
-    behind = gate_with(api, time, trusted_proxies=["10.9.0.0/16"])
+def test_the_peer_is_found_by_what_the_options_say(door: Door) -> None:
+    behind = gate_with(door, trusted_proxies=["10.9.0.0/16"])
     assert question(behind, remote="10.9.0.1", x_forwarded_for=[PEER]) == (token(), PEER)
     assert question(behind, remote="10.9.0.1", forwarded=[f"for={PEER}"]) == (token(), PEER)
     with pytest.raises(NoPeer):
@@ -76,13 +76,13 @@ def test_the_peer_is_found_by_what_the_options_say(api: API, time: Clock) -> Non
         question(behind, remote=None)
 
 
-def test_where_addresses_are_not_compared_none_is_looked_for(api: API, time: Clock) -> None:
-    gate = gate_with(api, time, source_address="off")
+def test_where_addresses_are_not_compared_none_is_looked_for(door: Door) -> None:
+    gate = gate_with(door, source_address="off")
     assert question(gate, remote=None, rewritten=True) == (token(), None)
 
 
-def test_an_authenticator_has_options_of_its_own(api: API, time: Clock) -> None:
-    authenticator = api.authenticator(time, keep_authorization=True)
+def test_an_authenticator_has_options_of_its_own(door: Door) -> None:
+    authenticator = door(keep_authorization=True)
     assert Gate({"authenticator": authenticator}).keep_authorization
     with pytest.raises(ConfigurationError, match="options of its own"):
         Gate({"authenticator": authenticator, "audience": "bob"})
@@ -136,8 +136,8 @@ def test_a_request_in_a_trace_is_named_by_the_trace(gate: Gate, traceparent: str
     assert json.loads(refuse(gate, traceparent=traceparent).body)["request_id"] == request_id
 
 
-def test_other_requests_are_named_at_random(api: API, time: Clock) -> None:
-    gate = Gate({"authenticator": api.authenticator(time)})
+def test_other_requests_are_named_at_random(door: Door) -> None:
+    gate = Gate({"authenticator": door()})
     names = {json.loads(refuse(gate).body)["request_id"] for _ in range(10)}
     assert len(names) == 10
 
