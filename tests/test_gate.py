@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from podproof.audit import Request
 from podproof.errors import ConfigurationError, MalformedCredential, NoCredential, NoPeer, Rejected, Unavailable
 from podproof.gate import Gate
 from tests.answers import PEER, Door, token
@@ -36,8 +37,8 @@ def question(gate: Gate, **changes: Any) -> tuple[str, str | None] | None:
 
 
 def refuse(gate: Gate, refusal: Any = None, **changes: Any) -> Any:
-    facts = {"method": "GET", "path": "/", "remote": PEER, "traceparent": None}
-    return gate.refuse(refusal or Rejected("why"), **(facts | changes))
+    facts: dict[str, Any] = {"method": "GET", "path": "/", "remote": PEER, "traceparent": None}
+    return gate.refuse(refusal or Rejected("why"), Request(**(facts | changes)))
 
 
 def test_a_request_comes_down_to_a_token_and_a_peer(gate: Gate) -> None:

@@ -15,7 +15,7 @@ SECONDS = 10  # that a test waits at the most for another thread
 
 @pytest.fixture
 def flights() -> Iterator[Flights[str, str]]:
-    with closing(Flights[str, str](2)) as made:
+    with closing(Flights[str, str]("some", 2)) as made:
         yield made
 
 
@@ -33,7 +33,7 @@ def test_a_token_is_remembered_by_its_hash() -> None:
 
 
 def test_a_value_is_remembered_until_its_time_is_up(time: Clock) -> None:
-    memory: Memory[str, str] = Memory(10, time)
+    memory: Memory[str, str] = Memory("some", 10, time)
     memory.put("a", "value", 5)
     time.passes(4.9)
     assert memory.get("a") == "value"
@@ -43,7 +43,7 @@ def test_a_value_is_remembered_until_its_time_is_up(time: Clock) -> None:
 
 
 def test_a_newer_value_and_its_time_take_the_place_of_an_older(time: Clock) -> None:
-    memory: Memory[str, str] = Memory(10, time)
+    memory: Memory[str, str] = Memory("some", 10, time)
     memory.put("a", "old", 5)
     memory.put("a", "new", 50)
     time.passes(20)
@@ -52,7 +52,7 @@ def test_a_newer_value_and_its_time_take_the_place_of_an_older(time: Clock) -> N
 
 
 def test_a_value_can_be_forgotten(time: Clock) -> None:
-    memory: Memory[str, str] = Memory(10, time)
+    memory: Memory[str, str] = Memory("some", 10, time)
     memory.put("a", "value", 5)
     memory.forget("a")
     memory.forget("a")
@@ -61,7 +61,7 @@ def test_a_value_can_be_forgotten(time: Clock) -> None:
 
 @pytest.mark.trap(28)
 def test_the_oldest_is_forgotten_for_the_newest(time: Clock) -> None:
-    memory: Memory[int, int] = Memory(3, time)
+    memory: Memory[int, int] = Memory("some", 3, time)
     for number in range(100):
         memory.put(number, number, 60)
     assert len(memory) == 3
@@ -69,7 +69,7 @@ def test_the_oldest_is_forgotten_for_the_newest(time: Clock) -> None:
 
 
 def test_a_value_forgotten_while_it_is_read_is_no_error(time: Clock) -> None:
-    memory: Memory[str, str] = Memory(1, time)
+    memory: Memory[str, str] = Memory("some", 1, time)
 
     class Contested(str):
         """A key that another thread pushes out whenever it has been looked up."""
@@ -128,10 +128,10 @@ def test_so_many_fly_at_once_and_so_many_wait_and_no_more(gate: threading.Event)
         with counting:
             aloft -= 1
 
-    with closing(Flights[int, None](3)) as flights:
+    with closing(Flights[int, None]("some", 3)) as flights:
         room = 3 * (1 + WAITING_PER_FLIGHT)
         joined = [flights.join(number, work) for number in range(room)]
-        with pytest.raises(Overloaded, match=f"{room} unknown tokens"):
+        with pytest.raises(Overloaded, match=f"{room} questions"):
             flights.join(room, work)
         assert flights.join(0, work) is joined[0]
         gate.set()
@@ -142,7 +142,7 @@ def test_so_many_fly_at_once_and_so_many_wait_and_no_more(gate: threading.Event)
 
 
 def test_what_waits_is_still_flown_when_the_end_has_come(gate: threading.Event) -> None:
-    flights: Flights[int, int] = Flights(1)
+    flights: Flights[int, int] = Flights("some", 1)
     joined = [flights.join(number, lambda: int(gate.wait(SECONDS))) for number in range(5)]
     closer = threading.Thread(target=flights.close)
     closer.start()
@@ -160,7 +160,7 @@ def test_after_the_end_nothing_takes_off(flights: Flights[str, str]) -> None:
 
 def test_no_thread_is_left_after_the_end(gate: threading.Event) -> None:
     before = threading.active_count()
-    flights: Flights[int, bool] = Flights(4)
+    flights: Flights[int, bool] = Flights("some", 4)
     for number in range(4):
         flights.join(number, lambda: gate.wait(SECONDS))
     assert threading.active_count() == before + 4

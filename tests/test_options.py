@@ -180,7 +180,8 @@ def test_every_option_can_come_from_the_environment() -> None:
         "PODPROOF_MAX_REVIEWS": "6",
         "PODPROOF_KEEP_AUTHORIZATION": "true",
     }
-    assert {f"PODPROOF_{name.upper()}" for name in GivenOptions.__annotations__} == set(environ)
+    others = {"PODPROOF_RULES", "PODPROOF_RULES_FILE", "PODPROOF_POLICY"}
+    assert {f"PODPROOF_{name.upper()}" for name in GivenOptions.__annotations__} == set(environ) | others
     options = Options.read({}, environ)
     assert options.audience == ("bob", "carol")
     assert options.exempt == ("/healthz", "/public/*")

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Unpack
+from functools import partial
+from typing import Any, TypeVar, Unpack
 
 import anyio
 import anyio.lowlevel
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from podproof.authenticator import Outcome
-from podproof.caller import caller
+from podproof.audit import Request
+from podproof.caller import IDENTITY, caller, refuser
 from podproof.errors import IdentityEnded, PodAuthError
 from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
 from podproof.problem import Answer
+
+T = TypeVar("T")
 
 
 class PodAuthMiddleware:
     """Lets in only requests and WebSockets whose caller is known, and says who it is.
 
     Sets `scope["user"]` to the caller's `PodIdentity` and `scope["auth"]` to its scopes, so that Starlette's own
-    `request.user` and `@requires` work; on a request that is open to all, to Starlette's anonymous ones. The
-    Authorization header is taken off. Options are those of `podproof.options.Options`; instead of them an
-    `authenticator` may be given.
+    `request.user` and `@requires` work; on a request that is open to all, to Starlette's anonymous ones. The identity
+    is also in `scope["podproof.identity"]`, where no other middleware's user takes its place. The Authorization header
+    is taken off. Options are those of `podproof.options.Options`; instead of them an `authenticator` may be given.
 
     When the caller's token expires, so does the connection: a WebSocket is closed with 1008, a response that is still
-    being sent is broken off.
+    being sent is broken off. A PodAuthError that the app raises before it answers is answered here.
 
     Raises ConfigurationError.
     """
@@ -47,25 +51,25 @@ class PodAuthMiddleware:
         try:
             identity = await self._identify(scope)
         except PodAuthError as refusal:
-            await _send_answer(self._refuse(refusal, scope), scope, send)
+            await _send_answer(self._refuse(scope, refusal), scope, send)
             return
         # In place, as Starlette's own does: those around us must not see the token either.
         if not self._gate.keep_authorization:
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
+        scope[IDENTITY] = identity
         if identity is None:
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
         else:
             scope["user"], scope["auth"] = identity, AuthCredentials(identity.scopes)
-        before = caller.set(identity)
+        refuse = partial(self._refuse, scope)
+        caller_before, refuser_before = caller.set(identity), refuser.set(refuse)
         try:
-            if identity is None:
-                await self.app(scope, receive, send)
-            else:
-                seconds = self._gate.authenticator.seconds_left(identity)
-                run = _run_http if scope["type"] == "http" else _run_websocket
-                await run(self.app, scope, receive, send, seconds)
+            seconds = self._gate.authenticator.seconds_left(identity) if identity else math.inf
+            run = _run_http if scope["type"] == "http" else _run_websocket
+            await run(self.app, scope, receive, send, seconds=seconds, refuse=refuse)
         finally:
-            caller.reset(before)
+            caller.reset(caller_before)
+            refuser.reset(refuser_before)
 
     async def _identify(self, scope: Scope) -> PodIdentity | None:
         authorization, x_forwarded_for, forwarded = [], [], []
@@ -76,49 +80,52 @@ class PodAuthMiddleware:
                 x_forwarded_for.append(value.decode("latin-1"))
             elif name == b"forwarded":
                 forwarded.append(value.decode("latin-1"))
+        gate, path, raw_path = self._gate, _route_path(scope), _raw_path(scope)
         host, port = scope.get("client") or (None, None)
-        raw_path = scope.get("raw_path")
-        question = self._gate.question(
-            path=_route_path(scope),
-            raw_path=raw_path.decode("latin-1") if raw_path else None,
+        question = gate.question(
+            path=path,
+            raw_path=raw_path,
             authorization=authorization,
             remote=host,
             x_forwarded_for=x_forwarded_for,
             forwarded=forwarded,
             rewritten=port == 0,  # uvicorn's mark of an address from a header; a socket's peer has a port
         )
-        if question is None:
-            return None
-        token, peer = question
-        authenticator = self._gate.authenticator
-        identity = authenticator.recall(token, peer)
-        if identity is None:
-            outcome = await _land(authenticator.ask(token), authenticator.options.timeout)
-            identity = authenticator.conclude(outcome or authenticator.too_late(), peer)
+        identity = peer = None
+        if question is not None:
+            token, peer = question
+            authenticator, seconds = gate.authenticator, gate.authenticator.options.timeout
+            identity = authenticator.recall(token, peer)
+            if identity is None:
+                outcome = await _land(authenticator.ask(token), seconds)
+                identity = authenticator.conclude(outcome or authenticator.too_late(), peer)
+            # The handshake of a WebSocket is a GET (RFC 6455 section 4.1).
+            flight = gate.permit(identity, peer, method=scope.get("method", "GET"), path=path, raw_path=raw_path)
+            if flight is not None:
+                verdict = await _land(flight, seconds)
+                gate.conclude(verdict, identity, peer)
+        gate.admit(identity, peer, partial(_request, scope))
         return identity
 
-    def _refuse(self, refusal: PodAuthError, scope: Scope) -> Answer:
-        traceparent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
-        client = scope.get("client")
-        return self._gate.refuse(
-            refusal,
-            method=scope.get("method", "WEBSOCKET"),
-            path=scope["path"],
-            remote=client[0] if client else None,
-            traceparent=traceparent.decode("latin-1"),
-        )
+    def _refuse(self, scope: Scope, refusal: PodAuthError) -> Answer:
+        return self._gate.refuse(refusal, _request(scope))
 
 
-async def _run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+Refuse = Callable[[PodAuthError], Answer]
+
+
+async def _run_http(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, seconds: float, refuse: Refuse
+) -> None:
     """Run the app; `seconds` from now, the caller neither gets nor gives any more of a body."""
     end = time.monotonic() + seconds
-    begun = False
+    started = begun = False
 
     async def send_in_time(message: Message) -> None:
-        nonlocal begun
+        nonlocal started, begun
         if begun and time.monotonic() >= end:
             raise IdentityEnded("the caller's token has expired during the response")
-        begun = message["type"] == "http.response.body"
+        started, begun = True, message["type"] == "http.response.body"
         await send(message)
 
     async def receive_in_time() -> Message:
@@ -126,15 +133,23 @@ async def _run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, se
             return await receive()
         return {"type": "http.disconnect"}
 
-    await app(scope, receive_in_time, send_in_time)
+    try:
+        await app(scope, receive_in_time, send_in_time)
+    except PodAuthError as refusal:
+        if started:
+            raise
+        await _send_answer(refuse(refusal), scope, send)
 
 
-async def _run_websocket(app: ASGIApp, scope: Scope, receive: Receive, send: Send, seconds: float) -> None:
+async def _run_websocket(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, seconds: float, refuse: Refuse
+) -> None:
     """Run the app for at most so many seconds, then close the connection with 1008 (RFC 6455 section 7.4.1)."""
-    closed = False
+    accepted = closed = False
 
     async def send_and_note(message: Message) -> None:
-        nonlocal closed
+        nonlocal accepted, closed
+        accepted = accepted or message["type"] == "websocket.accept"
         closed = closed or message["type"] == "websocket.close"
         await send(message)
 
@@ -144,10 +159,35 @@ async def _run_websocket(app: ASGIApp, scope: Scope, receive: Receive, send: Sen
         closed = closed or message["type"] == "websocket.disconnect"
         return message
 
-    with anyio.move_on_after(seconds) as running:
-        await app(scope, receive_and_note, send_and_note)
+    try:
+        with anyio.move_on_after(seconds) as running:
+            await app(scope, receive_and_note, send_and_note)
+    except PodAuthError as refusal:
+        answer = refuse(refusal)
+        if accepted and not closed:
+            await send({"type": "websocket.close", "code": 1008, "reason": "the caller is not allowed here"})
+        elif not closed:
+            await _send_answer(answer, scope, send)
+        return
     if running.cancelled_caught and not closed:
         await send({"type": "websocket.close", "code": 1008, "reason": "the caller's token has expired"})
+
+
+def _request(scope: Scope) -> Request:
+    traceparent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
+    client = scope.get("client")
+    return Request(
+        method=scope.get("method", "WEBSOCKET"),
+        path=scope["path"],
+        remote=client[0] if client else None,
+        traceparent=traceparent.decode("latin-1"),
+    )
+
+
+def _raw_path(scope: Scope) -> str | None:
+    """Return the path as it was sent, before decoding, where the server tells."""
+    raw_path: bytes | None = scope.get("raw_path")
+    return raw_path.decode("latin-1") if raw_path else None
 
 
 def _route_path(scope: Scope) -> str:
@@ -157,12 +197,12 @@ def _route_path(scope: Scope) -> str:
     return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
 
 
-async def _land(flight: Future[Outcome], seconds: float) -> Outcome | None:
+async def _land(flight: Future[T], seconds: float) -> T | None:
     """Wait for a flight without holding a thread; None when the time is up. The flight goes on if we are cancelled."""
     landed = anyio.Event()
     call = _caller_from_threads()
 
-    def wake(_: Future[Outcome]) -> None:
+    def wake(_: Future[T]) -> None:
         with suppress(RuntimeError):  # the event loop has ended, and we with it
             call(landed.set)
 

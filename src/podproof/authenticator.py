@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from podproof import claims
+from podproof import claims, metrics
 from podproof.address import check_address
 from podproof.errors import Forbidden, PodAuthError, Unavailable, WrongAddress
 from podproof.identity import Pod, PodIdentity, ServiceAccount
@@ -156,7 +156,7 @@ class Authenticator:
 
     def _find_out(self, state: _State, key: bytes, token: str, expires_at: float, deadline: float) -> Outcome:
         """Find out about a token, and remember it. Nothing raises: all who wait get the same outcome."""
-        known = state.accepted.get(key)
+        known = state.accepted.peek(key)
         if known is not None and not self._may_have_moved(known):
             return known
         try:
@@ -188,6 +188,7 @@ class Authenticator:
                 self.options.allow.check(account)
         except PodAuthError as refusal:
             raise refusal.about(account, f"{account.namespace}/{voucher.pod_name}") from None
+        metrics.token_seconds.observe(expires_at - self._now())
         return PodIdentity(
             service_account=account,
             pod=pod,
@@ -207,6 +208,6 @@ class _State:
     """One process's memory and flights."""
 
     def __init__(self, options: Options, monotonic: Callable[[], float]) -> None:
-        self.accepted: Memory[bytes, Known] = Memory(options.cache_size, monotonic)
-        self.refused: Memory[bytes, PodAuthError] = Memory(options.rejection_size, monotonic)
-        self.flights: Flights[bytes, Outcome] = Flights(options.max_reviews)
+        self.accepted: Memory[bytes, Known] = Memory("accepted", options.cache_size, monotonic)
+        self.refused: Memory[bytes, PodAuthError] = Memory("refused", options.rejection_size, monotonic)
+        self.flights: Flights[bytes, Outcome] = Flights("token", options.max_reviews)

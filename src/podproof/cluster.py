@@ -30,8 +30,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
-from podproof import __version__
-from podproof.errors import Unavailable
+from podproof import __version__, claims, metrics
+from podproof.errors import NotAToken, Unavailable
 from podproof.process import OnePerProcess
 
 MAX_ANSWER = 4 * 1024 * 1024
@@ -115,12 +115,14 @@ class ClusterClient:
             "spec": {"token": token, "audiences": list(audiences)},
         }
         path = "/apis/authentication.k8s.io/v1/tokenreviews"
-        return self._expect("TokenReview", self._ask("POST", path, CREATE_TOKENREVIEWS, deadline, body))
+        with metrics.timed("tokenreviews"):
+            return self._expect("TokenReview", self._ask("POST", path, CREATE_TOKENREVIEWS, deadline, body))
 
     def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any] | None:
         """Return a Pod (v1), read live from the API server's store, or None where there is none of that name."""
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
-        answer = self._ask("GET", path, GET_PODS, deadline)
+        with metrics.timed("pods"):
+            answer = self._ask("GET", path, GET_PODS, deadline)
         if answer.status == HTTPStatus.NOT_FOUND:
             return None
         return self._expect("Pod", answer)
@@ -129,7 +131,8 @@ class ClusterClient:
         """Return the SubjectAccessReview (authorization.k8s.io/v1) of this spec."""
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
         path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
-        return self._expect("SubjectAccessReview", self._ask("POST", path, CREATE_ACCESS_REVIEWS, deadline, body))
+        with metrics.timed("subjectaccessreviews"):
+            return self._expect("SubjectAccessReview", self._ask("POST", path, CREATE_ACCESS_REVIEWS, deadline, body))
 
     def is_allowed(self, permission: Permission, deadline: float) -> bool:
         """Tell whether we have a permission, by a SelfSubjectAccessReview (authorization.k8s.io/v1)."""
@@ -306,8 +309,15 @@ class _Connection:
             settings = {}
         value = str(settings.get("BearerToken", {}).get("value") or "").strip()
         if _BEARER.fullmatch(value):
+            if value != self._authorization:
+                _note_end(value.partition(" ")[2])
             self._authorization = value
         return {"Authorization": self._authorization} if self._authorization else {}
+
+
+def _note_end(own_token: str) -> None:
+    with suppress(NotAToken):
+        metrics.own_token_end.set(claims.numeric_date(claims.read(own_token), "exp"))
 
 
 def _read(response: BaseHTTPResponse, end: float) -> bytes:

@@ -184,7 +184,7 @@ class Unavailable(PodAuthError):
 
 
 class Overloaded(Unavailable):
-    """Too many unknown tokens are waiting for the API server already."""
+    """Too many questions are waiting for the API server already."""
 
     code = "overloaded"
 

@@ -1,26 +1,24 @@
-"""What both middlewares do alike: from a request's facts to a question, and from a refusal to its answer."""
+"""What both middlewares do alike: from a request's facts to a question, and from what was decided to the books."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
-from podproof.address import canonical, find_peer
+from podproof import audit, metrics, traces
+from podproof.address import find_peer
 from podproof.authenticator import Authenticator
 from podproof.bearer import bearer_token
-from podproof.errors import ConfigurationError, PodAuthError, Unavailable
+from podproof.errors import ConfigurationError, NotAllowed, PodAuthError
+from podproof.identity import PodIdentity
 from podproof.options import GivenOptions, Options
-from podproof.paths import ExemptPaths
+from podproof.paths import ExemptPaths, is_normal
+from podproof.policy import Verdict
 from podproof.problem import Answer, answer
-from podproof.startup import authenticator_for
-
-log = logging.getLogger("podproof")
-
-# W3C Trace Context section 3.2: version, trace-id, parent-id, flags.
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
+from podproof.startup import authenticator_for, policy_for
 
 
 class Given(GivenOptions, total=False):
@@ -45,6 +43,7 @@ class Gate:
         self.authenticator = authenticator or authenticator_for(Options.read(given, environ))
         self._options = self.authenticator.options
         self._exempt = ExemptPaths(self._options.exempt)
+        self._policy = policy_for(self._options)
         self._new_id = new_id
 
     @property
@@ -83,24 +82,45 @@ class Gate:
         )
         return token, peer
 
-    def refuse(
-        self, refusal: PodAuthError, *, method: str, path: str, remote: str | None, traceparent: str | None
-    ) -> Answer:
-        """Log a refusal with its reason, and return the answer, which does not have it."""
-        trace = _TRACEPARENT.fullmatch(traceparent or "")
-        request_id = trace[1] if trace else self._new_id()
-        log.log(
-            logging.ERROR if isinstance(refusal, Unavailable) else logging.WARNING,
-            "refused with %d %s: %s [service_account=%s pod=%s peer=%s request=%s %s request_id=%s]",
-            refusal.status,
-            refusal.code,
-            refusal.reason,
-            refusal.service_account or "-",
-            refusal.pod or "-",
-            canonical(remote or "") or "-",  # as parsed: a server may have taken it from a header
-            ascii(method)[1:-1],
-            ascii(path),
-            request_id,
-            extra={"code": refusal.code, "status": refusal.status, "request_id": request_id},
-        )
+    def permit(
+        self, identity: PodIdentity, peer: str | None, *, method: str, path: str, raw_path: str | None
+    ) -> Future[Verdict] | None:
+        """Return for a known caller who may do this; where somebody has to be asked, return what brings the verdict.
+
+        Raises NotAllowed, or Unavailable.
+        """
+        if self._policy is None:
+            return None
+        try:
+            if not is_normal(path, raw_path):
+                raise NotAllowed("the path is not in the one form that every router reads alike, so nobody is allowed")
+            # Some frameworks route "get" as GET.
+            return self._policy.check(identity, method.upper(), path)
+        except PodAuthError as refusal:
+            raise refusal.of(identity, peer) from None
+
+    def conclude(self, verdict: Verdict | None, identity: PodIdentity, peer: str | None) -> None:
+        """Return where the verdict on a known caller, None if it did not come in time, is that it may.
+
+        Raises NotAllowed, or Unavailable.
+        """
+        verdict = verdict or self.authenticator.too_late()
+        if isinstance(verdict, PodAuthError):
+            raise verdict.again().of(identity, peer)
+
+    def admit(self, identity: PodIdentity | None, peer: str | None, request: Callable[[], audit.Request]) -> None:
+        """Write down that a request was let in; without an identity, to what is open to all."""
+        if identity is None:
+            metrics.admitted_anonymous.inc()
+        else:
+            metrics.admitted.inc()
+            traces.note_caller(identity)
+        if audit.log.isEnabledFor(logging.INFO):
+            audit.admitted(identity, peer, request())
+
+    def refuse(self, refusal: PodAuthError, request: audit.Request) -> Answer:
+        """Write down a refusal with its reason, and return the answer, which does not have it."""
+        request_id = request.trace_id or self._new_id()
+        metrics.decisions.labels("refused", refusal.code).inc()
+        audit.refused(refusal, request, request_id)
         return answer(refusal, realm=self._options.audience[0], request_id=request_id)

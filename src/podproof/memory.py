@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 
 from cachetools import FIFOCache
 
+from podproof import metrics, traces
 from podproof.errors import Overloaded, Unavailable
 
 K = TypeVar("K")
@@ -28,16 +29,29 @@ def token_key(token: str) -> bytes:
 class Memory(Generic[K, V]):
     """Values that are forgotten after their time, or when `size` newer ones have come.
 
-    Reading takes no lock. Times are seconds on the `monotonic` clock.
+    Reading takes no lock. Times are seconds on the `monotonic` clock. `name` is for the metrics.
     """
 
-    def __init__(self, size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, name: str, size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._values: FIFOCache[K, tuple[float, V]] = FIFOCache(size)
+        self._size = size
         self._monotonic = monotonic
         self._writing = threading.Lock()
+        self._count_hit = metrics.memory_lookups.labels(name, "hit").inc
+        self._count_miss = metrics.memory_lookups.labels(name, "miss").inc
+        self._count_eviction = metrics.memory_evictions.labels(name).inc
 
     def get(self, key: K) -> V | None:
         """Return what is remembered, None where there is nothing or its time is over."""
+        value = self.peek(key)
+        if value is None:
+            self._count_miss()
+        else:
+            self._count_hit()
+        return value
+
+    def peek(self, key: K) -> V | None:
+        """Do as `get`, without being counted."""
         try:
             end, value = self._values[key]
         except KeyError:  # not .get(), which looks twice: another thread may forget it in between
@@ -48,7 +62,12 @@ class Memory(Generic[K, V]):
         """Remember a value for so many seconds."""
         with self._writing:
             self._values.pop(key, None)
-            self._values[key] = (self._monotonic() + seconds, value)
+            now = self._monotonic()
+            if len(self._values) >= self._size:
+                _, (end, _) = self._values.popitem()
+                if now < end:
+                    self._count_eviction()
+            self._values[key] = (now + seconds, value)
 
     def forget(self, key: K) -> None:
         """Forget a value at once."""
@@ -63,9 +82,12 @@ class Flights(Generic[K, V]):
     """Work that is done once for all who ask for the same thing at the same time, in `count` threads of its own.
 
     A flight belongs to none of those who wait for it: when the first one hangs up, the others still get their answer.
+    `name` is for the metrics, and for the span that each flight has.
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, name: str, count: int) -> None:
+        self._name = name
+        self._in_flight = metrics.reviews_in_flight.labels(name)
         self._most = count * (1 + WAITING_PER_FLIGHT)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="podproof")
         self._under_way: dict[K, Future[V]] = {}
@@ -81,15 +103,21 @@ class Flights(Generic[K, V]):
             if flight is not None:
                 return flight
             if len(self._under_way) >= self._most:
-                raise Overloaded(f"{len(self._under_way)} unknown tokens are waiting to be reviewed already")
+                raise Overloaded(
+                    f"{len(self._under_way)} questions of this kind are waiting for the API server already"
+                )
             try:
-                flight = self._under_way[key] = self._threads.submit(work)
+                flight = self._under_way[key] = self._threads.submit(
+                    traces.spanned(f"podproof review {self._name}", work)
+                )
             except RuntimeError:
                 raise Unavailable("this process is ending") from None
+        self._in_flight.inc()
         flight.add_done_callback(lambda _: self._land(key))
         return flight
 
     def _land(self, key: K) -> None:
+        self._in_flight.dec()
         with self._joining:
             del self._under_way[key]
 

@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, cast
 
 from podproof.errors import ConfigurationError
 from podproof.paths import is_plain
-from podproof.policy import AllowList
+from podproof.policy import AllowList, Policy
+from podproof.rbac import RBAC
+from podproof.rules import Rule
 
 PREFIX = "PODPROOF_"
 
@@ -29,6 +33,9 @@ class Options:
 
     audience: one name or several; a token must have been issued for one of them.
     allow: who may call, as "namespace/name" with shell globs; None for everyone who is known.
+    rules: who may call which path by which method, see `podproof.rules.Rule`; the first that fits decides.
+    rules_file: the same in a YAML file, which is read again when it changes.
+    policy: what decides instead of rules: "rbac" or a `podproof.rbac.RBAC`, or one of your own.
     issuers: whose tokens are looked at; none named means that the API server decides.
     source_address: "pod" (the connection must come from the caller's pod) or "off" (not checked).
     trusted_proxies: networks whose X-Forwarded-For or Forwarded is believed.
@@ -46,6 +53,9 @@ class Options:
 
     audience: tuple[str, ...]
     allow: AllowList | None = None
+    rules: tuple[Rule, ...] | None = None
+    rules_file: Path | None = None
+    policy: Policy | None = None
     issuers: tuple[str, ...] = ()
     source_address: Literal["pod", "off"] = "pod"
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -63,6 +73,9 @@ class Options:
     def __post_init__(self) -> None:
         for field in fields(self):
             object.__setattr__(self, field.name, _parse(field.name, field.name, getattr(self, field.name)))
+        deciding = [name for name in ("rules", "rules_file", "policy") if getattr(self, name) is not None]
+        if len(deciding) > 1:
+            raise ConfigurationError(f"{' and '.join(deciding)} were given; possible is one of them")
 
     @classmethod
     def read(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
@@ -97,6 +110,9 @@ class GivenOptions(TypedDict, total=False):
 
     audience: str | Sequence[str]
     allow: Sequence[str] | None
+    rules: Sequence[Rule] | None
+    rules_file: str | PathLike[str] | None
+    policy: Policy | Literal["rbac"] | None
     issuers: Sequence[str]
     source_address: Literal["pod", "off"]
     trusted_proxies: Sequence[str | IPv4Network | IPv6Network]
@@ -155,6 +171,27 @@ def _allow(value: object) -> AllowList | None:
     if value is None or isinstance(value, AllowList):
         return value
     return AllowList(_list(value))
+
+
+def _rules(value: object) -> tuple[Rule, ...] | None:
+    if value is None:
+        return None
+    rules = tuple(cast("Iterable[object]", value))
+    if not rules or not all(isinstance(rule, Rule) for rule in rules):
+        raise ValueError
+    return cast("tuple[Rule, ...]", rules)
+
+
+def _path_of_file(value: object) -> Path | None:
+    return None if value is None else Path(cast("str | PathLike[str]", value))
+
+
+def _policy(value: object) -> Policy | None:
+    if isinstance(value, str) and value.strip().lower() == "rbac":
+        return RBAC()
+    if value is None or (isinstance(value, Policy) and not isinstance(value, type)):
+        return value
+    raise ValueError
 
 
 def _source_address(value: object) -> str:
@@ -225,6 +262,9 @@ _FORMS: Mapping[str, tuple[Callable[[object], object], str]] = {
         'one name or several, such as "bob", without blanks, quotes, commas or backslashes',
     ),
     "allow": (_allow, 'a list of "namespace/name" with shell globs, such as "payments/*"'),
+    "rules": (_rules, "a list of podproof.rules.Rule; in the environment, PODPROOF_RULES_FILE names a file of them"),
+    "rules_file": (_path_of_file, "the path of a YAML file"),
+    "policy": (_policy, '"rbac", a podproof.rbac.RBAC(...), or another object that is a podproof.policy.Policy'),
     "issuers": (
         lambda value: _list(value) if value else (),
         "a list of issuers as the tokens' iss claim has them",

@@ -168,6 +168,6 @@ class _State:
 
     def __init__(self, cluster: AccessReviewer, reviews: int, monotonic: Callable[[], float]) -> None:
         self.cluster = cluster
-        self.allowed: Memory[bytes, Verdict] = Memory(REMEMBERED, monotonic)
-        self.denied: Memory[bytes, NotAllowed] = Memory(REMEMBERED, monotonic)
-        self.flights: Flights[bytes, Verdict] = Flights(reviews)
+        self.allowed: Memory[bytes, Verdict] = Memory("allowed", REMEMBERED, monotonic)
+        self.denied: Memory[bytes, NotAllowed] = Memory("denied", REMEMBERED, monotonic)
+        self.flights: Flights[bytes, Verdict] = Flights("access", reviews)

@@ -12,7 +12,10 @@ from podproof.authenticator import Authenticator
 from podproof.errors import ConfigurationError, NotAToken, Unavailable
 from podproof.options import Options
 from podproof.pods import PodLookup
+from podproof.policy import Policy
+from podproof.rbac import RBAC
 from podproof.review import ReviewVerifier
+from podproof.rules import Rules
 
 if TYPE_CHECKING:
     from podproof.cluster import ClusterClient
@@ -37,9 +40,27 @@ def authenticator_for(options: Options, cluster: ClusterClient | None = None) ->
             "source_address is off: whoever gets hold of a caller's token can use it from anywhere until it expires"
         )
     threading.Thread(
-        target=check_permissions, args=(cluster, options.timeout), name="podproof-startup", daemon=True
+        target=check_permissions,
+        args=(cluster, options.timeout),
+        kwargs={"rbac": isinstance(options.policy, RBAC)},
+        name="podproof-startup",
+        daemon=True,
     ).start()
     return Authenticator(options, ReviewVerifier(cluster, options.audience), PodLookup(cluster))
+
+
+def policy_for(options: Options) -> Policy | None:
+    """Return what decides on what known callers may do, None where they may do everything.
+
+    Raises ConfigurationError for a rules file that is wrong.
+    """
+    if options.rules is not None:
+        return Rules(options.rules)
+    if options.rules_file is not None:
+        from podproof.rules_file import RulesFile  # noqa: PLC0415  who has no such file needs no YAML
+
+        return RulesFile(options.rules_file)
+    return options.policy
 
 
 def check_audiences(audiences: tuple[str, ...], own_token: str | None) -> None:
@@ -62,19 +83,23 @@ def check_audiences(audiences: tuple[str, ...], own_token: str | None) -> None:
             )
 
 
-def check_permissions(cluster: ClusterClient, timeout: float) -> None:
-    """Log an error for each permission that we need and do not have. Blocks for up to `timeout` seconds."""
-    from podproof.cluster import CREATE_TOKENREVIEWS, GET_PODS  # noqa: PLC0415
+def check_permissions(cluster: ClusterClient, timeout: float, *, rbac: bool = False) -> None:
+    """Log an error for each permission that we need, with `rbac` as the policy or without, and do not have.
 
+    Blocks for up to `timeout` seconds.
+    """
+    from podproof.cluster import CREATE_ACCESS_REVIEWS, CREATE_TOKENREVIEWS, GET_PODS  # noqa: PLC0415
+
+    needed = [CREATE_TOKENREVIEWS, GET_PODS, *([CREATE_ACCESS_REVIEWS] if rbac else [])]
     deadline = time.monotonic() + timeout
     try:
-        missing = [one for one in (CREATE_TOKENREVIEWS, GET_PODS) if not cluster.is_allowed(one, deadline)]
+        missing = [one for one in needed if not cluster.is_allowed(one, deadline)]
     except Unavailable as trouble:
         log.error("could not check our permissions: %s", trouble.reason)
         return
     for permission in missing:
         log.error(
-            "no caller can be identified: this app's service account may not %s; a ClusterRole with it, bound by a "
+            "no caller can be let in: this app's service account may not %s; a ClusterRole with it, bound by a "
             "ClusterRoleBinding, is needed (a RoleBinding does not do)",
             permission,
         )

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Unpack
 
-from podproof.caller import caller, forget_caller
+from podproof.audit import Request
+from podproof.caller import IDENTITY, caller, forget_caller, refuser
 from podproof.errors import IdentityEnded, PodAuthError
 from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
+from podproof.policy import Verdict
+from podproof.problem import Answer
 
 if TYPE_CHECKING:
+    from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-IDENTITY = "podproof.identity"
+__all__ = ["IDENTITY", "PodAuthMiddleware"]
 
 
 class PodAuthMiddleware:
@@ -26,7 +33,8 @@ class PodAuthMiddleware:
     `Bearer`; on a request that is open to all the first is None. The Authorization header is taken off. Options are
     those of `podproof.options.Options`; instead of them an `authenticator` may be given.
 
-    When the caller's token expires, a response that is still being sent is broken off.
+    When the caller's token expires, a response that is still being sent is broken off. A PodAuthError that the app
+    raises when it is called is answered here.
 
     Raises ConfigurationError.
     """
@@ -48,8 +56,12 @@ class PodAuthMiddleware:
             environ["REMOTE_USER"] = identity.identity
             environ["AUTH_TYPE"] = "Bearer"
         caller.set(identity)
+        refuser.set(partial(self._answer, environ))
         try:
             body = self.app(environ, start_response)
+        except PodAuthError as refusal:
+            forget_caller()
+            return self._refuse(refusal, environ, start_response, sys.exc_info())
         except BaseException:
             forget_caller()
             raise
@@ -60,35 +72,59 @@ class PodAuthMiddleware:
         return _Body(body, self._gate.authenticator.seconds_left(identity) if identity else None)
 
     def _identify(self, environ: WSGIEnvironment) -> PodIdentity | None:
+        gate, path, raw_path = self._gate, environ.get("PATH_INFO", ""), _raw_path(environ)
         # ProxyFix keeps what it replaces.
         original = environ.get("werkzeug.proxy_fix.orig", environ)
-        question = self._gate.question(
-            path=environ.get("PATH_INFO", ""),
-            raw_path=_raw_path(environ),
+        question = gate.question(
+            path=path,
+            raw_path=raw_path,
             authorization=_values(environ, "HTTP_AUTHORIZATION"),
             remote=original.get("REMOTE_ADDR"),
             x_forwarded_for=_values(environ, "HTTP_X_FORWARDED_FOR"),
             forwarded=_values(environ, "HTTP_FORWARDED"),
             rewritten=False,
         )
-        if question is None:
-            return None
-        token, peer = question
-        authenticator = self._gate.authenticator
-        return authenticator.recall(token, peer) or authenticator.identify(token, peer)
+        identity = peer = None
+        if question is not None:
+            token, peer = question
+            identity = gate.authenticator.recall(token, peer) or gate.authenticator.identify(token, peer)
+            flight = gate.permit(identity, peer, method=environ["REQUEST_METHOD"], path=path, raw_path=raw_path)
+            if flight is not None:
+                gate.conclude(_wait(flight, gate.authenticator.options.timeout), identity, peer)
+        gate.admit(identity, peer, partial(_request, environ))
+        return identity
+
+    def _answer(self, environ: WSGIEnvironment, refusal: PodAuthError) -> Answer:
+        return self._gate.refuse(refusal, _request(environ))
 
     def _refuse(
-        self, refusal: PodAuthError, environ: WSGIEnvironment, start_response: StartResponse
+        self,
+        refusal: PodAuthError,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
+        exc_info: OptExcInfo | None = None,
     ) -> Iterable[bytes]:
-        status, headers, body = self._gate.refuse(
-            refusal,
-            method=environ["REQUEST_METHOD"],
-            path=environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
-            remote=environ.get("REMOTE_ADDR"),
-            traceparent=environ.get("HTTP_TRACEPARENT"),
-        )
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
+        status, headers, body = self._answer(environ, refusal)
+        # With exc_info it may have been called before: if the answer has begun, it raises this instead (PEP 3333).
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers, *((exc_info,) if exc_info else ()))
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+
+
+def _wait(flight: Future[Verdict], seconds: float) -> Verdict | None:
+    """Wait for a verdict; None when the time is up."""
+    try:
+        return flight.result(seconds)
+    except TimeoutError:
+        return None
+
+
+def _request(environ: WSGIEnvironment) -> Request:
+    return Request(
+        method=environ["REQUEST_METHOD"],
+        path=environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
+        remote=environ.get("REMOTE_ADDR"),
+        traceparent=environ.get("HTTP_TRACEPARENT"),
+    )
 
 
 class _Body:
@@ -109,9 +145,11 @@ class _Body:
         return chunk
 
     def close(self) -> None:
-        forget_caller()
-        if hasattr(self._body, "close"):
-            self._body.close()
+        try:
+            if hasattr(self._body, "close"):
+                self._body.close()
+        finally:
+            forget_caller()
 
 
 def _values(environ: WSGIEnvironment, key: str) -> tuple[str, ...]:
