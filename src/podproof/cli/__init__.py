@@ -2,36 +2,78 @@
 
 from __future__ import annotations
 
-import argparse
+import os
 import sys
+import time
+from argparse import Namespace
 from collections.abc import Sequence
 
-from podproof import __version__
+from podproof.cli.errors import CommandError
+from podproof.cli.parser import parser
+
+# What one command needs, the others do not load: each imports its own.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
-    options = _parser().parse_args(arguments)
-    status: int = options.run(options)
-    return status
+    options = parser().parse_args(arguments)
+    try:
+        return _COMMANDS[options.command](options)
+    except CommandError as error:
+        print(f"podproof {options.command}: {error}", file=sys.stderr)
+        return 1
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="podproof", description="Tells a web app which pod is calling it.")
-    parser.add_argument("--version", action="version", version=f"podproof {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo = commands.add_parser(
-        "demo",
-        help="show who is known and who is refused, on an emulated cluster",
-        description="Starts an emulated API server, a Bob who asks it, and those who call him from loopback addresses; "
-        "prints who called, from where, with what, and what came of it. Needs no cluster. The exit status is 0 if "
-        "every call came out as it must.",
-    )
-    demo.set_defaults(run=_demo)
-    return parser
-
-
-def _demo(_: argparse.Namespace) -> int:
-    from podproof.cli.demo import demo  # noqa: PLC0415  what one command needs, the others do not load
+def _demo(_: Namespace) -> int:
+    from podproof.cli.demo import demo  # noqa: PLC0415
 
     return demo(sys.stdout)
+
+
+def _doctor(options: Namespace) -> int:
+    from podproof.cli.doctor import doctor  # noqa: PLC0415
+    from podproof.cli.facts import Facts  # noqa: PLC0415
+    from podproof.cluster import ClusterClient  # noqa: PLC0415
+
+    own = ClusterClient()
+    app = ClusterClient(impersonate=options.account.username) if options.account else own
+    facts = Facts(own, app, os.environ, options.account, options.audience, timeout=options.timeout)
+    try:
+        return doctor(facts, options.side, sys.stdout, as_json=options.json)
+    finally:
+        app.close()
+        own.close()
+
+
+def _inspect(options: Namespace) -> int:
+    from podproof.cli.inspect import find, show  # noqa: PLC0415
+    from podproof.cli.table import wants_colour  # noqa: PLC0415
+
+    texts = find(options.file, sys.stdin, os.environ)
+    sys.stdout.write(show(texts, time.time(), coloured=wants_colour(sys.stdout)))
+    return 0
+
+
+def _manifests(options: Namespace) -> int:
+    from podproof.cli.manifests import manifests  # noqa: PLC0415
+
+    sys.stdout.write(
+        manifests(options.audience, options.server, options.caller, rbac=options.policy == "rbac", only=options.only)
+    )
+    return 0
+
+
+def _completion(options: Namespace) -> int:
+    from podproof.cli.completion import completion  # noqa: PLC0415
+
+    sys.stdout.write(completion(options.shell))
+    return 0
+
+
+_COMMANDS = {
+    "demo": _demo,
+    "doctor": _doctor,
+    "inspect": _inspect,
+    "manifests": _manifests,
+    "completion": _completion,
+}

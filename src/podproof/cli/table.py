@@ -33,9 +33,9 @@ class Row(NamedTuple):
 def table(heading: Sequence[str], rows: Sequence[Row], *, coloured: bool = False) -> str:
     """Return an aligned table."""
     widths = [max(map(len, column)) for column in zip(heading, *(row.cells for row in rows), strict=True)]
-    lines = [_paint(_line([cell.upper() for cell in heading], widths), Colour.HEADING if coloured else Colour.PLAIN)]
+    lines = [paint(_line([cell.upper() for cell in heading], widths), Colour.HEADING, coloured=coloured)]
     for cells, colour in rows:
-        last = _paint(cells[-1], colour if coloured else Colour.PLAIN)
+        last = paint(cells[-1], colour, coloured=coloured)
         lines.append(_line([*cells[:-1], last], widths))
     return "\n".join(lines) + "\n"
 
@@ -44,5 +44,6 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
-def _paint(text: str, colour: Colour) -> str:
-    return f"{colour.value}{text}\x1b[0m" if colour.value else text
+def paint(text: str, colour: Colour, *, coloured: bool) -> str:
+    """Return text as a terminal shows it in a colour, or as it is."""
+    return f"{colour.value}{text}\x1b[0m" if coloured and colour.value else text
