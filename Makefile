@@ -4,7 +4,11 @@ VENV ?= .venv
 RESOLUTION ?= highest
 BIN = $(VENV)/bin
 
-.PHONY: demo test test-cluster fuzz lint types format clean help
+# What the integration tests run in their pods. Needs the network; the tests then do not.
+image: $(VENV)/ready
+	$(BIN)/python -m tests.integration.images
+
+.PHONY: bench demo drain-proof fuzz image test test-cluster lint types format clean help
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
@@ -20,6 +24,15 @@ test: $(VENV)/ready  ## the normal tests, with branch coverage
 
 test-cluster: $(VENV)/ready  ## the integration tests, on the cluster that KUBECONFIG names
 	$(BIN)/python -m pytest -q tests/integration $(ARGS)
+
+drain-proof: $(VENV)/ready  ## SIGTERM under load, with and without the drain, on every server
+	$(BIN)/python -m tests.drain.proof $(ARGS)
+
+bench: $(VENV)/ready  ## what the check costs, beside what one would do instead
+	$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(VENV)/ready  ## the property tests with a longer budget
+	HYPOTHESIS_PROFILE=long $(BIN)/python -m pytest -q -n 2 tests/security $(ARGS)
 
 lint: $(VENV)/ready  ## style
 	$(BIN)/ruff check .
