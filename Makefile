@@ -4,10 +4,6 @@ VENV ?= .venv
 RESOLUTION ?= highest
 BIN = $(VENV)/bin
 
-# What the integration tests run in their pods. Needs the network; the tests then do not.
-image: $(VENV)/ready
-	$(BIN)/python -m tests.integration.images
-
 .PHONY: bench demo drain-proof fuzz image test test-cluster lint types format clean help
 
 help:  ## this list
@@ -24,6 +20,9 @@ test: $(VENV)/ready  ## the normal tests, with branch coverage
 
 test-cluster: $(VENV)/ready  ## the integration tests, on the cluster that KUBECONFIG names
 	$(BIN)/python -m pytest -q tests/integration $(ARGS)
+
+image: $(VENV)/ready  ## what the integration tests run in their pods: made with the network, which they do without
+	$(BIN)/python -m tests.integration.images $(ARGS)
 
 drain-proof: $(VENV)/ready  ## SIGTERM under load, with and without the drain, on every server
 	$(BIN)/python -m tests.drain.proof $(ARGS)
