@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from podproof.errors import Rejected, Unavailable, Unbound
@@ -78,7 +80,7 @@ def judge(review: Mapping[str, Any], audiences: Sequence[str]) -> Voucher:
     if not isinstance(username, str) or not isinstance(uid, str) or not uid:
         raise Rejected("the API server vouches for a user without a name or a UID")
     try:
-        service_account = ServiceAccount.from_username(username, uid)
+        service_account = _service_account(username, uid)
     except ValueError:
         raise Rejected("the token's user is no service account") from None
     extra = _extra(user.get("extra"))
@@ -99,11 +101,20 @@ def judge(review: Mapping[str, Any], audiences: Sequence[str]) -> Voucher:
 def _strings(value: object) -> tuple[str, ...]:
     """Return a list of strings as it is, and nothing of a list that holds anything else."""
     strings = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return tuple(value) if strings else ()  # type: ignore[arg-type]  # a list, by the line above
+    return _shared(tuple(value)) if strings else ()  # type: ignore[arg-type]  # a list, by the line above
 
 
 def _extra(value: object) -> dict[str, tuple[str, ...]]:
-    return {key: _strings(values) for key, values in value.items()} if isinstance(value, dict) else {}
+    return {sys.intern(key): _strings(values) for key, values in value.items()} if isinstance(value, dict) else {}
+
+
+# What is the same for many pods is kept once: half of what it takes to remember a caller.
+_service_account = lru_cache(maxsize=4096)(ServiceAccount.from_username)
+
+
+@lru_cache(maxsize=4096)
+def _shared(strings: tuple[str, ...]) -> tuple[str, ...]:
+    return strings
 
 
 def _only(extra: Mapping[str, tuple[str, ...]], key: str, form: re.Pattern[str]) -> str | None:
