@@ -1,0 +1,124 @@
+"""Servers as their users start them, on free ports, and what is asked of them over real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+SECONDS = 20  # that anybody waits at the most for a server
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer as it came over the wire; its headers' names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: on a port of 127.0.0.1, on a Unix socket, or on both."""
+
+    port: int
+    path: Path
+    log: Path
+
+    def get(self, source: str, token: str | None, path: str = "/whoami", headers: Mapping[str, str] = {}) -> Answer:
+        """Get something from an address."""
+        return self.ask("GET", source, path, headers, token=token)
+
+    def ask(
+        self,
+        method: str,
+        source: str,
+        path: str,
+        headers: Mapping[str, str] = {},
+        *,
+        token: str | None = None,
+        body: bytes | None = None,
+    ) -> Answer:
+        """Ask from an address."""
+        credential = {} if token is None else {"Authorization": f"Bearer {token}"}
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=SECONDS, source_address=(source, 0))
+        try:
+            connection.request(method, path, body, {**credential, **headers})
+            answer = connection.getresponse()
+            names = {name.lower(): value for name, value in answer.getheaders()}
+            return Answer(answer.status, names, answer.read())
+        finally:
+            connection.close()
+
+    def send(self, source: str, request: bytes) -> bytes:
+        """Send bytes from an address, and return all that comes back until the server hangs up."""
+        with socket.create_connection(("127.0.0.1", self.port), SECONDS, (source, 0)) as connection:
+            return _exchange(connection, request)
+
+    def send_by_unix_socket(self, request: bytes) -> bytes:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(SECONDS)
+            connection.connect(str(self.path))
+            return _exchange(connection, request)
+
+    def is_up(self) -> bool:
+        try:
+            if self.path.exists():
+                self.send_by_unix_socket(request("/healthz"))
+            else:
+                self.send("127.0.0.1", request("/healthz"))
+        except OSError:
+            return False
+        return True
+
+
+def request(path: str, *lines: str, method: str = "GET") -> bytes:
+    """Return a request of these header lines, byte for byte, after whose answer the connection ends."""
+    head = [f"{method} {path} HTTP/1.1", "Host: bob", "Connection: close", *lines]
+    return "".join(f"{line}\r\n" for line in [*head, ""]).encode("latin-1")
+
+
+@contextmanager
+def serving(command: list[str], folder: Path, **environ: str) -> Iterator[Server]:
+    """Run `python` with a command in which `{port}` and `{path}` are filled in, from when it answers to its SIGTERM."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    server = Server(port, folder / "socket", folder / "log")
+    filled = [part.replace("{port}", str(port)).replace("{path}", str(server.path)) for part in command]
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PODPROOF_"))}
+    with server.log.open("wb") as log:
+        process = subprocess.Popen([sys.executable, *filled], cwd=ROOT, env=inherited | environ, stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + SECONDS
+        while not server.is_up():
+            assert process.poll() is None, server.log.read_text()
+            assert time.monotonic() < end, server.log.read_text()
+            time.sleep(0.05)
+        yield server
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(SECONDS)
+
+
+def _exchange(connection: socket.socket, data: bytes) -> bytes:
+    connection.sendall(data)
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
