@@ -89,10 +89,16 @@ class API:
         return self._resource(call, asked, resource)
 
     def _impersonated(self, username: str, user: User) -> User:
-        """Return the service account that a call is made as, if its caller may (the header Impersonate-User)."""
-        namespace, name = username.removeprefix("system:serviceaccount:").split(":")
-        self._authorize(user, RequestInfo("impersonate", "", "", "v1", namespace, "serviceaccounts", "", name))
-        return User(username, groups=rbac.service_account_groups(namespace))
+        """Return who a call is made as, if its caller may (the header Impersonate-User)."""
+        match username.split(":"):
+            case ["system", "serviceaccount", namespace, name]:
+                wanted = RequestInfo("impersonate", "", "", "v1", namespace, "serviceaccounts", "", name)
+                groups = rbac.service_account_groups(namespace)
+            case _:
+                wanted = RequestInfo("impersonate", "", "", "v1", "", "users", "", username)
+                groups = ("system:authenticated",)
+        self._authorize(user, wanted)
+        return User(username, groups=groups)
 
     def _authorize(self, user: User, asked: RequestInfo) -> None:
         if rbac.reason(self._store, user, asked) is None:

@@ -28,6 +28,7 @@ WORDS_SINCE = (1, 21)
 
 _OLD_WORDS = {
     "signature": "square/go-jose: error in cryptographic primitive",
+    "odd": "Token could not be validated.",
     "early": "Token could not be validated.",
     "expired": "Token has expired",
     "invalidated": "Token has been invalidated",
@@ -36,6 +37,7 @@ _OLD_WORDS = {
 }
 _WORDS = {
     "signature": "go-jose/go-jose: error in cryptographic primitive",
+    "odd": "service account token claims could not be validated due to unexpected validation error",
     "early": "service account token is not valid yet",
     "expired": "service account token has expired",
     "invalidated": "service account token has been invalidated",
@@ -167,7 +169,10 @@ class Authentication:
         shared = tuple(audience for audience in audiences if audience in known)
         if not shared:
             raise Rejected(f"token audiences {go_list(known)} is invalid for the target audiences {go_list(audiences)}")
-        return Verdict(self._user(claims), shared)
+        try:
+            return Verdict(self._user(claims), shared)
+        except (KeyError, TypeError) as error:
+            raise Rejected(self._words["odd"]) from error
 
     def _user(self, claims: Mapping[str, Any]) -> User:
         now = self.clock()

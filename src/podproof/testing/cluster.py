@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import email.utils
 import json
 import secrets
 import tempfile
@@ -312,9 +313,13 @@ class Cluster:
         asked = requestinfo.parse(call.method, call.path, watch=call.query.get("watch") in {"1", "true"})
         user = self._api.user(call)
         self.requests.append(_request(call, asked, user))
-        if (fault := self._faults.take(call.path)) is not None:
-            return fault.spoil(lambda: self._answer(call, asked, user))
-        return self._answer(call, asked, user)
+        fault = self._faults.take(call.path)
+        if fault is None:
+            answer = self._answer(call, asked, user)
+        else:
+            answer = fault.spoil(lambda: self._answer(call, asked, user))
+        date = email.utils.formatdate(self._authentication.clock(), usegmt=True)
+        return dataclasses.replace(answer, headers={"Date": date, **answer.headers})
 
     def _answer(self, call: Call, asked: RequestInfo, user: rbac.User | None) -> Answer:
         try:

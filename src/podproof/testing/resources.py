@@ -158,7 +158,7 @@ class Resources:
 
     def _since(self, version: int, message: str) -> None:
         try:
-            self._store.since(version)
+            self._store.remember(version)
         except status.Failure as failure:
             raise status.expired(message) from failure
 

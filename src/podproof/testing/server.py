@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import email.utils
 import http.client
 import http.server
 import json
@@ -53,8 +52,7 @@ class Answer:
         if self.stream is None:
             size = ("Content-Length", str(len(self.body())))
         lines = [f"HTTP/1.1 {self.status} {http.client.responses.get(self.status, '')}"]
-        date = email.utils.formatdate(usegmt=True)
-        headers = {"Date": date, "Content-Type": self.content_type, **self.headers, size[0]: size[1]}
+        headers = {"Content-Type": self.content_type, **self.headers, size[0]: size[1]}
         lines += [f"{name}: {value}" for name, value in headers.items()]
         return "\r\n".join([*lines, "", ""]).encode()
 
@@ -186,8 +184,9 @@ class Server:
                 return
             thread = threading.Thread(target=self._serve, args=(connection, peer), name="api-connection")
             with self._lock:
-                self._connections[thread] = connection
-            thread.start()
+                known = self._connections.items()
+                self._connections = {each: end for each, end in known if each.is_alive()} | {thread: connection}
+                thread.start()
 
     def _serve(self, connection: socket.socket, peer: tuple[str, int]) -> None:
         try:
@@ -200,14 +199,12 @@ class Server:
                     connection = self._secured(connection, self.context)
                     _Handler(connection, peer, self._respond)
         finally:
-            with self._lock:
-                del self._connections[threading.current_thread()]
             _shut(connection)
             connection.close()
 
     def _secured(self, plain: socket.socket, context: ssl.SSLContext) -> socket.socket:
-        secured = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
-        with self._lock:
+        with self._lock:  # so that nobody misses it who shuts all connections
+            secured = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
             self._connections[threading.current_thread()] = secured
         try:
             secured.do_handshake()

@@ -98,19 +98,21 @@ class Store:
             del self._objects[key]
             return gone
 
+    def remember(self, version: int) -> None:
+        """Raise a 410 `Failure` when some of the changes after a version are forgotten."""
+        if version < self._forgotten:
+            raise status.expired(f"too old resource version: {version} ({self._forgotten})")
+
     def since(self, version: int) -> list[Change]:
-        """Return the changes after a version. Raises a 410 `Failure` when some of them are forgotten."""
+        """Return the changes after a version that is remembered, or was when its watch began."""
         with self.changed:
-            if version < self._forgotten:
-                raise status.expired(f"too old resource version: {version} ({self._forgotten})")
             return [change for change in self._changes if change.version > version]
 
     def forget(self) -> None:
-        """Forget all changes until now: who asks for older ones is told 410."""
+        """Forget all changes until now: who asks for them is told 410; who is watching misses nothing."""
         with self.changed:
             self.version += 1
             self._forgotten = self.version
-            self._changes.clear()
 
     def bookmark(self) -> None:
         """Send a bookmark to each watch that wants them."""

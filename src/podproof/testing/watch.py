@@ -64,14 +64,15 @@ def events(store: Store, scope: Scope, version: int, timeout: float, *, bookmark
     if not version:
         version = now
         yield from ({"type": "ADDED", "object": thing} for thing in known if scope.chosen(thing))
-    started, due = version, _bookmark_due(ends)
-    while True:
+    else:
         try:
-            changes = store.since(version)
+            store.remember(version)
         except status.Failure as failure:
             yield {"type": "ERROR", "object": failure.json()}
             return
-        for change in changes:
+    started, due = version, _bookmark_due(ends)
+    while True:
+        for change in store.since(version):
             version = change.version
             if (event := scope.event(change)) is not None:
                 yield event

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from podproof.testing import Cluster
+from tests.integration.contract import Side, access
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.fixture
+def get(cluster: Cluster) -> Callable[..., requests.Response]:
+    """Give a function that asks for a path as the administrator, on a new connection, with a second's patience."""
+
+    def asked(path: str = "/api/v1/namespaces", timeout: float = 1, **how: Any) -> requests.Response:
+        with access(str(cluster.kubeconfig)) as way:
+            return way.admin.get(cluster.url + path, timeout=timeout, **how)
+
+    return asked
+
+
+def test_connections_are_refused_until_healed(cluster: Cluster, get: Any) -> None:
+    cluster.fail("refuse")
+    with pytest.raises(requests.ConnectionError, match="refused"):
+        get()
+    cluster.fail("refuse")
+    cluster.heal()
+    assert get().status_code == 200
+
+
+def test_a_refusing_cluster_can_be_stopped(cluster: Cluster) -> None:
+    cluster.fail("refuse")
+    cluster.stop()
+
+
+def test_connections_that_are_open_are_closed_by_a_refusal(cluster: Cluster, side: Side) -> None:
+    assert side.ask("GET", "/readyz")["status"] == 200
+    cluster.fail("refuse")
+    with pytest.raises(requests.ConnectionError):
+        side.ask("GET", "/readyz")
+
+
+def test_a_deaf_server_does_not_even_shake_hands(cluster: Cluster, get: Any) -> None:
+    cluster.fail("deaf")
+    with pytest.raises(requests.Timeout):
+        get(timeout=0.1)
+    cluster.heal()
+    assert get().status_code == 200
+
+
+def test_a_hang_ends_for_the_client_by_its_own_timeout(cluster: Cluster, get: Any) -> None:
+    cluster.fail("hang", path="*/namespaces")
+    with pytest.raises(requests.ReadTimeout):
+        get(timeout=0.1)
+    assert get("/readyz").status_code == 200
+    assert cluster.count("namespaces") == 1
+
+
+@pytest.mark.parametrize("kind", ["hang", "deaf", "drip-headers", "drip-body"])
+@pytest.mark.parametrize("end", ["heal", "stop"])
+def test_nobody_is_held_longer_than_the_fault(cluster: Cluster, get: Any, kind: Any, end: str) -> None:
+    cluster.fail(kind, interval=3600) if "drip" in kind else cluster.fail(kind)
+    failed: list[object] = []
+
+    def ask() -> None:
+        try:
+            failed.append(get(timeout=60).status_code)
+        except requests.RequestException as error:
+            failed.append(error)
+
+    def is_held() -> bool:
+        if kind == "deaf":
+            return any(thread.name == "api-connection" for thread in threading.enumerate())
+        return bool(cluster.requests)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    while not is_held():
+        time.sleep(0.001)
+    getattr(cluster, end)()
+    asking.join(5)
+    assert len(failed) == 1
+
+
+@pytest.mark.parametrize("kind", ["close", "reset", "cut"])
+def test_an_answer_breaks_off(cluster: Cluster, get: Any, kind: Any) -> None:
+    cluster.fail(kind, times=1)
+    with pytest.raises(requests.RequestException):
+        get()
+    assert get().status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["drip-headers", "drip-body"])
+def test_an_answer_comes_a_byte_at_a_time(cluster: Cluster, get: Any, kind: Any) -> None:
+    cluster.fail(kind, interval=0)
+    assert get("/version").json()["minor"] == "36"
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 409, 410, 429, 500, 502, 503, 504])
+def test_an_answer_is_a_status(cluster: Cluster, get: Any, status: int) -> None:
+    cluster.fail(status, retry_after=7)
+    answer = get()
+    assert (answer.status_code, answer.json()["code"], answer.headers["Retry-After"]) == (status, status, "7")
+    cluster.heal()
+    assert get().status_code == 200
+
+
+def test_an_answer_is_a_page_of_a_proxy(cluster: Cluster, get: Any) -> None:
+    cluster.fail("html")
+    answer = get()
+    assert (answer.status_code, answer.headers["Content-Type"]) == (503, "text/html")
+    assert "Retry-After" not in answer.headers
+
+
+def test_an_answer_has_another_content_type(cluster: Cluster, get: Any) -> None:
+    cluster.fail("content-type")
+    answer = get()
+    assert answer.headers["Content-Type"] == "text/plain"
+    assert answer.json()["kind"] == "NamespaceList"
+
+
+def test_an_answer_is_half_of_the_json(cluster: Cluster, get: Any) -> None:
+    cluster.fail("truncated")
+    with pytest.raises(requests.JSONDecodeError):
+        get().json()
+
+
+def test_an_answer_is_ten_megabytes_long(cluster: Cluster, get: Any) -> None:
+    cluster.fail("huge")
+    assert len(get(timeout=10).content) > 10_000_000
+
+
+def test_a_fault_is_for_some_paths_and_so_many_answers(cluster: Cluster, get: Any) -> None:
+    cluster.fail(503, path="*/pods", times=2)
+    cluster.fail(500, path="/version")
+    paths = ("/api/v1/pods", "/version", "/readyz", "/api/v1/pods", "/api/v1/pods")
+    assert [get(path).status_code for path in paths] == [503, 500, 200, 503, 200]
+
+
+def test_the_last_fault_counts(cluster: Cluster, get: Any) -> None:
+    cluster.fail(503)
+    cluster.fail(500, times=1)
+    assert [get().status_code for _ in range(2)] == [500, 503]
+
+
+def test_a_new_certificate_of_the_same_authority_is_trusted(cluster: Cluster, get: Any) -> None:
+    def certificate() -> str:
+        return ssl.get_server_certificate(("127.0.0.1", int(cluster.url.rpartition(":")[2])), timeout=5)
+
+    before = certificate()
+    cluster.fail("new-certificate")
+    assert get().status_code == 200
+    assert certificate() != before
+    cluster.heal()
+    assert certificate() == before
+
+
+@pytest.mark.parametrize(("kind", "why"), [("foreign-certificate", "verify failed"), ("wrong-name", "mismatch")])
+def test_a_wrong_certificate_is_not_trusted(cluster: Cluster, get: Any, kind: Any, why: str) -> None:
+    cluster.fail(kind)
+    with pytest.raises(requests.exceptions.SSLError, match=why):
+        get()
+    cluster.heal()
+    assert get().status_code == 200
+
+
+def test_a_watch_breaks_off_too(cluster: Cluster, get: Any) -> None:
+    cluster.fail("cut")
+    with pytest.raises(requests.RequestException):
+        get("/api/v1/pods?watch=1")
+
+
+def test_an_unknown_fault_is_refused_with_what_there_is(cluster: Cluster) -> None:
+    with pytest.raises(ValueError, match="'explode' is none of an HTTP status, refuse, deaf"):
+        cluster.fail("explode")  # type: ignore[arg-type]
+
+
+def test_a_fault_of_the_whole_server_takes_no_path(cluster: Cluster) -> None:
+    with pytest.raises(ValueError, match="takes no path"):
+        cluster.fail("refuse", path="/version")
+    with pytest.raises(ValueError, match="takes no path"):
+        cluster.fail("deaf", times=1)
