@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from tests.answers import API, Clock, Door
+from tests.both import Bob
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -35,3 +36,13 @@ def door(api: API, time: Clock) -> Iterator[Door]:
     yield door
     for authenticator in door.made:
         authenticator.close()
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def bob(request: pytest.FixtureRequest, door: Door) -> Callable[..., Bob]:
+    """Make an app behind a middleware of each kind, with these options."""
+
+    def make(inside: Callable[[], object] = lambda: None, **options: object) -> Bob:
+        return Bob(request.param, door(**options), inside)
+
+    return make
