@@ -79,9 +79,7 @@ def _diagnose_here(facts: Facts, side: str | None) -> Iterator[Finding]:
         yield from _check_app(here, known)
         if known is not None:
             yield from options.check_rules(known, facts.root)
-        reached = [*credential.check(facts)]
-        if not _fail(reached):
-            reached += api.check(facts)
+        reached = _reach(facts)
         yield from reached
         if not _fail(reached):
             yield from permissions.check(facts, known)
@@ -91,7 +89,7 @@ def _diagnose_here(facts: Facts, side: str | None) -> Iterator[Finding]:
 
 
 def _diagnose_account(facts: Facts, account: ServiceAccount, side: str | None) -> Iterator[Finding]:
-    reached = [*credential.check(facts), *api.check(facts)]
+    reached = _reach(facts)
     if not _fail(reached):
         reached += permissions.check_account(facts, account)
     yield from reached
@@ -120,6 +118,12 @@ def _diagnose_account(facts: Facts, account: ServiceAccount, side: str | None) -
     if is_app:
         yield from permissions.check(facts, known)
         yield from _check_cluster(facts, known)
+
+
+def _reach(facts: Facts) -> list[Finding]:
+    """Call the API server, if there is anything to call it with."""
+    found = list(credential.check(facts))
+    return found if _fail(found) else [*found, *api.check(facts)]
 
 
 def _pods(facts: Facts, account: ServiceAccount) -> tuple[list[Workload], str]:

@@ -43,18 +43,19 @@ def check(facts: Facts) -> Iterator[Finding]:
     """Call the API server, and look at what it says of itself."""
     try:
         endpoint = facts.own.endpoint()
+        if not endpoint.verified:
+            yield fail(
+                "api server",
+                f"the certificate of {endpoint.url} is not checked: whoever sits on the way can vouch for any token",
+                "kubectl config view --minify\nand give the cluster an https: server, a certificate-authority, and no "
+                "insecure-skip-tls-verify",
+            )
+            return
         answer = facts.own.get("/version", facts.deadline())
     except Unavailable as trouble:
         mend = next((mend for word, mend in _MENDS if word in trouble.reason), "kubectl get --raw /version")
         yield fail("api server", trouble.reason, mend)
         return
-    if not endpoint.verified:
-        yield fail(
-            "api server",
-            f"the certificate of {endpoint.url} is not checked: whoever sits on the way can vouch for any token",
-            "kubectl config view --minify\nand give the cluster an https: server, a certificate-authority, and no "
-            "insecure-skip-tls-verify",
-        )
     if endpoint.proxy:
         host = endpoint.url.removeprefix("https://").partition(":")[0]
         yield warn(

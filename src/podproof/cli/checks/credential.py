@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from podproof import claims
@@ -9,6 +10,9 @@ from podproof.cli.facts import Facts
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.cli.times import span
 from podproof.errors import NotAToken
+
+# The kubelet's own may be good for a year (--service-account-extend-token-expiration).
+_YEARS = 400 * 86400
 
 _MOUNT = """\
 In the pod's spec, or its ServiceAccount:
@@ -60,14 +64,14 @@ def _check_mounted(facts: Facts) -> Iterator[Finding]:
 
 def _check_life(facts: Facts, expires_at: object) -> Finding:
     who = facts.who
-    if not isinstance(expires_at, int | float):
+    left = expires_at - facts.now() if isinstance(expires_at, int | float) else math.inf
+    if left > _YEARS:
         return warn(
             "credential",
-            f"{who} calls the API server with a token that never ends: a Secret's",
+            f"{who} calls the API server with a token that is good for years: a Secret's, or made by hand",
             "kubectl get secrets --field-selector type=kubernetes.io/service-account-token\n"
             "and mount no such Secret: the kubelet mounts a token that ends, and renews it",
         )
-    left = expires_at - facts.now()
     if left < -claims.CLOCK_SKEW:
         return fail("credential", f"{who}'s token for the API server expired {span(left)} ago", _RENEW)
     return ok("credential", f"{who}'s token for the API server, {span(left)} left")

@@ -21,7 +21,7 @@ def read(environ: Mapping[str, str], audience: str | None) -> tuple[Options | No
     try:
         options = Options.read({"audience": audience} if audience else {}, environ)
     except ConfigurationError as error:
-        if not audience and "PODPROOF_AUDIENCE" not in environ and "no audience" in str(error):
+        if "no audience was given" in str(error):
             return None, fail(
                 "options",
                 str(error),
@@ -109,4 +109,7 @@ def _is_wide(network: IPv4Network | IPv6Network) -> bool:
 
 
 def _who(options: Options) -> str:
-    return f"allowed are {', '.join(options.allow.patterns)}" if options.allow else "whoever is known may call"
+    deciding = [name for name in ("rules_file", "policy") if getattr(options, name) is not None]
+    if options.allow is not None:
+        deciding.insert(0, f"allow ({', '.join(options.allow.patterns)})")
+    return f"{' and '.join(deciding)} decides who may call" if deciding else "whoever is known may call"
