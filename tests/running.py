@@ -88,9 +88,9 @@ class Server:
         return True
 
 
-def request(path: str, *lines: str, method: str = "GET") -> bytes:
+def request(path: str, *lines: str, method: str = "GET", host: str = "bob") -> bytes:
     """Return a request of these header lines, byte for byte, after whose answer the connection ends."""
-    head = [f"{method} {path} HTTP/1.1", "Host: bob", "Connection: close", *lines]
+    head = [f"{method} {path} HTTP/1.1", f"Host: {host}", "Connection: close", *lines]
     return "".join(f"{line}\r\n" for line in [*head, ""]).encode("latin-1")
 
 

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from flask import request
+from flask import Response, abort, request
 from werkzeug.local import LocalProxy
 
+from podproof.caller import caller_of, refuse
+from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
-from podproof.wsgi import IDENTITY, PodAuthMiddleware
+from podproof.wsgi import PodAuthMiddleware
 
 __all__ = ["PodAuthMiddleware", "caller"]
 
 
 def _caller() -> PodIdentity:
-    identity: PodIdentity | None = request.environ[IDENTITY]
+    identity = caller_of(request.environ)
     if identity is None:
-        raise RuntimeError("nobody is known on this request: its path is exempt, or it came without a credential")
+        status, headers, body = refuse(NoCredential("nobody is known on this request, and its view asks who it is"))
+        abort(Response(body, status, headers))
     return identity
 
 
 caller: PodIdentity = LocalProxy(_caller)  # type: ignore[assignment]  # stands in for what it leads to, as flask.request
-"""Who is calling: a `PodIdentity`, in a request that a `PodAuthMiddleware` let in."""
+"""Who is calling: a `PodIdentity`. Where nobody is known (an `optional` or `exempt` request), the answer is 401."""

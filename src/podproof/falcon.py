@@ -1,0 +1,28 @@
+"""The caller, as Falcon likes to be told: `req.context.caller`."""
+
+from __future__ import annotations
+
+import falcon
+import falcon.asgi
+
+from podproof.caller import caller_of
+
+
+class CallerMiddleware:
+    """Sets `req.context.caller` to the caller's `PodIdentity`, None where nobody is known; for WSGI and ASGI apps.
+
+    It reads what the PodAuthMiddleware around the app has attached. Raises RuntimeError in a request that none has let
+    in.
+    """
+
+    def process_request(self, req: falcon.Request, _: falcon.Response) -> None:
+        """Handle a request of a WSGI app."""
+        req.context.caller = caller_of(req.env)
+
+    async def process_request_async(self, req: falcon.asgi.Request, _: falcon.asgi.Response) -> None:
+        """Handle a request of an ASGI app."""
+        req.context.caller = caller_of(req.scope)
+
+    async def process_request_ws(self, req: falcon.asgi.Request, _: falcon.asgi.WebSocket) -> None:
+        """Handle a WebSocket of an ASGI app."""
+        req.context.caller = caller_of(req.scope)

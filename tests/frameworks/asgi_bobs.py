@@ -1,0 +1,79 @@
+"""The ASGI examples behind one port, told apart by the Host header: a server is started once for all of them.
+
+Each is given one more route, which tells what headers the framework shows to the app.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import django.http
+import django.urls
+import falcon.asgi
+import fastapi
+import litestar
+import quart
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from hypercorn.middleware import ProxyFixMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from examples import django_bob, falcon_asgi_bob, fastapi_bob, litestar_bob, quart_bob, starlette_bob
+
+
+async def starlette_headers(request: Request) -> JSONResponse:
+    return JSONResponse(dict(request.headers))
+
+
+@fastapi_bob.app.get("/headers")
+async def fastapi_headers(request: fastapi.Request) -> dict[str, str]:
+    return dict(request.headers)
+
+
+@litestar.get("/headers")
+async def litestar_headers(request: litestar.Request[Any, Any, Any]) -> dict[str, str]:
+    return dict(request.headers)
+
+
+@quart_bob.app.get("/headers")
+async def quart_headers() -> dict[str, str]:
+    return dict(quart.request.headers)
+
+
+async def django_headers(request: django.http.HttpRequest) -> django.http.JsonResponse:
+    return django.http.JsonResponse(dict(request.headers))
+
+
+class FalconHeaders:
+    async def on_get(self, req: falcon.asgi.Request, resp: falcon.asgi.Response) -> None:
+        resp.media = dict(req.headers)
+
+
+starlette_bob.app.add_route("/headers", starlette_headers)
+litestar_bob.litestar.register(litestar_headers)
+django_bob.urlpatterns.append(django.urls.path("headers", django_headers))
+falcon_asgi_bob.bob.add_route("/headers", FalconHeaders())
+
+BOBS: dict[str, Any] = {
+    "starlette": starlette_bob.app,
+    "fastapi": fastapi_bob.app,
+    "litestar": litestar_bob.app,
+    "django": django_bob.asgi,
+    "quart": quart_bob.app,
+    "falcon": falcon_asgi_bob.app,
+    "uvicorn-proxy-headers": ProxyHeadersMiddleware(starlette_bob.app, trusted_hosts="*"),
+    "hypercorn-proxy-fix": ProxyFixMiddleware(starlette_bob.app),
+    "hypercorn-proxy-fix-modern": ProxyFixMiddleware(starlette_bob.app, mode="modern"),
+    "granian-proxy-headers": wrap_asgi_with_proxy_headers(starlette_bob.app, trusted_hosts="*"),
+}
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "lifespan":
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{kind}.complete"})
+        return
+    await BOBS[dict(scope["headers"])[b"host"].decode()](scope, receive, send)
