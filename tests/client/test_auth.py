@@ -63,7 +63,8 @@ def test_headers_hold_the_token_for_any_other_library(alice: TokenClient, volume
         assert alice.headers() == {"Authorization": bearer(token)}
 
 
-def test_trap_41_each_request_has_the_token_of_its_time(alice: TokenClient, volume: Volume, bob: Server) -> None:
+@pytest.mark.trap(41)
+def test_each_request_has_the_token_of_its_time(alice: TokenClient, volume: Volume, bob: Server) -> None:
     with alice.session() as http:
         for _ in range(3):
             token = volume.rotate()
@@ -71,27 +72,29 @@ def test_trap_41_each_request_has_the_token_of_its_time(alice: TokenClient, volu
             assert bob.authorizations[-1] == bearer(token)
 
 
-def test_trap_43_no_request_leaves_without_a_token(send: Send, alice: TokenClient, bob: Server) -> None:
+@pytest.mark.trap(43)
+def test_no_request_leaves_without_a_token(send: Send, alice: TokenClient, bob: Server) -> None:
     with pytest.raises(TokenUnavailable):
         send(alice, Call(url=bob.url))
     assert bob.seen == []
 
 
-def test_trap_44_an_explicit_authorization_wins(
-    send: Send, alice: TokenClient, rotation: Rotation, bob: Server
-) -> None:
+@pytest.mark.trap(44)
+def test_an_explicit_authorization_wins(send: Send, alice: TokenClient, rotation: Rotation, bob: Server) -> None:
     call = Call(url=bob.url, headers={"authorization": "Bearer mine"})
     assert send(alice, call) == (401, "refused")
     assert bob.authorizations == ["Bearer mine"]
 
 
-def test_trap_44_an_explicit_authorization_needs_no_token(send: Send, alice: TokenClient, bob: Server) -> None:
+@pytest.mark.trap(44)
+def test_an_explicit_authorization_needs_no_token(send: Send, alice: TokenClient, bob: Server) -> None:
     send(alice, Call(url=bob.url, headers={"Authorization": "Bearer mine"}))
     assert bob.authorizations == ["Bearer mine"]
 
 
+@pytest.mark.trap(42)
 @pytest.mark.parametrize("body", [None, b"", b"once more"])
-def test_trap_42_a_401_is_tried_once_more_with_the_token_that_has_come(
+def test_a_401_is_tried_once_more_with_the_token_that_has_come(
     body: bytes | None, send: Send, alice: TokenClient, rotation: Rotation, bob: Server
 ) -> None:
     assert send(alice, Call(url=bob.url, method="POST", body=body)) == (200, "fine")
@@ -99,7 +102,8 @@ def test_trap_42_a_401_is_tried_once_more_with_the_token_that_has_come(
     assert [seen.body for seen in bob.seen] == [body or b""] * 2
 
 
-def test_trap_42_a_401_is_final_while_the_token_is_the_same(
+@pytest.mark.trap(42)
+def test_a_401_is_final_while_the_token_is_the_same(
     send: Send, alice: TokenClient, volume: Volume, bob: Server
 ) -> None:
     bob.answer = lambda _: Response("refused", status=401)
@@ -108,7 +112,8 @@ def test_trap_42_a_401_is_final_while_the_token_is_the_same(
     assert bob.authorizations == [bearer(token)]
 
 
-def test_trap_42_there_is_no_second_retry(send: Send, alice: TokenClient, volume: Volume, bob: Server) -> None:
+@pytest.mark.trap(42)
+def test_there_is_no_second_retry(send: Send, alice: TokenClient, volume: Volume, bob: Server) -> None:
     def refuse_and_rotate(_: Seen) -> Response:
         volume.rotate()
         return Response("refused", status=401)
@@ -119,8 +124,9 @@ def test_trap_42_there_is_no_second_retry(send: Send, alice: TokenClient, volume
     assert len(set(bob.authorizations)) == len(bob.seen) == 2
 
 
+@pytest.mark.trap(42)
 @pytest.mark.parametrize("status", [400, 403, 503])
-def test_trap_42_only_a_401_is_tried_once_more(
+def test_only_a_401_is_tried_once_more(
     status: int, send: Send, alice: TokenClient, volume: Volume, bob: Server
 ) -> None:
     def fail_and_rotate(_: Seen) -> Response:
@@ -133,17 +139,15 @@ def test_trap_42_only_a_401_is_tried_once_more(
     assert len(bob.seen) == 1
 
 
-def test_trap_42_a_streamed_body_is_not_sent_again(
-    send: Send, alice: TokenClient, rotation: Rotation, bob: Server
-) -> None:
+@pytest.mark.trap(42)
+def test_a_streamed_body_is_not_sent_again(send: Send, alice: TokenClient, rotation: Rotation, bob: Server) -> None:
     call = Call(url=bob.url, method="POST", body=b"only once", streamed=True)
     assert send(alice, call) == (401, "refused")
     assert [seen.body for seen in bob.seen] == [b"only once"]
 
 
-def test_trap_42_a_file_as_body_is_sent_again_from_where_it_stood(
-    alice: TokenClient, rotation: Rotation, bob: Server
-) -> None:
+@pytest.mark.trap(42)
+def test_a_file_as_body_is_sent_again_from_where_it_stood(alice: TokenClient, rotation: Rotation, bob: Server) -> None:
     body = io.BytesIO(b"head, body")
     body.seek(6)
     with alice.session() as http:
@@ -151,7 +155,8 @@ def test_trap_42_a_file_as_body_is_sent_again_from_where_it_stood(
     assert [seen.body for seen in bob.seen] == [b"body"] * 2
 
 
-def test_trap_42_a_401_stands_when_no_token_is_left_by_then(
+@pytest.mark.trap(42)
+def test_a_401_stands_when_no_token_is_left_by_then(
     send: Send, alice: TokenClient, volume: Volume, clock: Clock, bob: Server
 ) -> None:
     def outlive(_: Seen) -> Response:
@@ -164,9 +169,8 @@ def test_trap_42_a_401_stands_when_no_token_is_left_by_then(
     assert len(bob.seen) == 1
 
 
-def test_trap_42_ten_threads_with_a_401_all_take_the_one_new_token(
-    alice: TokenClient, volume: Volume, bob: Server
-) -> None:
+@pytest.mark.trap(42)
+def test_ten_threads_with_a_401_all_take_the_one_new_token(alice: TokenClient, volume: Volume, bob: Server) -> None:
     old, new = volume.rotate(), mint(aud="bob", exp=NOW + HOUR, jti="new")
     all_have_sent = threading.Barrier(10, action=lambda: volume.write(new))
 

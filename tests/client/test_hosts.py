@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from tests.client.libraries import Send
 
 
-def test_trap_44_in_a_redirect_the_token_stays_on_its_origin(
+@pytest.mark.trap(44)
+def test_in_a_redirect_the_token_stays_on_its_origin(
     send: Send, alice: TokenClient, volume: Volume, bob: Server
 ) -> None:
     token = volume.rotate()
@@ -27,7 +28,8 @@ def test_trap_44_in_a_redirect_the_token_stays_on_its_origin(
     assert bob.authorizations == [f"Bearer {token}"] * 2
 
 
-def test_trap_44_the_token_does_not_follow_a_redirect_to_another_address(
+@pytest.mark.trap(44)
+def test_the_token_does_not_follow_a_redirect_to_another_address(
     send: Send, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
 ) -> None:
     token = volume.rotate()
@@ -37,7 +39,8 @@ def test_trap_44_the_token_does_not_follow_a_redirect_to_another_address(
     assert elsewhere.authorizations == [None]
 
 
-def test_trap_44_the_token_does_not_follow_a_redirect_to_another_name(
+@pytest.mark.trap(44)
+def test_the_token_does_not_follow_a_redirect_to_another_name(
     send: Send, alice: TokenClient, volume: Volume, bob: Server
 ) -> None:
     token = volume.rotate()
@@ -46,7 +49,8 @@ def test_trap_44_the_token_does_not_follow_a_redirect_to_another_name(
     assert bob.authorizations == [f"Bearer {token}", None]
 
 
-def test_trap_44_the_token_does_not_come_back_in_a_redirect_chain(
+@pytest.mark.trap(44)
+def test_the_token_does_not_come_back_in_a_redirect_chain(
     send: Send, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
 ) -> None:
     volume.rotate()
@@ -56,7 +60,8 @@ def test_trap_44_the_token_does_not_come_back_in_a_redirect_chain(
     assert bob.authorizations[1:] == elsewhere.authorizations == [None]
 
 
-def test_trap_44_the_token_does_not_follow_a_redirect_from_https_to_http(
+@pytest.mark.trap(44)
+def test_the_token_does_not_follow_a_redirect_from_https_to_http(
     send: Send,
     alice: TokenClient,
     volume: Volume,
@@ -70,7 +75,8 @@ def test_trap_44_the_token_does_not_follow_a_redirect_from_https_to_http(
     assert bob.authorizations == [None]
 
 
-def test_trap_44_a_401_from_another_host_does_not_call_the_token_there(
+@pytest.mark.trap(44)
+def test_a_401_from_another_host_does_not_call_the_token_there(
     send: Send, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
 ) -> None:
     def refuse_and_rotate(_: Seen) -> Response:
@@ -85,8 +91,9 @@ def test_trap_44_a_401_from_another_host_does_not_call_the_token_there(
     assert len(bob.seen) == 1
 
 
+@pytest.mark.trap(44)
 @HTTPX
-def test_trap_44_the_token_does_not_follow_a_redirect_that_the_app_follows_itself(
+def test_the_token_does_not_follow_a_redirect_that_the_app_follows_itself(
     library: ModuleType, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
 ) -> None:
     with library.Client(auth=alice.auth) as http:
@@ -102,7 +109,8 @@ def test_trap_44_the_token_does_not_follow_a_redirect_that_the_app_follows_itsel
     assert elsewhere.authorizations == [None]
 
 
-def test_trap_42_after_a_redirect_only_the_refused_request_is_sent_again(
+@pytest.mark.trap(42)
+def test_after_a_redirect_only_the_refused_request_is_sent_again(
     send: Send, alice: TokenClient, volume: Volume, bob: Server
 ) -> None:
     def answer(seen: Seen) -> Response:
@@ -190,7 +198,8 @@ def test_no_hosts_is_no_host(allowed: Callable[..., bool]) -> None:
     assert not allowed([], "http://bob/")
 
 
-def test_trap_44_a_request_to_another_host_is_not_sent_at_all(
+@pytest.mark.trap(44)
+def test_a_request_to_another_host_is_not_sent_at_all(
     send: Send, volume: Volume, clock: Clock, bob: Server, elsewhere: Server
 ) -> None:
     token = volume.rotate()

@@ -27,7 +27,8 @@ def refusal(file: TokenFile) -> str:
     return str(refused.value)
 
 
-def test_trap_41_every_rotation_is_seen_at_once(file: TokenFile, volume: Volume) -> None:
+@pytest.mark.trap(41)
+def test_every_rotation_is_seen_at_once(file: TokenFile, volume: Volume) -> None:
     for _ in range(3):
         token = volume.rotate()
         assert file.read() == token
@@ -39,10 +40,11 @@ def test_blanks_around_the_token_are_not_part_of_it(file: TokenFile, volume: Vol
     assert file.read() == token
 
 
+@pytest.mark.trap(41)
 @pytest.mark.parametrize(
     "content", ["", " \n", "half a tok", mint(aud="carol", exp=NOW + HOUR), mint(aud="bob", exp=NOW - HOUR)]
 )
-def test_trap_41_the_last_good_token_stands_in_for_a_useless_file_while_it_lives(
+def test_the_last_good_token_stands_in_for_a_useless_file_while_it_lives(
     content: str, file: TokenFile, volume: Volume, clock: Clock
 ) -> None:
     token = volume.rotate(lifetime=HOUR)
@@ -56,7 +58,8 @@ def test_trap_41_the_last_good_token_stands_in_for_a_useless_file_while_it_lives
         file.read()
 
 
-def test_trap_41_the_last_good_token_stands_in_for_a_missing_file(file: TokenFile, volume: Volume) -> None:
+@pytest.mark.trap(41)
+def test_the_last_good_token_stands_in_for_a_missing_file(file: TokenFile, volume: Volume) -> None:
     token = volume.rotate()
     assert file.read() == token
     volume.file.unlink()
@@ -85,7 +88,8 @@ def test_a_file_that_cannot_be_used_is_logged_once_until_it_is_good_again(
     assert second not in caplog.text
 
 
-def test_trap_43_a_missing_file_is_an_error_that_shows_the_volume_to_add(file: TokenFile, volume: Volume) -> None:
+@pytest.mark.trap(43)
+def test_a_missing_file_is_an_error_that_shows_the_volume_to_add(file: TokenFile, volume: Volume) -> None:
     message = refusal(file)
     assert f"the token file {volume.file} cannot be read: No such file or directory" in message
     spec = yaml.safe_load(message[message.index("volumes:") :])
@@ -96,19 +100,22 @@ def test_trap_43_a_missing_file_is_an_error_that_shows_the_volume_to_add(file: T
     assert mount == {"name": spec["volumes"][0]["name"], "mountPath": str(volume.folder), "readOnly": True}
 
 
-def test_trap_43_an_unreadable_file_is_an_error(file: TokenFile, volume: Volume) -> None:
+@pytest.mark.trap(43)
+def test_an_unreadable_file_is_an_error(file: TokenFile, volume: Volume) -> None:
     volume.file.mkdir()
     assert f"the token file {volume.file} cannot be read: Is a directory" in refusal(file)
 
 
+@pytest.mark.trap(43)
 @pytest.mark.parametrize("content", ["", "\n", "  \n\n"])
-def test_trap_43_an_empty_file_is_an_error(content: str, file: TokenFile, volume: Volume) -> None:
+def test_an_empty_file_is_an_error(content: str, file: TokenFile, volume: Volume) -> None:
     volume.write(content)
     message = refusal(file)
     assert f"the token file {volume.file} is empty" in message
     assert "serviceAccountToken" in message
 
 
+@pytest.mark.trap(43)
 @pytest.mark.parametrize(
     "content",
     [
@@ -120,7 +127,7 @@ def test_trap_43_an_empty_file_is_an_error(content: str, file: TokenFile, volume
         "sécret".encode(),
     ],
 )
-def test_trap_43_a_file_that_holds_no_token_is_an_error_that_does_not_show_it(
+def test_a_file_that_holds_no_token_is_an_error_that_does_not_show_it(
     content: bytes, file: TokenFile, volume: Volume
 ) -> None:
     volume.write(content)
@@ -159,7 +166,8 @@ def test_a_token_without_an_end_is_an_error(claims: dict[str, object], file: Tok
     assert "holds a token without an end" in refusal(file)
 
 
-def test_trap_45_an_expired_file_is_an_error_that_gives_the_reason(file: TokenFile, volume: Volume) -> None:
+@pytest.mark.trap(45)
+def test_an_expired_file_is_an_error_that_gives_the_reason(file: TokenFile, volume: Volume) -> None:
     volume.rotate(lifetime=-61)
     message = refusal(file)
     assert f"the token file {volume.file} holds a token that expired 61 s ago" in message
@@ -167,7 +175,8 @@ def test_trap_45_an_expired_file_is_an_error_that_gives_the_reason(file: TokenFi
     assert "serviceAccountToken" not in message
 
 
-def test_trap_48_a_token_is_sent_up_to_a_minute_after_its_end(file: TokenFile, volume: Volume) -> None:
+@pytest.mark.trap(48)
+def test_a_token_is_sent_up_to_a_minute_after_its_end(file: TokenFile, volume: Volume) -> None:
     token = volume.rotate(lifetime=-60)
     assert file.read() == token
 
