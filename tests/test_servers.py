@@ -102,6 +102,7 @@ def test_a_caller_is_known_and_nobody_else_by_its_token(server: Server, token: s
     assert server.get(ALICE, token).status == 200
 
 
+@pytest.mark.trap(25)
 def test_who_cannot_be_known_is_refused_in_the_same_way_everywhere(server: Server, world: World) -> None:
     forged = world.cluster.forge(world.tokens["alice"])
     unbound = world.cluster.service_account("default/alice").token("bob")
