@@ -40,11 +40,9 @@ class Bob:
         url = f"http://bob{path}"
         if self._kind == "wsgi":
             answer = self._wsgi.open(url, method=method, headers=given, environ_overrides={"REMOTE_ADDR": peer})
-            return Answer(answer.status_code, dict(answer.headers), answer.data)
+            return Answer(answer.status_code, _titled(answer.headers.items()), answer.data)
         response = TestClient(self._asgi, client=(peer, 4711)).request(method, url, headers=given)
-        return Answer(
-            response.status_code, {name.title(): text for name, text in response.headers.items()}, response.content
-        )
+        return Answer(response.status_code, _titled(response.headers.items()), response.content)
 
     def _wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self._inside()
@@ -54,3 +52,7 @@ class Bob:
     async def _asgi_app(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._inside()
         await PlainTextResponse("ok")(scope, receive, send)
+
+
+def _titled(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+    return {name.title(): value for name, value in headers}

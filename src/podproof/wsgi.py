@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
@@ -20,7 +19,6 @@ from podproof.policy import Verdict
 from podproof.problem import Answer
 
 if TYPE_CHECKING:
-    from _typeshed import OptExcInfo
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
@@ -34,7 +32,7 @@ class PodAuthMiddleware:
     those of `podproof.options.Options`; instead of them an `authenticator` may be given.
 
     When the caller's token expires, a response that is still being sent is broken off. A PodAuthError that the app
-    raises when it is called is answered here.
+    raises before it answers is answered here.
 
     Raises ConfigurationError.
     """
@@ -61,7 +59,7 @@ class PodAuthMiddleware:
             body = self.app(environ, start_response)
         except PodAuthError as refusal:
             forget_caller()
-            return self._refuse(refusal, environ, start_response, sys.exc_info())
+            return self._refuse(refusal, environ, start_response)
         except BaseException:
             forget_caller()
             raise
@@ -98,15 +96,10 @@ class PodAuthMiddleware:
         return self._gate.refuse(refusal, _request(environ))
 
     def _refuse(
-        self,
-        refusal: PodAuthError,
-        environ: WSGIEnvironment,
-        start_response: StartResponse,
-        exc_info: OptExcInfo | None = None,
+        self, refusal: PodAuthError, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         status, headers, body = self._answer(environ, refusal)
-        # With exc_info it may have been called before: if the answer has begun, it raises this instead (PEP 3333).
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers, *((exc_info,) if exc_info else ()))
+        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
