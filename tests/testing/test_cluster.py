@@ -41,6 +41,34 @@ def test_stopping_ends_connections_that_nobody_closes() -> None:
         cluster.stop()  # once more does nothing
 
 
+def test_a_cluster_is_started_once() -> None:
+    with Cluster() as cluster:
+        with pytest.raises(RuntimeError, match="started once"):
+            cluster.start()
+        assert cluster.url
+    with pytest.raises(RuntimeError, match="started once"):
+        cluster.start()
+
+
+def test_a_cluster_that_nobody_stops_does_not_keep_the_process_alive() -> None:
+    code = """
+import warnings, requests
+from podproof.testing import Cluster
+warnings.simplefilter("ignore")
+cluster = Cluster(tls=False).start()
+cluster.fail("hang", path="/version")
+session = requests.Session()
+session.trust_env = False
+session.get(cluster.url + "/readyz", timeout=5)
+try:
+    session.get(cluster.url + "/version", timeout=0.1)
+except requests.Timeout:
+    print("hangs")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True)
+    assert (done.stdout, done.stderr) == ("hangs\n", "")
+
+
 @pytest.mark.parametrize("what", ["url", "kubeconfig"])
 def test_a_cluster_that_is_not_started_says_so(what: str) -> None:
     with pytest.raises(RuntimeError, match="not started"):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 import requests
 
 from podproof.testing import Cluster
+from podproof.testing.server import CONNECTION
 from tests.integration.contract import Side, access
 
 if TYPE_CHECKING:
@@ -77,7 +79,7 @@ def test_nobody_is_held_longer_than_the_fault(cluster: Cluster, get: Any, kind: 
 
     def is_held() -> bool:
         if kind == "deaf":
-            return any(thread.name == "api-connection" for thread in threading.enumerate())
+            return any(thread.name == CONNECTION for thread in threading.enumerate())
         return bool(cluster.requests)
 
     asking = threading.Thread(target=ask)
@@ -89,12 +91,26 @@ def test_nobody_is_held_longer_than_the_fault(cluster: Cluster, get: Any, kind: 
     assert len(failed) == 1
 
 
-@pytest.mark.parametrize("kind", ["close", "reset", "cut"])
-def test_an_answer_breaks_off(cluster: Cluster, get: Any, kind: Any) -> None:
+@pytest.mark.parametrize(
+    ("kind", "seen"), [("close", "without response"), ("reset", "Connection broken"), ("cut", "IncompleteRead")]
+)
+def test_an_answer_breaks_off(cluster: Cluster, get: Any, kind: Any, seen: str) -> None:
     cluster.fail(kind, times=1)
-    with pytest.raises(requests.RequestException):
+    with pytest.raises(requests.RequestException, match=seen):
         get()
     assert get().status_code == 200
+
+
+def test_a_reset_is_one() -> None:
+    # Without TLS: Python's ssl module tells a reset as an end.
+    with Cluster(tls=False) as cluster:
+        cluster.fail("reset")
+        host, _, port = cluster.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=5) as client:
+            client.sendall(b"GET /version HTTP/1.1\r\n\r\n")
+            with pytest.raises(ConnectionResetError):
+                while client.recv(4096):
+                    pass
 
 
 @pytest.mark.parametrize("kind", ["drip-headers", "drip-body"])

@@ -96,13 +96,15 @@ class Cluster:
             self._ensure("namespaces", namespace)
 
     def start(self) -> Self:
-        """Start to listen, on a port of its own."""
+        """Start to listen, on a port of its own. Raises RuntimeError when it was started before."""
+        if self._server is not None or self._store.closed:
+            raise RuntimeError("a cluster is started once")
         self._directory = tempfile.TemporaryDirectory(prefix="podproof-cluster-")
         self._server = Server(self._respond, self._context())
         return self
 
     def stop(self) -> None:
-        """Close every connection, end every thread, remove every file. A stopped cluster stays stopped."""
+        """Close every connection, end every thread, remove every file; it does not start again."""
         if self._server is None or self._directory is None:
             return
         self._store.close()

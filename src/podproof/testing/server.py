@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
 JSON = "application/json"
+CONNECTION = "emulated-api-server-connection"
+"""The name of the threads that serve."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +60,13 @@ class Answer:
 
     def body(self) -> bytes:
         """Return the content as it goes over the wire; that of a stream is empty."""
-        return self.content if isinstance(self.content, bytes) else encoded(self.content)
+        return encoded(self.content)
 
 
 def encoded(content: object) -> bytes:
-    """Write JSON as the API server does: compact, with a line end."""
+    """Write JSON as the API server does, compact and with a line end; bytes are left as they are."""
+    if isinstance(content, bytes):
+        return content
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
@@ -146,7 +150,7 @@ class Server:
             return
         self._listening = True
         self._listener.listen(128)
-        self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), name="api-server")
+        self._acceptor = threading.Thread(target=self._accept, args=(self._listener,), daemon=True)
         self._acceptor.start()
 
     def refuse(self) -> None:
@@ -182,7 +186,7 @@ class Server:
             if not self._listening:
                 connection.close()
                 return
-            thread = threading.Thread(target=self._serve, args=(connection, peer), name="api-connection")
+            thread = threading.Thread(target=self._serve, args=(connection, peer), name=CONNECTION, daemon=True)
             with self._lock:
                 known = self._connections.items()
                 self._connections = {each: end for each, end in known if each.is_alive()} | {thread: connection}
