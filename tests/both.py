@@ -39,8 +39,9 @@ class Bob:
         given = {name: value for name, value in given.items() if value}
         url = f"http://bob{path}"
         if self._kind == "wsgi":
-            answer = self._wsgi.open(url, method=method, headers=given, environ_overrides={"REMOTE_ADDR": peer})
-            return Answer(answer.status_code, _titled(answer.headers.items()), answer.data)
+            environ = {"REMOTE_ADDR": peer}
+            with self._wsgi.open(url, method=method, headers=given, environ_overrides=environ) as answer:
+                return Answer(answer.status_code, _titled(answer.headers.items()), answer.data)
         response = TestClient(self._asgi, client=(peer, 4711)).request(method, url, headers=given)
         return Answer(response.status_code, _titled(response.headers.items()), response.content)
 
