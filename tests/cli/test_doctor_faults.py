@@ -319,7 +319,9 @@ IN_ALICES_POD = {
     "the token is for another": Fault(
         project("bob", lambda scene: alices_token(scene, "carol")), FAIL, "for carol, not for bob", "audience: bob"
     ),
-    "the token has expired": Fault(later(7200), FAIL, "holds a token that expired", "does not refresh the token of a pod"),
+    "the token has expired": Fault(
+        later(7200), FAIL, "holds a token that expired", "does not refresh the token of a pod"
+    ),
     "the token is none": Fault(
         project("bob", lambda _: "x"), FAIL, "not hold a JSON Web Token", "serviceAccountToken:"
     ),

@@ -25,6 +25,7 @@ _MENDS = (
     ("CertVerif", "In a pod: kubectl rollout restart deployment/NAME, so that the present ca.crt is mounted.\n"
      "In a kubeconfig: certificate-authority must be this API server's, and server a name in its certificate:\n"
      "kubectl config view --raw --minify"),
+    ("ProxyError", "kubectl set env deployment/NAME NO_PROXY=$KUBERNETES_SERVICE_HOST   (HTTPS_PROXY is set there)"),
     ("ConnectionRefused", "kubectl get endpoints kubernetes --namespace default   (is anything listening there?)"),
     ("Timeout", "A NetworkPolicy may be in the way. One that lets the pod out to the API server:\n"
      "egress:\n"

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+
+from podproof.cli.times import span, stamp
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (-59.6, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (3900, "1 h 5 min"),
+        (90000, "1 d 1 h"),
+        (86400 * 365, "365 d"),
+    ],
+)
+def test_a_span_is_told_in_its_largest_units(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_a_time_is_told_in_utc() -> None:
+    assert stamp(0) == "1970-01-01 00:00:00 UTC"
