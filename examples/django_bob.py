@@ -1,7 +1,9 @@
-"""Bob in Django: `PODPROOF_AUDIENCE=bob gunicorn examples.django_bob:wsgi`, or `uvicorn --no-proxy-headers` with `:asgi`.
+"""Bob in Django.
 
-A project of several files has the first two of these lines in its settings, and the last ones in its `wsgi.py` and
-`asgi.py`.
+`PODPROOF_AUDIENCE=bob gunicorn examples.django_bob:wsgi`
+`PODPROOF_AUDIENCE=bob uvicorn --no-proxy-headers examples.django_bob:asgi`
+
+In a project of several files, MIDDLEWARE is in the settings, and the last two lines are in `wsgi.py` and `asgi.py`.
 """
 
 from django.conf import settings

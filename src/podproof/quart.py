@@ -17,7 +17,7 @@ def _caller() -> PodIdentity:
     identity = caller_of((websocket if has_websocket_context() else request).scope)
     if identity is None:
         status, headers, body = refuse(NoCredential("nobody is known on this request, and its view asks who it is"))
-        abort(Response(body, status, headers))
+        abort(Response(body, status, dict(headers)))
     return identity
 
 

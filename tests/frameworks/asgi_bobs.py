@@ -56,17 +56,18 @@ litestar_bob.litestar.register(litestar_headers)
 django_bob.urlpatterns.append(django.urls.path("headers", django_headers))
 falcon_asgi_bob.bob.add_route("/headers", FalconHeaders())
 
+starlette: Any = starlette_bob.app
 BOBS: dict[str, Any] = {
-    "starlette": starlette_bob.app,
+    "starlette": starlette,
     "fastapi": fastapi_bob.app,
     "litestar": litestar_bob.app,
     "django": django_bob.asgi,
     "quart": quart_bob.app,
     "falcon": falcon_asgi_bob.app,
-    "uvicorn-proxy-headers": ProxyHeadersMiddleware(starlette_bob.app, trusted_hosts="*"),
-    "hypercorn-proxy-fix": ProxyFixMiddleware(starlette_bob.app),
-    "hypercorn-proxy-fix-modern": ProxyFixMiddleware(starlette_bob.app, mode="modern"),
-    "granian-proxy-headers": wrap_asgi_with_proxy_headers(starlette_bob.app, trusted_hosts="*"),
+    "uvicorn-proxy-headers": ProxyHeadersMiddleware(starlette, trusted_hosts="*"),
+    "hypercorn-proxy-fix": ProxyFixMiddleware(starlette),
+    "hypercorn-proxy-fix-modern": ProxyFixMiddleware(starlette, mode="modern"),
+    "granian-proxy-headers": wrap_asgi_with_proxy_headers(starlette, trusted_hosts="*"),
 }
 
 
