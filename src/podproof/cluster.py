@@ -258,7 +258,11 @@ class _Connection:
         self._authorization: str | None = None
         self.pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
         self.pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        self._headers = {"Accept": "application/json", "User-Agent": f"podproof/{__version__}"}
+        # The keys are of a type of their own, and refused (406) to who does not ask for it.
+        self._headers = {
+            "Accept": "application/json, application/jwk-set+json",
+            "User-Agent": f"podproof/{__version__}",
+        }
         if impersonate is not None:
             self._headers["Impersonate-User"] = impersonate
 

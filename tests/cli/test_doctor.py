@@ -203,6 +203,13 @@ def test_an_old_api_server_is_well_and_what_it_lacks_is_told(tmp_path: Path) -> 
     assert "v1.20.0 (before 1.30 a token does not tell its node)" in seen(findings, "api server")[0]
 
 
+def test_an_api_server_that_does_not_tell_its_version_is_well(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.mutate("", lambda document: {**document, "gitVersion": "v0.0.0-master+0000000"})
+    findings = bob_in_his_pod(cluster, tmp_path).findings()
+    assert all(finding.level is Level.OK for finding in findings)
+    assert "does not tell its version (v0.0.0-master+0000000)" in seen(findings, "api server")[0]
+
+
 def test_an_api_server_that_tells_no_time_is_asked_for_none(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -232,7 +232,6 @@ IN_BOBS_POD = {
         "Kubernetes v1.18.3; podproof is tried on 1.20",
         "version",
     ),
-    "the API server is none": Fault(everywhere(lambda _: {"gitVersion": "x"}), WARN, "Kubernetes x", "kubectl version"),
     "the clock is ahead": Fault(later(600), FAIL, "ahead of the API server's: good tokens are refused", "set-ntp"),
     "the clock is a little behind": Fault(later(-30), WARN, "s behind the API server's", "set-ntp"),
     "tokens may not be reviewed": Fault(

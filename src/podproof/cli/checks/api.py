@@ -70,8 +70,11 @@ def check(facts: Facts) -> Iterator[Finding]:
 
 
 def _version(url: str, text: str) -> Finding:
-    match = re.match(r"v(\d+)\.(\d+)", text)
-    if match is None or (version := (int(match[1]), int(match[2]))) < OLDEST:
+    match = re.match(r"v([1-9]\d*)\.(\d+)", text)
+    if match is None:  # Debian's, for one, is built without
+        return ok("api server", f"{url} answers, a build of Kubernetes that does not tell its version ({text})")
+    version = int(match[1]), int(match[2])
+    if version < OLDEST:
         return warn(
             "api server",
             f"{url} answers as Kubernetes {text}; podproof is tried on {'.'.join(map(str, OLDEST))} and newer",
