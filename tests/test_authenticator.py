@@ -8,6 +8,7 @@ import pytest
 
 from podproof.errors import (
     HostNetwork,
+    MalformedCredential,
     NotAllowed,
     OtherAudience,
     Overloaded,
@@ -44,6 +45,19 @@ def test_what_can_never_be_accepted_costs_the_api_server_nothing(door: Door, api
             authenticator.identify(text, PEER)
         assert raised.value.status == 401
     assert (api.reviews, api.reads) == (0, 0)
+
+
+@pytest.mark.trap(1, 2)
+def test_a_spelling_that_the_api_server_takes_for_a_known_token_is_neither_known_nor_asked_for(
+    door: Door, api: API
+) -> None:
+    authenticator = door()
+    authenticator.identify(token(), PEER)
+    for spelling in (f" {token()}", f"{token()} ", f"{token()} junk", f"{token()}\xff"):
+        assert authenticator.recall(spelling, PEER) is None
+        with pytest.raises(MalformedCredential):
+            authenticator.identify(spelling, PEER)
+    assert (api.reviews, api.reads) == (1, 1)
 
 
 @pytest.mark.trap(5)

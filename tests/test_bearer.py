@@ -2,8 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from podproof.bearer import MAX_TOKEN, bearer_token
+from podproof import bearer
+from podproof.bearer import MAX_TOKEN
 from podproof.errors import MalformedCredential, NoCredential
+
+
+def bearer_token(headers: list[str]) -> str:
+    token = bearer.bearer_token(headers)
+    bearer.check_characters(token)
+    return token
 
 
 @pytest.mark.parametrize("header", ["Bearer a.b-c_d", "bearer a.b-c_d", "BEARER a.b-c_d"])

@@ -61,7 +61,7 @@ def test_optional_is_for_no_credential_and_not_for_a_bad_one(door: Door) -> None
     gate = gate_with(door, optional=True)
     assert question(gate, authorization=[]) is None
     assert question(gate) == (token(), PEER)
-    for authorization in ([""], ["Bearer"], ["Bearer a b"], ["a", "b"], ["Basic YTpi"]):
+    for authorization in ([""], ["Bearer"], ["Bearer "], ["a", "b"], ["Basic YTpi"]):
         with pytest.raises((MalformedCredential, NoCredential)):
             question(gate, authorization=authorization)
 

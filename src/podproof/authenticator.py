@@ -13,6 +13,7 @@ from typing import Protocol
 
 from podproof import claims, metrics
 from podproof.address import check_address
+from podproof.bearer import check_characters
 from podproof.errors import Forbidden, PodAuthError, Unavailable, WrongAddress
 from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.memory import Flights, Memory, token_key
@@ -115,6 +116,7 @@ class Authenticator:
         then read anew.
         """
         options, deadline = self.options, self._monotonic() + self.options.timeout
+        check_characters(token)
         expires_at = claims.check(
             claims.read(token), audiences=options.audience, issuers=options.issuers, now=self._now()
         )

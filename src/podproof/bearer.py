@@ -17,11 +17,10 @@ _TOKEN = re.compile(rf"[A-Za-z0-9\-._~+/]{{1,{MAX_TOKEN}}}")
 def bearer_token(headers: Sequence[str]) -> str:
     """Return the token of the Authorization header's occurrences, each decoded as Latin-1.
 
-    The API server cuts a token at the first blank and so takes several spellings for one token; here there is one
-    spelling: `Bearer`, in any case, one blank, the token.
+    Its characters are for `check_characters` to judge: a token that is remembered was judged when it was new.
 
     Raises NoCredential where there is no header or one of another scheme, MalformedCredential for all that is neither
-    that nor exactly one token.
+    that nor `Bearer`, in any case, one blank, and a token.
     """
     if not headers:
         raise NoCredential("no Authorization header")
@@ -36,6 +35,13 @@ def bearer_token(headers: Sequence[str]) -> str:
         raise MalformedCredential("the Authorization header has the Bearer scheme and no token")
     if len(token) > MAX_TOKEN:
         raise MalformedCredential(f"the token is longer than {MAX_TOKEN} bytes")
+    return token
+
+
+def check_characters(token: str) -> None:
+    """Refuse what no bearer token has in it: the API server cuts one at the first blank, so that `a` and `a b` are one.
+
+    Raises MalformedCredential.
+    """
     if _TOKEN.fullmatch(token) is None:
         raise MalformedCredential("the token has characters that no bearer token has")
-    return token
