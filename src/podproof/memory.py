@@ -106,13 +106,13 @@ class Flights(Generic[K, V]):
                 raise Overloaded(
                     f"{len(self._under_way)} questions of this kind are waiting for the API server already"
                 )
+            self._in_flight.inc()
             try:
-                flight = self._under_way[key] = self._threads.submit(
-                    traces.spanned(f"podproof review {self._name}", work)
-                )
+                work = traces.spanned(f"podproof review {self._name}", work)
+                flight = self._under_way[key] = self._threads.submit(work)
             except RuntimeError:
+                self._in_flight.dec()
                 raise Unavailable("this process is ending") from None
-        self._in_flight.inc()
         flight.add_done_callback(lambda _: self._land(key))
         return flight
 

@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from prometheus_client.metrics_core import Metric
+
+from podproof import claims, metrics
+from podproof.cluster import ClusterClient
+from podproof.errors import PodAuthError, Unavailable
+from podproof.testing import Cluster
+from tests.answers import API, NOW, Clock, Door, token
+from tests.both import Bob
+
+ROOT = Path(__file__).parent.parent
+BUCKETS = re.compile(r"_(bucket|count|sum)$")
+
+
+class Counts:
+    """How much each metric has grown since this was made."""
+
+    def __init__(self) -> None:
+        self._before = self._now()
+
+    @staticmethod
+    def _now() -> dict[str, float]:
+        return {
+            f"{sample.name}{sorted(sample.labels.values())}": sample.value
+            for family in REGISTRY.collect()
+            for sample in family.samples
+        }
+
+    def __call__(self, name: str, *labels: str) -> float:
+        key = f"podproof_{name}{sorted(labels)}"
+        return self._now().get(key, 0) - self._before.get(key, 0)
+
+
+@pytest.fixture
+def counts() -> Counts:
+    return Counts()
+
+
+def ours() -> list[Metric]:
+    return [family for family in REGISTRY.collect() if family.name.startswith("podproof_")]
+
+
+def test_decisions_are_counted_by_their_code(bob: Callable[..., Bob], api: API, counts: Counts) -> None:
+    app = bob(exempt=["/healthz"])
+    app()
+    app()
+    app("/healthz")
+    app(peer="10.9.9.9")
+    app(headers={"Authorization": ""})
+    api.review = Unavailable("away")
+    app(headers={"Authorization": f"Bearer {token(jti='other')}"})
+    assert counts("decisions_total", "admitted", "known") == 2
+    assert counts("decisions_total", "admitted", "anonymous") == 1
+    assert counts("decisions_total", "refused", "wrong-address") == 1
+    assert counts("decisions_total", "refused", "no-credential") == 1
+    assert counts("decisions_total", "refused", "unavailable") == 1
+
+
+def test_lookups_are_hits_or_misses(bob: Callable[..., Bob], counts: Counts) -> None:
+    app = bob()
+    for _ in range(3):
+        app()
+    assert counts("memory_lookups_total", "accepted", "hit") == 2
+    assert counts("memory_lookups_total", "accepted", "miss") == 1
+    assert counts("memory_lookups_total", "refused", "miss") == 1
+
+
+def test_what_is_forgotten_for_want_of_room_is_counted(bob: Callable[..., Bob], time: Clock, counts: Counts) -> None:
+    app = bob(cache_size=1)
+    for number in range(3):
+        app(headers={"Authorization": f"Bearer {token(jti=str(number))}"})
+    assert counts("memory_evictions_total", "accepted") == 2
+    time.passes(60)
+    app()
+    assert counts("memory_evictions_total", "accepted") == 2
+
+
+def test_reviews_in_flight_go_up_and_down(bob: Callable[..., Bob], api: API, door: Door, counts: Counts) -> None:
+    seen: list[float] = []
+    api.before = lambda: seen.append(counts("reviews_in_flight", "token"))
+    bob()()
+    assert seen == [1]
+    door.made[0].close()
+    assert counts("reviews_in_flight", "token") == 0
+
+
+def test_the_life_that_is_left_of_a_token_is_seen_at_its_review(bob: Callable[..., Bob], counts: Counts) -> None:
+    app = bob()
+    for _ in range(3):
+        app(headers={"Authorization": f"Bearer {token(exp=NOW + 700)}"})
+    assert counts("token_remaining_seconds_count") == 1
+    assert counts("token_remaining_seconds_sum") == pytest.approx(700)
+    assert counts("token_remaining_seconds_bucket", "600.0") == 0
+    assert counts("token_remaining_seconds_bucket", "1200.0") == 1
+
+
+def test_calls_to_the_api_server_are_timed(cluster: Cluster, counts: Counts) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice")
+    with closing(ClusterClient()) as client:
+        deadline = monotonic() + 5
+        client.review_token(alice.token("bob"), ["bob"], deadline)
+        client.read_pod("default", "alice-pod", deadline)
+        client.review_access({"user": "a", "nonResourceAttributes": {"verb": "get", "path": "/"}}, deadline)
+        cluster.fail("close")
+        with pytest.raises(PodAuthError):
+            client.read_pod("default", "alice-pod", deadline)
+    for resource, calls in (("tokenreviews", 1), ("pods", 2), ("subjectaccessreviews", 1)):
+        assert counts("api_request_duration_seconds_count", resource) == calls
+        assert counts("api_request_duration_seconds_sum", resource) > 0
+
+
+def test_it_is_seen_when_our_own_token_expires(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig_for("default/bob")))
+    metrics.own_token_end.set(0)
+    with closing(ClusterClient()) as client:
+        own = client.own_token()
+    assert own is not None
+    seen = REGISTRY.get_sample_value("podproof_own_token_expiration_timestamp_seconds")
+    assert seen == claims.read(own)["exp"]
+
+
+def test_an_own_token_that_says_no_end_is_left_alone(cluster: Cluster) -> None:
+    metrics.own_token_end.set(0)
+    with closing(ClusterClient()) as client:  # the administrator's is opaque
+        assert client.own_token() is not None
+    assert REGISTRY.get_sample_value("podproof_own_token_expiration_timestamp_seconds") == 0
+
+
+def test_names_and_units_are_as_prometheus_has_them() -> None:
+    assert len(ours()) == 7
+    for family in ours():
+        assert re.fullmatch(r"podproof(_[a-z]+)+", family.name)
+        assert family.documentation.endswith(".")
+        if "duration" in family.name or "remaining" in family.name or "expiration" in family.name:
+            assert family.name.endswith("_seconds")
+
+
+def test_no_label_grows_with_the_callers() -> None:
+    assert {label for family in ours() for sample in family.samples for label in sample.labels} <= {
+        "decision",
+        "code",
+        "memory",
+        "result",
+        "review",
+        "resource",
+        "le",
+    }
+
+
+def test_the_dashboard_shows_these_metrics_and_no_others(bob: Callable[..., Bob]) -> None:
+    bob()()
+    dashboard = json.loads((ROOT / "manifests" / "grafana-dashboard.json").read_text())
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    shown = {name for expression in expressions for name in re.findall(r"podproof_\w+", expression)}
+    samples = {sample.name for family in ours() for sample in family.samples}
+    assert shown <= samples
+    families = {BUCKETS.sub("", name) for name in shown}
+    assert families == {family.name + ("_total" if family.type == "counter" else "") for family in ours()}
+    labels = {label for expression in expressions for label in re.findall(r"by \(([\w, ]+)\)", expression)}
+    known = {label for family in ours() for sample in family.samples for label in sample.labels}
+    assert {label for group in labels for label in group.split(", ")} <= known
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+def run(code: str, **environ: str) -> Any:
+    """Run code in a new interpreter, and return what it prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | environ,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+ONE_REQUEST = """
+from contextlib import closing
+from tests.answers import API, Clock, Door
+from tests.both import Bob
+def one_request(kind):
+    door = Door(API(), Clock())
+    with closing(door()) as authenticator:
+        return Bob(kind, authenticator, lambda: None)().status
+"""
+
+WITHOUT = f"""
+import json, sys
+sys.modules["prometheus_client"] = sys.modules["opentelemetry"] = None
+{ONE_REQUEST}
+from podproof import metrics, traces
+print(json.dumps([one_request("wsgi"), one_request("asgi"), metrics.INSTALLED, traces.INSTALLED]))
+"""
+
+IN_TWO_PROCESSES = f"""
+import json, os
+from prometheus_client import CollectorRegistry
+from prometheus_client.multiprocess import MultiProcessCollector
+from podproof import claims, metrics
+{ONE_REQUEST}
+for _ in range(2):
+    pid = os.fork()
+    if not pid:
+        one_request("wsgi")
+        metrics.own_token_end.set(1800000000)
+        os._exit(0)
+    os.waitpid(pid, 0)
+registry = CollectorRegistry()
+MultiProcessCollector(registry)
+print(json.dumps({{
+    sample.name + str(sorted(sample.labels.values())): sample.value
+    for family in registry.collect()
+    for sample in family.samples
+}}))
+"""
+
+
+def test_without_the_optional_packages_all_is_the_same() -> None:
+    assert run(WITHOUT) == [200, 200, False, False]
+
+
+def test_the_workers_of_one_server_are_counted_together(tmp_path: Path) -> None:
+    counted = run(IN_TWO_PROCESSES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
+    assert counted["podproof_decisions_total['admitted', 'known']"] == 2
+    assert counted["podproof_memory_lookups_total['accepted', 'miss']"] == 2
+    assert counted["podproof_token_remaining_seconds_count[]"] == 2
+    assert counted["podproof_reviews_in_flight['token']"] == 0
+    assert counted["podproof_own_token_expiration_timestamp_seconds[]"] == 1_800_000_000
