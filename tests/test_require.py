@@ -144,7 +144,7 @@ async def test_quart_s_views_are_for_those_required(door: Door) -> None:
     async def for_batch() -> str:
         raise AssertionError
 
-    served = ASGIMiddleware(app, authenticator=door())  # type: ignore[arg-type]  # Quart's types are its own
+    served = ASGIMiddleware(app, authenticator=door())
     known: dict[str, Any] = {"http_version": "1.1", "scheme": "http", "extensions": {}}
     assert status_of(await call(served, scope_of(path="/alice", **known), [{"type": "http.request"}])) == 200
     sent = await call(served, scope_of(path="/batch", **known), [{"type": "http.request"}])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -24,6 +24,9 @@ from podproof.problem import Answer
 
 T = TypeVar("T")
 
+AnyASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
+"""An ASGI app, whatever its framework calls the types of the three."""
+
 
 class PodAuthMiddleware:
     """Lets in only requests and WebSockets whose caller is known, and says who it is.
@@ -39,8 +42,8 @@ class PodAuthMiddleware:
     Raises ConfigurationError.
     """
 
-    def __init__(self, app: ASGIApp, **given: Unpack[Given]) -> None:
-        self.app = app
+    def __init__(self, app: AnyASGIApp, **given: Unpack[Given]) -> None:
+        self.app: ASGIApp = app
         self._gate = Gate(given)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
