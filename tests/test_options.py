@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from podproof.errors import ConfigurationError, NotAllowed
 from podproof.identity import ServiceAccount
 from podproof.options import GivenOptions, Options
 from podproof.policy import AllowList
+from podproof.rbac import RBAC
+from podproof.rules import Rule
 
 
 def read(environ: dict[str, str] | None = None, /, **given: object) -> Options:
@@ -233,3 +236,35 @@ def test_options_can_neither_be_changed_nor_mistaken_by_position() -> None:
         cls("bob")
     with pytest.raises(AttributeError):
         read().timeout = 7  # type: ignore[misc]  # which is what is tried
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rules", []),
+        ("rules", ["/a"]),
+        ("rules", [{"path": "/a", "allow": ["*/*"]}]),
+        ("rules", 7),
+        ("rules_file", 7),
+        ("policy", "abac"),
+        ("policy", RBAC),
+        ("policy", object()),
+    ],
+)
+def test_what_decides_is_of_a_kind_that_can(name: str, value: object) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name} was given .*; possible is "):
+        read(**{name: value})
+
+
+def test_one_thing_decides() -> None:
+    rule = Rule("/a", allow=["*/*"])
+    assert read(rules=[rule]).rules == (rule,)
+    with pytest.raises(ConfigurationError, match="rules and policy were given; possible is one of them"):
+        read(rules=[rule], policy="rbac")
+
+
+def test_rbac_needs_no_import() -> None:
+    assert isinstance(read({"PODPROOF_POLICY": "RBAC"}).policy, RBAC)
+    mine = RBAC(prefix="/bob")
+    assert read(policy=mine).policy is mine
+    assert read({"PODPROOF_RULES_FILE": "/etc/rules.yaml"}).rules_file == Path("/etc/rules.yaml")
