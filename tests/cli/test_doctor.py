@@ -147,6 +147,17 @@ def test_a_pod_that_serves_and_calls_is_looked_at_from_both_sides(cluster: Clust
     assert {"options", "permissions", "token"} <= {finding.subject for finding in scene.findings()}
 
 
+def test_of_one_that_serves_and_calls_the_audience_given_is_the_servers(cluster: Cluster, tmp_path: Path) -> None:
+    scene = bob_in_his_pod(cluster, tmp_path)
+    scene.project("carol", cluster.pod("default/bob-1", service_account="bob").token("carol"))
+    del scene.environ["PODPROOF_AUDIENCE"]
+    scene.side, scene.audience = "both", "bob"
+    findings = scene.findings()
+    assert {finding.level for finding in findings} == {Level.OK}
+    assert seen(findings, "options") == ["audience bob; whoever is known may call"]
+    assert len(seen(findings, "token")) == 1
+
+
 def test_without_kubernetes_around_it_says_so(tmp_path: Path, cluster: Cluster) -> None:
     scene = bob_in_his_pod(cluster, tmp_path)
     scene.environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": ""}

@@ -85,7 +85,7 @@ def _diagnose_here(facts: Facts, side: str | None) -> Iterator[Finding]:
             yield from permissions.check(facts, known)
             yield from _check_cluster(facts, known)
     if is_caller:
-        yield from tokens.check(facts)
+        yield from tokens.check(facts, None if is_server else facts.audience)
 
 
 def _diagnose_account(facts: Facts, account: ServiceAccount, side: str | None) -> Iterator[Finding]:
@@ -113,7 +113,7 @@ def _diagnose_account(facts: Facts, account: ServiceAccount, side: str | None) -
             known, read = options.read(pod.environ, facts.audience)
             found += [read, *_check_app(pod, known), *podspec.check_server(pod.spec)]
         if is_caller:
-            found += podspec.check_caller(pod.spec, facts.audience)
+            found += podspec.check_caller(pod.spec, None if is_server else facts.audience, account)
         yield from (replace(finding, seen=f"{pod.name}: {finding.seen}") for finding in found)
     if is_app:
         yield from permissions.check(facts, known)
@@ -135,7 +135,10 @@ def _pods(facts: Facts, account: ServiceAccount) -> tuple[list[Workload], str]:
 
 
 def _sides(side: str | None, *, server: bool, caller: bool) -> tuple[bool, bool]:
-    """Return whether to look at the server's and the caller's side; with nothing to tell, at the server's."""
+    """Return whether to look at the server's and the caller's side; with nothing to tell, at the server's.
+
+    An audience that is given is the server's own, and where there is none of those, the one that a caller needs.
+    """
     if side is not None:
         return side in ("server", "both"), side in ("caller", "both")
     return server or not caller, caller

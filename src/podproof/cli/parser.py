@@ -87,7 +87,9 @@ def parser(file_completion: object = None) -> ArgumentParser:
 
     doctor = add("doctor", "find what keeps callers from being known, and what mends it", _DOCTOR, _DOCTOR_EXAMPLES)
     doctor.add_argument("--json", action="store_true", help="print JSON, for other programs")
-    doctor.add_argument("--audience", help="the app's audience, where PODPROOF_AUDIENCE does not say it")
+    doctor.add_argument(
+        "--audience", help="the app's audience, where PODPROOF_AUDIENCE does not say it, or the one that a caller needs"
+    )
     doctor.add_argument(
         "--as", dest="account", type=_account, metavar="NAMESPACE/SERVICEACCOUNT", help="act as this one"
     )

@@ -70,7 +70,7 @@ def _check_life(facts: Facts, expires_at: object) -> Finding:
             "credential",
             f"{who} calls the API server with a token that is good for years: a Secret's, or made by hand",
             "kubectl get secrets --field-selector type=kubernetes.io/service-account-token\n"
-            "and mount no such Secret: the kubelet mounts a token that ends, and renews it",
+            "and mount no such Secret: from Kubernetes 1.21 on, the kubelet mounts a token that ends, and renews it",
         )
     if left < -claims.CLOCK_SKEW:
         return fail("credential", f"{who}'s token for the API server expired {span(left)} ago", _RENEW)

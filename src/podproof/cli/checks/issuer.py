@@ -27,7 +27,7 @@ def check(facts: Facts, options: Options) -> Iterator[Finding]:
     else:
         issuer = found.get("issuer", issuer)
         if keys:
-            yield ok("keys", f"{len(keys)} of the issuer {issuer} can be read")
+            yield ok("keys", f"the issuer {issuer} shows its keys ({len(keys)})")
         else:
             yield warn("keys", "the cluster shows no keys (JWKS) of its issuer", "kubectl get --raw /openid/v1/jwks")
     yield from _check_issuer(options, issuer)
@@ -72,8 +72,8 @@ def _check_review(facts: Facts, options: Options) -> Iterator[Finding]:
     if isinstance(status, dict) and status.get("authenticated") is True:
         yield fail(
             "review",
-            "the API server vouches for a token that is for another audience: an authenticator of its own (a webhook) "
-            "knows no audiences, and podproof refuses all that it vouches for",
+            "the API server vouches for a token that is for another audience: one of its authenticators (a webhook) "
+            "knows no audiences, and podproof refuses what it vouches for",
             "In the API server's --authentication-token-webhook: answer with status.audiences (KEP-1205).",
         )
     else:

@@ -8,6 +8,7 @@ from typing import Any
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.cli.mounts import TOKENS
 from podproof.cluster import MOUNTED
+from podproof.identity import ServiceAccount
 
 _SIDECARS = ("istio-proxy", "linkerd-proxy", "envoy", "kuma-sidecar", "consul-dataplane")
 
@@ -22,7 +23,7 @@ def audiences(spec: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]
     }
 
 
-def check_caller(spec: Mapping[str, Any], wanted: str | None) -> Iterator[Finding]:
+def check_caller(spec: Mapping[str, Any], wanted: str | None, account: ServiceAccount) -> Iterator[Finding]:
     """Look for a token for the audience that is wanted, or for any."""
     found = audiences(spec)
     if not found or (wanted and wanted not in found):
@@ -30,7 +31,7 @@ def check_caller(spec: Mapping[str, Any], wanted: str | None) -> Iterator[Findin
         yield fail(
             "token",
             f"no volume projects a token for the audience {wanted or 'of an app'}{others}",
-            f"podproof manifests --only caller --caller NAMESPACE/NAME --audience {wanted or 'bob'}",
+            f"podproof manifests --only caller --caller {account} --audience {wanted or 'bob'}",
         )
     for audience, (volume, source) in found.items():
         yield _check_mount(spec, audience, volume, source)

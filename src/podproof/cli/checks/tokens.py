@@ -12,24 +12,19 @@ from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.cli.times import span
 from podproof.client import TokenFile, TokenUnavailable
 
-_RENEWED = 0.8
-"""The part of a token's life after which the kubelet renews it."""
+_RENEWED = 0.9
+"""The part of a token's life by which the kubelet has renewed it: it begins to try at four fifths."""
 
 
-def check(facts: Facts) -> Iterator[Finding]:
-    """Look at each file that a `TokenClient` may read."""
+def check(facts: Facts, wanted: str | None) -> Iterator[Finding]:
+    """Look at each file that a `TokenClient` may read, and for one for the audience that is wanted."""
     files = facts.token_files
-    wanted = facts.audience
     folders = [file.parent.name for file in files]
     if not files or (wanted and wanted not in folders and not facts.environ.get("PODPROOF_TOKEN_FILE")):
         yield from _check_file(facts, facts.folder / (wanted or "") / "token", wanted)
     for file in files:
-        yield from _check_file(facts, file, _audience(facts, file))
-
-
-def _audience(facts: Facts, file: Path) -> str | None:
-    """Return the audience that a file must have: that of its folder, or the one given."""
-    return file.parent.name if file.parent.parent == facts.folder else facts.audience
+        # A folder is named for the audience of the token in it.
+        yield from _check_file(facts, file, file.parent.name if file.parent.parent == facts.folder else wanted)
 
 
 def _check_file(facts: Facts, file: Path, audience: str | None) -> Iterator[Finding]:
@@ -82,11 +77,11 @@ def _check_renewal(facts: Facts, file: Path, found: Mapping[str, Any]) -> Iterat
             f"{file} is a file of its own, not the kubelet's link: mounted by subPath, or copied, it is never renewed",
             "volumeMounts:\n  - name: podproof\n    mountPath: " + str(file.parent) + "   # the folder, and no subPath",
         )
-    elif life is not None and left < life * (1 - _RENEWED) * 0.5:
+    elif life is not None and left < life * (1 - _RENEWED):
         yield warn(
             "token",
-            f"{file} has {span(left)} left of {span(life)}: the kubelet should have renewed it by now",
+            f"{file} has {span(max(left, 0))} left of {span(life)}: the kubelet should have renewed it by now",
             "kubectl get pod NAME --output yaml   (is it being deleted? Such a pod's token is not renewed.)",
         )
     else:
-        yield ok("token", f"{file}: for {' and '.join(map(str, audiences))}, {span(left)} left")
+        yield ok("token", f"{file}: for {' and '.join(map(str, audiences))}, {span(max(left, 0))} left")
