@@ -263,6 +263,12 @@ def test_one_thing_decides() -> None:
         read(rules=[rule], policy="rbac")
 
 
+@pytest.mark.parametrize("given", [{"rules": [Rule("/a", allow=["*/*"])]}, {"policy": "rbac"}, {"rules_file": "/a"}])
+def test_nobody_passes_a_policy_by_as_anonymous(given: dict[str, object]) -> None:
+    with pytest.raises(ConfigurationError, match="anonymous callers would pass by; possible is exempt"):
+        read(optional=True, **given)
+
+
 def test_rbac_needs_no_import() -> None:
     assert isinstance(read({"PODPROOF_POLICY": "RBAC"}).policy, RBAC)
     mine = RBAC(prefix="/bob")

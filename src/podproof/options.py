@@ -76,6 +76,11 @@ class Options:
         deciding = [name for name in ("rules", "rules_file", "policy") if getattr(self, name) is not None]
         if len(deciding) > 1:
             raise ConfigurationError(f"{' and '.join(deciding)} were given; possible is one of them")
+        if deciding and self.optional:
+            raise ConfigurationError(
+                f"optional was given, and {deciding[0]}, which anonymous callers would pass by; possible is exempt, for "
+                "paths that are open to all"
+            )
 
     @classmethod
     def read(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
