@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from podproof.errors import HostNetwork, NoPeer, WrongAddress
+from podproof.errors import HostNetwork, NoAddressYet, NoPeer, WrongAddress
 from podproof.identity import Pod
 
 Address = IPv4Address | IPv6Address
@@ -105,7 +105,8 @@ def find_peer(
 def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
     """Refuse a peer, in canonical form, that is not one of the pod's addresses.
 
-    Raises HostNetwork for a pod on the host network unless those are accepted, WrongAddress else.
+    Raises HostNetwork for a pod on the host network unless those are accepted, NoAddressYet for one that has no address
+    to compare with, WrongAddress else.
     """
     if pod.host_network and not host_network:
         raise HostNetwork(
@@ -113,7 +114,9 @@ def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
         )
     if peer in pod.addresses:
         return
-    seen = f"the connection comes from {peer}, and pod {pod} has {', '.join(pod.addresses) or 'no address yet'}"
+    if not pod.addresses:
+        raise NoAddressYet(f"pod {pod} has no address yet that the connection from {peer} could be compared with")
+    seen = f"the connection comes from {peer}, and pod {pod} has {', '.join(pod.addresses)}"
     if ip_address(peer).is_loopback:
         raise WrongAddress(
             f"{seen}: a sidecar or a proxy in this pod hides the caller (a mesh, kubectl port-forward); "

@@ -14,7 +14,7 @@ from typing import Protocol
 from podproof import claims, metrics
 from podproof.address import check_address
 from podproof.bearer import check_characters
-from podproof.errors import Forbidden, PodAuthError, Unavailable, WrongAddress
+from podproof.errors import NoAddressYet, PodAuthError, Unavailable, WrongAddress
 from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.memory import Flights, Memory, token_key
 from podproof.options import Options
@@ -95,7 +95,7 @@ class Authenticator:
             return known.identity
         try:
             return self.conclude(known, peer)
-        except WrongAddress:
+        except (WrongAddress, NoAddressYet):
             if self._may_have_moved(known):
                 return None
             raise
@@ -131,7 +131,7 @@ class Authenticator:
         if peer is not None:
             try:
                 check_address(identity.pod, peer, host_network=self.options.host_network)
-            except Forbidden as refusal:
+            except PodAuthError as refusal:
                 raise refusal.of(identity, peer) from None
         return identity
 

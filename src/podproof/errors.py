@@ -189,5 +189,15 @@ class Overloaded(Unavailable):
     code = "overloaded"
 
 
+class NoAddressYet(PodAuthError):
+    """The cluster does not say yet where the pod is: the kubelet tells a second or two after the pod has started."""
+
+    code = "no-address-yet"
+    status = Unavailable.status
+    title = Unavailable.title
+    detail = Unavailable.detail
+    retry_after = 1
+
+
 class IdentityEnded(OSError):
     """The caller's token has expired while it was connected: to the app, the caller is gone (ASGI HTTP spec 2.4)."""
