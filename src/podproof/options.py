@@ -78,8 +78,8 @@ class Options:
             raise ConfigurationError(f"{' and '.join(deciding)} were given; possible is one of them")
         if deciding and self.optional:
             raise ConfigurationError(
-                f"optional was given, and {deciding[0]}, which anonymous callers would pass by; possible is exempt, for "
-                "paths that are open to all"
+                f"optional was given, and {deciding[0]}, which anonymous callers would pass by; possible is exempt, "
+                "for paths that are open to all"
             )
 
     @classmethod
