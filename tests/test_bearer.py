@@ -23,7 +23,9 @@ def test_a_token_may_have_every_character_of_the_alphabet() -> None:
     assert bearer_token([f"Bearer {token}"]) == token
 
 
-@pytest.mark.parametrize("headers", [[], ["Basic YWxpY2U6"], ["Negotiate"], ["Token abc"], ["Bearers abc"]])
+@pytest.mark.parametrize(
+    "headers", [[], ["Basic YWxpY2U6"], ["Negotiate"], ["Token abc"], ["Bearers abc"], ["AWS4-HMAC-SHA256 a=b"]]
+)
 def test_no_bearer_credential_is_no_credential(headers: list[str]) -> None:
     with pytest.raises(NoCredential):
         bearer_token(headers)
@@ -35,6 +37,7 @@ def test_no_bearer_credential_is_no_credential(headers: list[str]) -> None:
     [
         "",
         " ",
+        "\xff",
         "Bearer",
         "Bearer ",
         "Bearer  token",

@@ -13,6 +13,8 @@ MAX_TOKEN = 8192
 # The b64token alphabet of RFC 6750 section 2.1 without its padding, which no JSON Web Token has (RFC 7515 section 2).
 _TOKEN = re.compile(rf"[A-Za-z0-9\-._~+/]{{1,{MAX_TOKEN}}}")
 
+_SCHEME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # a token of RFC 9110 section 5.6.2
+
 
 def bearer_token(headers: Sequence[str]) -> str:
     """Return the token of the Authorization header's occurrences, each decoded as Latin-1.
@@ -28,7 +30,7 @@ def bearer_token(headers: Sequence[str]) -> str:
         raise MalformedCredential(f"{len(headers)} Authorization headers")
     scheme, blank, token = headers[0].partition(" ")
     if scheme.lower() != "bearer":
-        if not scheme.isalnum():
+        if _SCHEME.fullmatch(scheme) is None:
             raise MalformedCredential("the Authorization header names no scheme")
         raise NoCredential("the Authorization header is not of the Bearer scheme")
     if not blank or not token:
