@@ -267,8 +267,10 @@ async def test_all_occurrences_of_a_forwarded_header_count_in_order(app: Starlet
     for name, values, status in (
         (b"x-forwarded-for", ["10.1.2.99", PEER], 200),
         (b"x-forwarded-for", [PEER, "10.1.2.99"], 403),
+        (b"x-forwarded-for", [PEER, "10.9.0.2"], 200),
         (b"forwarded", ["for=10.1.2.99", f"for={PEER}"], 200),
         (b"forwarded", [f"for={PEER}", "for=10.1.2.99"], 403),
+        (b"forwarded", [f"for={PEER}", "for=10.9.0.2"], 200),
     ):
         scope = scope_of(client=("10.9.0.1", 1))
         scope["headers"] += [(name, value.encode()) for value in values]

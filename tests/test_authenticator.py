@@ -232,8 +232,10 @@ def test_a_caller_stays_connected_until_its_token_expires(door: Door, lifetime: 
 @pytest.mark.trap(20)
 def test_a_pod_on_the_host_network_is_refused_unless_asked_for(door: Door, api: API) -> None:
     api.pod = pod(spec={"hostNetwork": True})
-    with pytest.raises(HostNetwork):
-        door().identify(token(), PEER)
+    authenticator = door()
+    for _ in range(2):
+        with pytest.raises(HostNetwork):
+            authenticator.recall(token(), PEER) or authenticator.identify(token(), PEER)
     assert door(host_network=True).identify(token(), PEER).pod.host_network
 
 

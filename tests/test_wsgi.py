@@ -189,6 +189,13 @@ def test_proxy_fix_around_it_changes_no_peer(bob: App) -> None:
     assert get(app, peer="10.1.2.99", headers=good | {"X-Forwarded-For": PEER}).status_code == 403
 
 
+@pytest.mark.trap(23)
+def test_proxy_fix_around_it_hides_no_trusted_proxy(door: Door) -> None:
+    bob = PodAuthMiddleware(show, authenticator=door(trusted_proxies=["10.9.0.0/16"]))
+    headers = {"Authorization": f"Bearer {token()}", "X-Forwarded-For": PEER}
+    assert get(ProxyFix(bob, x_for=1), peer="10.9.0.1", headers=headers).status_code == 200
+
+
 @pytest.mark.trap(22)
 def test_a_trusted_proxy_is_believed(door: Door) -> None:
     bob = PodAuthMiddleware(show, authenticator=door(trusted_proxies=["10.9.0.0/16"]))
