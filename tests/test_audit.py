@@ -10,9 +10,10 @@ import pytest
 
 from podproof.audit import FIELDS, CallerFilter, JSONFormatter, Request, admitted, refused
 from podproof.errors import Rejected, Unavailable
+from podproof.gate import Gate
 from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.rules import Rule
-from tests.answers import API, PEER, token
+from tests.answers import API, PEER, Door, token
 from tests.both import Bob
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -143,6 +144,13 @@ def test_admissions_are_not_written_where_nobody_reads_them(
 ) -> None:
     bob()()
     assert caplog.records == []
+
+
+def test_nor_is_anything_gathered_for_them(door: Door) -> None:
+    def gather() -> Request:
+        raise AssertionError
+
+    Gate({"authenticator": door()}).admit(ALICE, PEER, gather)
 
 
 @pytest.mark.trap(33)

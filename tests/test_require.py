@@ -213,10 +213,12 @@ async def test_a_refusal_that_comes_too_late_is_an_error(door: Door) -> None:
 
 
 @pytest.mark.anyio
-async def test_to_a_websocket_that_is_closed_nothing_more_is_said(door: Door) -> None:
+@pytest.mark.parametrize("said", [["websocket.close"], ["websocket.accept", "websocket.close"]])
+async def test_to_a_websocket_that_is_closed_nothing_more_is_said(door: Door, said: list[str]) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "websocket.close"})
+        for kind in said:
+            await send({"type": kind})
         raise NotAllowed("too late")
 
     sent = await call(ASGIMiddleware(app, authenticator=door()), scope_of("websocket"))
-    assert sent == [{"type": "websocket.close"}]
+    assert [message["type"] for message in sent] == said

@@ -101,6 +101,15 @@ def test_a_file_is_looked_at_once_a_second_and_read_once_a_change(mount: Mount, 
     assert not allows(rules)
 
 
+def test_between_two_looks_the_file_is_let_be(rules: RulesFile, time: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Path] = []
+    monkeypatch.setattr("podproof.rules_file._look", looks.append)
+    time.passes(CHECK_INTERVAL)
+    for _ in range(3):
+        rules.check(ALICE, "GET", "/invoices/1")
+    assert len(looks) == 1
+
+
 def test_of_two_readings_the_later_change_counts_whichever_ends_first(mount: Mount, time: Clock) -> None:
     readings: list[Callable[[], None]] = []
     rules = RulesFile(mount.file, monotonic=time, start=readings.append)
