@@ -9,10 +9,6 @@ from tests.answers import API, Clock, Door
 from tests.both import Bob
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "trap(*numbers): which dangers of tests/test_traps.py a test is about")
-
-
 @pytest.fixture(autouse=True)
 def no_options_around_us(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
