@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import socket
 import time as real_time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -294,6 +295,16 @@ def test_a_server_that_hangs_or_drips_holds_nobody_beyond_the_deadline(cluster: 
         client.review_token("token", ["bob"], begun + 0.3)
     assert 0.2 < real_time.monotonic() - begun < 1.5
     client.close()
+
+
+@pytest.mark.trap(47)
+def test_what_is_there_when_the_time_is_up_is_not_read_any_more() -> None:
+    here, there = socket.socketpair()
+    with here, there, here.makefile("rb", buffering=0) as answer:
+        there.send(b"HTTP/1.1 200 OK")
+        here.settimeout(0)
+        with pytest.raises(TimeoutError):
+            room._TimelyIO(answer, here).readinto(bytearray(100))
 
 
 def test_an_answer_without_end_is_not_read_to_it(cluster: Cluster, bob: Bob) -> None:

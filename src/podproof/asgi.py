@@ -197,7 +197,7 @@ def _route_path(scope: Scope) -> str:
     """Return the path as the wrapped app's routes see it: what is below the path that the app is mounted at."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "")
-    return path[len(root) :] if path == root or path.startswith(f"{root}/") else path
+    return path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path
 
 
 async def _land(flight: Future[T], seconds: float) -> T | None:

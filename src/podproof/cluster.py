@@ -6,20 +6,21 @@ a reason for the log that says what to mend and never holds a credential.
 
 from __future__ import annotations
 
+import http.client
+import io
 import json
 import os
 import random
 import re
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from ssl import SSLCertVerificationError
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import quote
 
 import urllib3
@@ -28,11 +29,14 @@ from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, InClusterConfigLoader
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
-from urllib3.response import BaseHTTPResponse, HTTPResponse
+from urllib3.response import BaseHTTPResponse
 
 from podproof import __version__, claims, metrics
 from podproof.errors import NotAToken, Unavailable
 from podproof.process import OnePerProcess
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 MAX_ANSWER = 4 * 1024 * 1024
 """The longest answer read, in bytes. etcd holds no object above 1.5 MiB."""
@@ -388,36 +392,44 @@ def _explain_refusal(status: int, permission: Permission) -> str:
     )
 
 
+class _TimelyIO(io.RawIOBase):
+    """What comes in until a socket's timeout, which in the socket itself begins anew with every byte.
+
+    A server that drips bytes would hold us for ever.
+    """
+
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+        self._raw = raw
+        self._sock = sock
+        self._end = time.monotonic() + cast("float", sock.gettimeout())
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int | None:
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._sock.settimeout(left)
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimelyResponse(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp = io.BufferedReader(_TimelyIO(self.fp.detach(), sock))
+
+
 class _HTTPConnection(HTTPConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
-        with _cut_off(self):
-            return super().getresponse()
+    response_class = _TimelyResponse
 
 
 class _HTTPSConnection(HTTPSConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own
-        with _cut_off(self):
-            return super().getresponse()
-
-
-@contextmanager
-def _cut_off(connection: HTTPConnection) -> Iterator[None]:
-    """End the wait for an answer's headers when its time is up.
-
-    A socket's timeout begins anew with every byte: a server that drips bytes would hold us for ever.
-    """
-
-    def shut() -> None:
-        with suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(cast("float", connection.timeout), shut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
+    response_class = _TimelyResponse
 
 
 class _HTTPPool(urllib3.HTTPConnectionPool):
