@@ -1,0 +1,1 @@
+"""What podproof costs, beside what its users would do instead: `python -m benchmarks`."""

@@ -1,0 +1,53 @@
+"""Run all measurements, print the table, and write it as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.extras import leave_out
+from benchmarks.report import Row, as_json, table
+
+PARTS = ("recall", "junk", "imports", "footprint", "stampede", "unknown", "day", "serving")
+PACKAGES = ("podproof", "starlette", "uvicorn", "fastapi", "flask", "gunicorn", "pyjwt", "kubernetes", "urllib3")
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"), help="where the numbers go")
+    given = parser.parse_args()
+    leave_out()
+    load = os.getloadavg()[0]
+    rows: list[Row] = []
+    for part in given.only:
+        begin = time.monotonic()
+        print(f"{part} ...", end=" ", file=sys.stderr, flush=True)
+        rows += import_module(f"benchmarks.{part}").rows()
+        print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
+    given.json.write_text(json.dumps(_as_json(rows, load), indent=2, ensure_ascii=False) + "\n")
+    print(table(rows))
+
+
+def _as_json(rows: Sequence[Row], load: float) -> object:
+    return {
+        "python": platform.python_version(),
+        "kernel": platform.release(),
+        "processors": os.cpu_count(),
+        "load_before": load,
+        "packages": {package: version(package) for package in PACKAGES},
+        "rows": [as_json(row) for row in rows],
+    }
+
+
+if __name__ == "__main__":
+    main()

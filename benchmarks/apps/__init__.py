@@ -1,0 +1,1 @@
+"""The smallest apps, bare and behind each competitor: all get the same request, and give the same answer."""

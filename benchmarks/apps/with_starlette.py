@@ -1,0 +1,94 @@
+"""A Starlette app, bare and behind each competitor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from ssl import create_default_context
+
+import jwt
+from jwt import PyJWKClient
+from kubernetes.client import Configuration
+from kubernetes.config import load_kube_config
+from starlette.applications import Starlette
+from starlette.authentication import AuthCredentials, AuthenticationBackend, BaseUser, SimpleUser
+from starlette.middleware.authentication import AuthenticationMiddleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from benchmarks.extras import leave_out
+from benchmarks.fakes import AUDIENCE
+
+
+async def _hello(_: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+def bare() -> Starlette:
+    """Return the app."""
+    return Starlette(routes=[Route("/", _hello)])
+
+
+def podproof() -> Starlette:
+    """Return it behind podproof as `pip install podproof` has it."""
+    leave_out()
+    return podproof_and_extras()
+
+
+def podproof_and_extras() -> Starlette:
+    """Return it behind podproof with metrics and traces, nobody asking for either."""
+    from podproof.asgi import PodAuthMiddleware  # noqa: PLC0415  after leave_out
+
+    app = bare()
+    app.add_middleware(PodAuthMiddleware, audience=AUDIENCE)
+    return app
+
+
+class _Nothing(AuthenticationBackend):
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:  # noqa: ARG002
+        return None
+
+
+def authentication() -> Starlette:
+    """Return it behind Starlette's own middleware, which asks a backend that does nothing."""
+    app = bare()
+    app.add_middleware(AuthenticationMiddleware, backend=_Nothing())
+    return app
+
+
+async def _pass_on(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    return await call_next(request)
+
+
+def base_http() -> Starlette:
+    """Return it behind a `BaseHTTPMiddleware` that does nothing."""
+    app = bare()
+    app.add_middleware(BaseHTTPMiddleware, dispatch=_pass_on)
+    return app
+
+
+class _Signature(AuthenticationBackend):
+    """Checks the signature of each request's token, and knows nothing of pods and addresses."""
+
+    def __init__(self) -> None:
+        configuration = Configuration()
+        load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        self._keys = PyJWKClient(
+            f"{configuration.host}/openid/v1/jwks",
+            headers={"Authorization": configuration.auth_settings()["BearerToken"]["value"]},
+            ssl_context=create_default_context(cafile=configuration.ssl_ca_cert),
+        )
+
+    async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:
+        token = conn.headers["Authorization"].removeprefix("Bearer ")
+        key = self._keys.get_signing_key_from_jwt(token)
+        claims = jwt.decode(token, key, algorithms=["RS256"], audience=AUDIENCE)
+        return AuthCredentials(["authenticated"]), SimpleUser(claims["sub"])
+
+
+def pyjwt() -> Starlette:
+    """Return it behind PyJWT on each request."""
+    app = bare()
+    app.add_middleware(AuthenticationMiddleware, backend=_Signature())
+    return app

@@ -1,0 +1,47 @@
+"""Competitors measured in turns, so that whatever else the machine does falls on all of them alike."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """What each competitor took, by name, in the order of the rounds."""
+
+    taken: Mapping[str, Sequence[float]]
+
+    def median(self, name: str) -> float:
+        """Return the median of what one competitor took."""
+        return median(self.taken[name])
+
+    def ratio(self, name: str, beside: str) -> float:
+        """Return the median of the ratios within each round."""
+        return median(ours / theirs for ours, theirs in zip(self.taken[name], self.taken[beside], strict=True))
+
+
+def interleaved(competitors: Mapping[str, Callable[[], float]], rounds: int) -> Repeats:
+    """Run each competitor once a round; each round begins with another one. A competitor returns what it took."""
+    names = list(competitors)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            taken[name].append(competitors[name]())
+    return Repeats(taken)
+
+
+def timed(work: Callable[[], object], count: int) -> float:
+    """Return the seconds that each of the `count` things took that `work` does. The garbage collector is kept out."""
+    gc.collect()
+    gc.disable()
+    try:
+        begin = time.perf_counter()
+        work()
+        return (time.perf_counter() - begin) / count
+    finally:
+        gc.enable()

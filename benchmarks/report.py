@@ -1,0 +1,78 @@
+"""Rows of the table that a run ends with, and the two ways to keep them: text and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+HEADING = ("what", "podproof", "beside", "there", "ratio", "goal", "")
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """A number and its unit: seconds and bytes are shown in the size that reads well."""
+
+    value: float
+    unit: str = ""
+
+    def __str__(self) -> str:
+        if self.unit == "s":
+            factor, unit = (1, "s") if self.value >= 1 else (1e3, "ms") if self.value >= 1e-3 else (1e6, "µs")
+            return f"{self.value * factor:.3g} {unit}"
+        if self.unit == "B":
+            return f"{self.value / 1024:.3g} KB" if self.value >= 1024 else f"{self.value:.0f} B"
+        number = f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:.3g}"
+        return f"{number} {self.unit}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One thing measured, what it was measured beside, and what it was meant to be.
+
+    `ratio` is the median of the ratios that the single repeats gave, which is not the ratio of the medians. `met` is
+    None where there is no goal; `why` is what is to be said of a goal that is missed, or of a row that was not run.
+    """
+
+    what: str
+    ours: Amount | None
+    beside: str = ""
+    theirs: Amount | None = None
+    ratio: float | None = None
+    goal: str = ""
+    met: bool | None = None
+    why: str = ""
+
+    def cells(self) -> tuple[str, ...]:
+        """Return the row as the table shows it."""
+        verdict = {None: self.why or "", True: "met", False: f"missed: {self.why}"}[self.met]
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}x"
+        return (self.what, _text(self.ours), self.beside, _text(self.theirs), ratio, self.goal, verdict)
+
+
+def _text(amount: Amount | None) -> str:
+    return "" if amount is None else str(amount)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """Return the rows as aligned text, which is a Markdown table as well."""
+    lines = [HEADING, *(row.cells() for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = ["| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text)
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """Return a row with its numbers as they were measured, in seconds, bytes or pieces."""
+    return {
+        "what": row.what,
+        "podproof": row.ours and row.ours.value,
+        "beside": row.beside,
+        "there": row.theirs and row.theirs.value,
+        "unit": (row.ours or row.theirs or Amount(0)).unit,
+        "ratio": row.ratio,
+        "goal": row.goal,
+        "met": row.met,
+        "why": row.why,
+    }

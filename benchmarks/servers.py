@@ -1,0 +1,75 @@
+"""Servers in processes of their own, and the processor time that they have used."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.load import Load
+
+# How a process's CPU clock is named from outside (MAKE_PROCESS_CPUCLOCK with CPUCLOCK_SCHED in Linux' posix-timers):
+# nanoseconds, of threads that have ended as well, where /proc/PID/stat counts in hundredths of a second.
+_CPUCLOCK_SCHED = 2
+
+UVICORN = ("uvicorn", "--factory", "--no-proxy-headers", "--no-access-log", "--log-level", "warning")
+KEPT = ("--timeout-keep-alive", "600")
+H11 = (*UVICORN, *KEPT, "--loop", "asyncio", "--http", "h11")
+HTTPTOOLS = (*UVICORN, *KEPT, "--loop", "uvloop", "--http", "httptools")
+GUNICORN = ("gunicorn", "--log-level", "warning", "--keep-alive", "600", "--workers", "1")
+SYNC = (*GUNICORN, "--worker-class", "sync")
+GTHREAD = (*GUNICORN, "--worker-class", "gthread", "--threads", "4")
+
+
+class Server:
+    """A running server, and the load on it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], load: Load) -> None:
+        self._process = process
+        self._load = load
+
+    def measure(self, count: int) -> float:
+        """Return the seconds of processor time that each of so many requests costs the server."""
+        self._load.send(1)  # whatever is due once a minute
+        processes = [self._process.pid, *_children(self._process.pid)]
+        begin = sum(map(_cpu_seconds, processes))
+        sent = self._load.send(count)
+        return (sum(map(_cpu_seconds, processes)) - begin) / sent
+
+
+@contextmanager
+def served(
+    app: str, server: Sequence[str], environ: Mapping[str, str], headers: Mapping[str, str], connections: int
+) -> Iterator[Server]:
+    """Serve an app of `benchmarks.apps`, named as `module:function`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if server[0] == "uvicorn":
+        where = [f"benchmarks.apps.{app}", "--port", str(port)]
+    else:
+        where = [f"benchmarks.apps.{app}()", "--bind", f"127.0.0.1:{port}"]
+    command = [sys.executable, "-m", *server, *where]
+    process = subprocess.Popen(command, env={**os.environ, **environ})  # noqa: S603  the commands above
+    try:
+        with Load(port, headers, connections) as load:
+            load.wait(30)
+            load.send(20)
+            yield Server(process, load)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _cpu_seconds(pid: int) -> float:
+    return time.clock_gettime_ns(~pid << 3 | _CPUCLOCK_SCHED) / 1e9
+
+
+def _children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]

@@ -1,0 +1,71 @@
+"""An unknown caller: the two calls to the API server that it takes, beside urllib3 doing the same two calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+
+from benchmarks.clusters import BareAPI, Surroundings, emulated_cluster, real_cluster
+from benchmarks.fakes import AUDIENCE
+from benchmarks.repeats import interleaved, timed
+from benchmarks.report import Amount, Row
+from podproof.authenticator import Authenticator
+from podproof.cluster import ClusterClient, load_configuration
+from podproof.options import Options
+from podproof.pods import PodLookup
+from podproof.review import ReviewVerifier
+
+ROUNDS = 31
+CALLERS = 10
+"""In each round, for each competitor: both warm the connection in a first round more."""
+
+TOKENS = 2 * (ROUNDS + 1) * CALLERS
+GOAL = 1.3
+
+
+def rows() -> Iterator[Row]:
+    """Measure unknown callers, on the emulated API server and on the one that KUBECONFIG names."""
+    with emulated_cluster(TOKENS) as cluster:
+        yield _row("the emulated API server", cluster)
+    if not os.environ.get("KUBECONFIG"):
+        yield Row("an unknown caller, identified over a real API server", None, why="not run: KUBECONFIG is not set")
+        return
+    with real_cluster(os.environ["KUBECONFIG"], TOKENS) as cluster:
+        yield _row("a real API server", cluster)
+
+
+def _row(where: str, cluster: Surroundings) -> Row:
+    client = ClusterClient(load=partial(load_configuration, environ={"KUBECONFIG": cluster.kubeconfig}))
+    options = Options(audience=(AUDIENCE,))
+    authenticator = Authenticator(options, ReviewVerifier(client, options.audience), PodLookup(client))
+    with closing(client), closing(authenticator):
+        tokens = iter(cluster.tokens)
+        competitors: dict[str, Callable[[str], object]] = {
+            "podproof": lambda token: authenticator.identify(token, None),
+            "urllib3": BareAPI(cluster.kubeconfig).identify,
+        }
+        works = {name: partial(_run, identify, tokens) for name, identify in competitors.items()}
+        interleaved(works, 1)
+        repeats = interleaved(works, ROUNDS)
+    ratio = repeats.ratio("podproof", "urllib3")
+    return Row(
+        f"an unknown caller, identified over {where}",
+        Amount(repeats.median("podproof"), "s"),
+        "the same two HTTP calls by urllib3, kept alive",
+        Amount(repeats.median("urllib3"), "s"),
+        ratio,
+        f"≤ {GOAL}x",
+        ratio <= GOAL,
+    )
+
+
+def _run(identify: Callable[[str], object], tokens: Iterator[str]) -> float:
+    unknown: Sequence[str] = [next(tokens) for _ in range(CALLERS)]
+
+    def work() -> None:
+        for token in unknown:
+            identify(token)
+
+    return timed(work, len(unknown))
