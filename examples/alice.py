@@ -3,6 +3,8 @@
 import os
 import time
 
+from requests import RequestException
+
 from podproof import TokenClient
 
 url = os.environ.get("BOB_URL") or "http://{BOB_SERVICE_HOST}:{BOB_SERVICE_PORT}".format_map(os.environ)
@@ -10,9 +12,14 @@ pause = float(os.environ.get("ALICE_PAUSE", "0"))  # seconds between two calls; 
 
 with TokenClient(audience="bob").session() as http:
     while True:
-        answer = http.get(f"{url}/whoami", timeout=10)
-        print(answer.status_code, answer.text.strip(), flush=True)
-        if not pause:
-            answer.raise_for_status()
-            break
+        try:
+            answer = http.get(f"{url}/whoami", timeout=10)
+            print(answer.status_code, answer.text.strip(), flush=True)
+            if not pause:
+                answer.raise_for_status()
+                break
+        except RequestException as error:
+            if not pause:
+                raise
+            print(error, flush=True)
         time.sleep(pause)
