@@ -1,11 +1,12 @@
-"""Bob in Flask: `PODPROOF_AUDIENCE=bob gunicorn examples.flask_bob:app`."""
+"""Bob in Flask: `PODPROOF_AUDIENCE=bob gunicorn -c python:podproof.drain.gunicorn examples.flask_bob:app`."""
 
 from flask import Flask, Response, request
 
+from podproof.drain import is_draining
 from podproof.flask import PodAuthMiddleware, caller
 
 app = Flask(__name__)
-app.wsgi_app = PodAuthMiddleware(app.wsgi_app, exempt=["/healthz"])  # type: ignore[method-assign]
+app.wsgi_app = PodAuthMiddleware(app.wsgi_app, exempt=["/healthz", "/readyz"])  # type: ignore[method-assign]
 
 
 @app.get("/whoami")
@@ -21,3 +22,8 @@ def echo() -> Response:
 @app.get("/healthz")
 def healthz() -> str:
     return "ok"
+
+
+@app.get("/readyz")
+def readyz() -> Response:
+    return Response(status=503 if is_draining() else 200)

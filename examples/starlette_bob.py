@@ -1,29 +1,29 @@
 """Bob in Starlette: `PODPROOF_AUDIENCE=bob uvicorn --no-proxy-headers examples.starlette_bob:app`."""
 
-from starlette.applications import Starlette
-from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette import applications, requests, responses, routing, websockets
 
 from podproof.asgi import PodAuthMiddleware
+from podproof.drain import is_draining, uvicorn
 
 
-def caller(connection: HTTPConnection) -> dict[str, str]:
+def caller(connection: requests.HTTPConnection) -> dict[str, str]:
     return {"service_account": str(connection.user.service_account), "pod": str(connection.user.pod)}
 
 
-async def echo(request: Request) -> Response:
-    return Response(await request.body(), media_type=request.headers.get("content-type"))
+async def echo(request: requests.Request) -> responses.Response:
+    return responses.Response(await request.body(), media_type=request.headers.get("content-type"))
 
 
-async def ws(websocket: WebSocket) -> None:
+async def ws(websocket: websockets.WebSocket) -> None:
     await websocket.accept()
     await websocket.send_json(caller(websocket))
     await websocket.close()
 
 
-whoami = Route("/whoami", lambda request: JSONResponse(caller(request)))
-healthz = Route("/healthz", lambda _: PlainTextResponse("ok"))
-app = Starlette(routes=[whoami, healthz, Route("/echo", echo, methods=["POST"]), WebSocketRoute("/ws", ws)])
-app.add_middleware(PodAuthMiddleware, exempt=["/healthz"])
+whoami = routing.Route("/whoami", lambda request: responses.JSONResponse(caller(request)))
+healthz = routing.Route("/healthz", lambda _: responses.PlainTextResponse("ok"))
+readyz = routing.Route("/readyz", lambda _: responses.Response(status_code=503 if is_draining() else 200))
+others = [routing.Route("/echo", echo, methods=["POST"]), routing.WebSocketRoute("/ws", ws)]
+app = applications.Starlette(routes=[whoami, healthz, readyz, *others])
+app.add_middleware(PodAuthMiddleware, exempt=["/healthz", "/readyz"])
+app.add_middleware(uvicorn.DrainMiddleware)  # the last one added is the outermost

@@ -40,6 +40,7 @@ class Server:
     port: int
     path: Path
     log: Path
+    pid: int
 
     def get(self, source: str, token: str | None, path: str = "/whoami", headers: Mapping[str, str] = {}) -> Answer:
         """Get something from an address."""
@@ -99,11 +100,13 @@ def serving(command: list[str], folder: Path, **environ: str) -> Iterator[Server
     """Run `python` with a command in which `{port}` and `{path}` are filled in, from when it answers to its SIGTERM."""
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port: int = probe.getsockname()[1]
-    server = Server(port, folder / "socket", folder / "log")
-    filled = [part.replace("{port}", str(port)).replace("{path}", str(server.path)) for part in command]
+    path = folder / "socket"
+    filled = [part.replace("{port}", str(port)).replace("{path}", str(path)) for part in command]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PODPROOF_"))}
-    with server.log.open("wb") as log:
-        process = subprocess.Popen([sys.executable, *filled], cwd=ROOT, env=inherited | environ, stdout=log, stderr=log)
+    given = inherited | {"PODPROOF_DRAIN_GAP": "0.1"} | environ
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, *filled], cwd=ROOT, env=given, stdout=log, stderr=log)
+    server = Server(port, path, folder / "log", process.pid)
     try:
         end = time.monotonic() + SECONDS
         while not server.is_up():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +19,10 @@ from podproof.testing.inhabitants import Pod
 from tests.running import ROOT, SECONDS, Server, serving
 
 COMMANDS = {
-    "flask_bob": ["-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--no-control-socket", "examples.flask_bob:app"],
+    "flask_bob": [
+        *["-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--no-control-socket"],
+        *["-c", "python:podproof.drain.gunicorn", "examples.flask_bob:app"],
+    ],
     "starlette_bob": ["-m", "uvicorn", "--port", "{port}", "--no-proxy-headers", "examples.starlette_bob:app"],
 }
 ALICE = {"service_account": "default/alice", "pod": "default/alice-pod"}
@@ -79,6 +84,20 @@ def test_healthz_is_open_to_all(bob: Server) -> None:
     assert (answer.status, answer.body) == (200, b"ok")
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_readyz_turns_callers_away_once_bob_is_told_to_leave_and_healthz_does_not(
+    name: str, module_cluster: Cluster, tmp_path: Path
+) -> None:
+    environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(module_cluster.kubeconfig_for("default/bob"))}
+    with serving(COMMANDS[name], tmp_path, **environ, PODPROOF_DRAIN_GAP="60", PODPROOF_DRAIN_MAX="60") as bob:
+        assert bob.get("127.0.0.2", None, "/readyz").status == 200
+        os.kill(bob.pid, signal.SIGTERM)
+        end = time.monotonic() + SECONDS
+        while bob.get("127.0.0.2", None, "/readyz").status != 503:
+            assert time.monotonic() < end, bob.log.read_text()
+        assert bob.get("127.0.0.2", None, "/healthz").status == 200
+
+
 @pytest.mark.parametrize("bob", ["starlette_bob"], indirect=True)
 def test_a_websocket_s_first_message_tells_the_caller(bob: Server, alice: Pod) -> None:
     with connect(f"ws://127.0.0.1:{bob.port}/ws", additional_headers=alice.headers("bob")) as websocket:
@@ -112,6 +131,24 @@ def test_alice_fails_without_a_token_and_when_bob_refuses_her(
     assert done.returncode == 1
     assert done.stdout.startswith("403 ")
     assert elsewhere.token("bob") not in done.stderr
+
+
+def test_alice_fails_when_bob_is_away_unless_she_is_to_call_again_and_again(alice: Pod, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text(alice.token("bob"))
+    away = "http://127.0.0.1:9"
+    environ = os.environ | {"BOB_URL": away, "PODPROOF_TOKEN_FILE": str(token_file)}
+    command = [sys.executable, "examples/alice.py"]
+    once = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert once.returncode == 1
+    assert "Connection refused" in once.stderr
+
+    environ |= {"ALICE_PAUSE": "0.01"}
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        said = [running.stdout.readline() for _ in range(3)]
+        running.kill()
+    assert ["Connection refused" in line for line in said] == [True] * 3
 
 
 @pytest.mark.parametrize("name", ["alice", "flask_bob", "starlette_bob"])

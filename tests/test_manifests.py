@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from podproof.client import TokenClient
+from podproof.drain.settings import settings_from
 
 MANIFESTS = Path(__file__).parent.parent / "manifests"
 KUSTOMIZATION = yaml.safe_load((MANIFESTS / "kustomization.yaml").read_text())
@@ -81,7 +82,14 @@ def test_alice_has_a_token_for_bob_where_her_client_looks_for_it_and_no_other() 
 
 
 def test_bob_wants_the_audience_that_alice_s_token_is_for() -> None:
-    assert environ("bob") == {"PODPROOF_AUDIENCE": "bob"}
+    assert environ("bob")["PODPROOF_AUDIENCE"] == "bob"
+
+
+def test_bob_has_as_long_to_drain_as_he_believes() -> None:
+    assert "--config=python:podproof.drain.gunicorn" in container("bob")["args"]
+    settings = settings_from(environ("bob"))
+    assert settings.grace_period == pod("bob")["terminationGracePeriodSeconds"]
+    assert settings.gap < settings.longest < settings.grace_period
 
 
 @pytest.mark.parametrize("app", ["alice", "bob"])
@@ -114,6 +122,7 @@ def test_the_service_leads_to_bob_s_port() -> None:
     assert f"--bind=0.0.0.0:{listening['containerPort']}" in container("bob")["args"]
 
 
-def test_the_probes_ask_for_what_is_open_to_all() -> None:
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container("bob")[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+def test_the_readiness_probe_alone_asks_for_what_a_drain_changes() -> None:
+    asked = {"startupProbe": "/healthz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
+    for probe, path in asked.items():
+        assert container("bob")[probe]["httpGet"] == {"path": path, "port": "http"}
