@@ -28,7 +28,7 @@ class Healthz:
         resp.text = "ok"
 
 
-bob: App[Request, Response] = App(middleware=[CallerMiddleware()])
+bob = App(middleware=[CallerMiddleware()])
 bob.add_route("/whoami", Whoami())
 bob.add_route("/ws", Whoami())
 bob.add_route("/echo", Echo())
