@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import closing
 
 import pytest
@@ -111,6 +112,38 @@ def test_who_asks_after_a_flight_has_landed_starts_another(flights: Flights[str,
     flights.join("b", lambda: "other").add_done_callback(lambda _: landed.set())
     assert landed.wait(SECONDS)
     assert flights.join("a", lambda: "second").result(SECONDS) == "second"
+
+
+def test_a_flight_past_its_deadline_is_not_joined(gate: threading.Event, time: Clock) -> None:
+    def late() -> str:
+        gate.wait(SECONDS)
+        return "late"
+
+    with closing(Flights[str, str]("some", 2, time)) as flights:
+        first = flights.join("a", late, time() + 5)
+        assert flights.join("a", lambda: "in time", time() + 5) is first
+        time.passes(5)
+        second = flights.join("a", lambda: "in time", time() + 5)
+        assert second.result(SECONDS) == "in time"
+        third = flights.join("a", late, time() + 5)
+        gate.set()
+        assert (first.result(SECONDS), third.result(SECONDS)) == ("late", "late")
+
+
+def test_a_flight_that_is_about_to_land_is_not_joined(flights: Flights[str, str], gate: threading.Event) -> None:
+    first = flights.join("a", lambda: str(gate.wait(SECONDS)))
+    again: list[Future[str]] = []
+    landed = threading.Event()
+
+    def ask_again(_: Future[str]) -> None:
+        again.append(flights.join("a", lambda: "again"))
+        landed.set()
+
+    # A future's waiters are woken before its callbacks run: ours goes before the one that clears the flight away.
+    first._done_callbacks.insert(0, ask_again)  # type: ignore[attr-defined]
+    gate.set()
+    assert landed.wait(SECONDS)
+    assert again[0].result(SECONDS) == "again"
 
 
 @pytest.mark.trap(29)

@@ -121,7 +121,7 @@ class Authenticator:
             claims.read(token), audiences=options.audience, issuers=options.issuers, now=self._now()
         )
         state, key = self._state.get(), token_key(token)
-        return state.flights.join(key, lambda: self._find_out(state, key, token, expires_at, deadline))
+        return state.flights.join(key, lambda: self._find_out(state, key, token, expires_at, deadline), deadline)
 
     def conclude(self, outcome: Outcome, peer: str | None) -> PodIdentity:
         """Return an outcome's caller if it calls from where it must: compared for each request, never remembered."""
@@ -212,4 +212,4 @@ class _State:
     def __init__(self, options: Options, monotonic: Callable[[], float]) -> None:
         self.accepted: Memory[bytes, Known] = Memory("accepted", options.cache_size, monotonic)
         self.refused: Memory[bytes, PodAuthError] = Memory("refused", options.rejection_size, monotonic)
-        self.flights: Flights[bytes, Outcome] = Flights("token", options.max_reviews)
+        self.flights: Flights[bytes, Outcome] = Flights("token", options.max_reviews, monotonic)

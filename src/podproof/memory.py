@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from typing import Generic, TypeVar
 
@@ -82,25 +84,29 @@ class Flights(Generic[K, V]):
     """Work that is done once for all who ask for the same thing at the same time, in `count` threads of its own.
 
     A flight belongs to none of those who wait for it: when the first one hangs up, the others still get their answer.
-    `name` is for the metrics, and for the span that each flight has.
+    `name` is for the metrics, and for the span that each flight has. Deadlines are seconds on the `monotonic` clock.
     """
 
-    def __init__(self, name: str, count: int) -> None:
+    def __init__(self, name: str, count: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._name = name
+        self._monotonic = monotonic
         self._in_flight = metrics.reviews_in_flight.labels(name)
         self._most = count * (1 + WAITING_PER_FLIGHT)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="podproof")
-        self._under_way: dict[K, Future[V]] = {}
+        self._under_way: dict[K, tuple[Future[V], float]] = {}
         self._joining = threading.Lock()
 
-    def join(self, key: K, work: Callable[[], V]) -> Future[V]:
-        """Return the flight that is under way for this key, or start one that does this work.
+    def join(self, key: K, work: Callable[[], V], deadline: float = math.inf) -> Future[V]:
+        """Return the flight that is under way for this key, or start one that does this work by its deadline.
+
+        Past its deadline a flight brings a failure only, of a time that may be over: it is not joined any more, nor is
+        one that is about to land.
 
         Raises Overloaded where too many are waiting, Unavailable after `close`.
         """
         with self._joining:
-            flight = self._under_way.get(key)
-            if flight is not None:
+            flight, end = self._under_way.get(key, (None, 0))
+            if flight is not None and not flight.done() and self._monotonic() < end:
                 return flight
             if len(self._under_way) >= self._most:
                 raise Overloaded(
@@ -108,18 +114,19 @@ class Flights(Generic[K, V]):
                 )
             self._in_flight.inc()
             try:
-                work = traces.spanned(f"podproof review {self._name}", work)
-                flight = self._under_way[key] = self._threads.submit(work)
+                flight = self._threads.submit(traces.spanned(f"podproof review {self._name}", work))
             except RuntimeError:
                 self._in_flight.dec()
                 raise Unavailable("this process is ending") from None
-        flight.add_done_callback(lambda _: self._land(key))
+            self._under_way[key] = flight, deadline
+        flight.add_done_callback(partial(self._land, key))
         return flight
 
-    def _land(self, key: K) -> None:
+    def _land(self, key: K, flight: Future[V]) -> None:
         self._in_flight.dec()
         with self._joining:
-            del self._under_way[key]
+            if self._under_way.get(key, (None, 0))[0] is flight:
+                del self._under_way[key]
 
     def close(self) -> None:
         """Let what is under way finish, start nothing more, and end the threads."""

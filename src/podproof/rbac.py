@@ -102,7 +102,7 @@ class RBAC:
         if refusal is not None:
             raise refusal.again()
         deadline = self._monotonic() + self._timeout
-        return state.flights.join(key, lambda: self._find_out(state, key, spec, deadline))
+        return state.flights.join(key, lambda: self._find_out(state, key, spec, deadline), deadline)
 
     def close(self) -> None:
         """End this process's threads; a later question starts new ones."""
@@ -170,4 +170,4 @@ class _State:
         self.cluster = cluster
         self.allowed: Memory[bytes, Verdict] = Memory("allowed", REMEMBERED, monotonic)
         self.denied: Memory[bytes, NotAllowed] = Memory("denied", REMEMBERED, monotonic)
-        self.flights: Flights[bytes, Verdict] = Flights("access", reviews)
+        self.flights: Flights[bytes, Verdict] = Flights("access", reviews, monotonic)
