@@ -19,6 +19,7 @@ from podproof import cluster as room
 from podproof.cluster import CREATE_TOKENREVIEWS, GET_PODS, MAX_ANSWER, ClusterClient, load_configuration
 from podproof.errors import Unavailable
 from podproof.testing import Cluster
+from podproof.testing.certificates import authority
 from tests.answers import NOW, Clock
 
 DEADLINE = NOW + 5
@@ -363,8 +364,35 @@ def test_no_reason_holds_a_credential(cluster: Cluster, bob: Bob, fault: Any) ->
 
 @pytest.mark.parametrize("date", ["", "some time today", "Mon, 99 Foo 2026 00:00:00 GMT"])
 def test_a_server_need_not_tell_the_time(date: str) -> None:
-    response = urllib3.HTTPResponse(headers={"Date": date}, status=200)
+    response = urllib3.HTTPResponse(headers={"Content-Type": "application/json", "Date": date}, status=200)
     assert room._answer(response, b"{}").date is None
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/jwk-set+json"])
+def test_an_answer_is_json_by_its_type(kind: str) -> None:
+    response = urllib3.HTTPResponse(headers={"Content-Type": kind}, status=200)
+    assert room._answer(response, b'{"a": 1}').document == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", ["", "text/html", "text/plain", "application/jsonp", "application/json, text/html"])
+def test_json_of_another_type_is_no_answer(kind: str) -> None:
+    response = urllib3.HTTPResponse(headers={"Content-Type": kind}, status=200)
+    with pytest.raises(room._Trouble, match="not a JSON object"):
+        room._answer(response, b'{"a": 1}')
+
+
+def test_a_new_authority_is_read_when_a_certificate_does_not_pass(cluster: Cluster, tmp_path: Path) -> None:
+    mounted = cluster.mount(tmp_path, "default/bob")
+    cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
+    host, _, port = cluster.url.removeprefix("https://").partition(":")
+    environ = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+    client = ClusterClient(load=partial(load_configuration, environ=environ, mounted=mounted), sleep=lambda _: None)
+    (mounted / "ca.crt").write_text(authority("of before").pem)
+    with pytest.raises(Unavailable, match="SSLCertVerificationError"):
+        client.review_token("token", ["bob"], real_time.monotonic() + 5)
+    (mounted / "ca.crt").write_text(cluster.ca_pem)
+    assert client.review_token("token", ["bob"], real_time.monotonic() + 5)
+    client.close()
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "\u0663", "Wed, 21 Oct 2026 07:28:00 GMT"])

@@ -46,6 +46,7 @@ BACKOFF = 0.1
 """Seconds that a first retry waits at the most; each further one up to twice as long."""
 
 _TRANSIENT = {429, 500, 502, 503, 504}
+_JSON = re.compile(r"application/(?:[\w.-]+\+)?json(?:[ \t]*;.*)?", re.IGNORECASE)  # JWKS have a type of their own
 _BEARER = re.compile(r"bearer [\x21-\x7e]+", re.IGNORECASE)
 
 
@@ -195,6 +196,8 @@ class ClusterClient:
                 answer = connection.send(method, path, body, deadline - self._monotonic())
             except _Trouble as trouble:
                 reason, pause = str(trouble), None
+                if isinstance(trouble, _Untrusted):
+                    self._connections.drop(connection)
             else:
                 if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                     if renewed:
@@ -242,6 +245,10 @@ def load_configuration(
 
 class _Trouble(Exception):
     """A call did not come through; `str()` says how, and holds nothing that was sent."""
+
+
+class _Untrusted(_Trouble):
+    """The server's certificate does not pass, as after the cluster has got a new authority: ours is to be read anew."""
 
 
 class _Connection:
@@ -306,7 +313,8 @@ class _Connection:
                 _give_back(response)
         except (HTTPError, OSError, ValueError) as error:
             # The type alone: the text may quote what was sent.
-            raise _Trouble(f"the connection failed with {_kind(error)}") from None
+            trouble = _Untrusted if isinstance(_cause(error), SSLCertVerificationError) else _Trouble
+            raise trouble(f"the connection failed with {_kind(error)}") from None
         return _answer(response, data)
 
     def credential(self) -> dict[str, str]:
@@ -352,7 +360,8 @@ def _answer(response: BaseHTTPResponse, data: bytes) -> Answer:
     pause = response.headers.get("Retry-After", "")
     retry_after = float(pause) if pause.isascii() and pause.isdigit() else None
     try:
-        document = json.loads(data)
+        # A proxy's page is no answer, whatever it holds.
+        document = json.loads(data) if _JSON.fullmatch(response.headers.get("Content-Type", "")) else None
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
@@ -372,9 +381,13 @@ def _date(text: str) -> float | None:
         return None
 
 
+def _cause(error: BaseException) -> object:
+    return getattr(error, "reason", None) or error.__cause__ or error.__context__
+
+
 def _kind(error: BaseException) -> str:
     """Name an error, and the one that it wraps."""
-    inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+    inner = _cause(error)
     if isinstance(inner, SSLCertVerificationError):
         return f"{type(inner).__name__}: {inner.verify_message}"  # OpenSSL's words on the server's certificate
     return type(error).__name__ + (f" ({type(inner).__name__})" if isinstance(inner, BaseException) else "")
