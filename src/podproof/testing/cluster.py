@@ -312,7 +312,7 @@ class Cluster:
         server.drop()
 
     def _respond(self, call: Call) -> Answer:
-        asked = requestinfo.parse(call.method, call.path, watch=call.query.get("watch") in {"1", "true"})
+        asked = requestinfo.parse(call.method, call.path, watch=requestinfo.flag(call.query, "watch"))
         user = self._api.user(call)
         self.requests.append(_request(call, asked, user))
         fault = self._faults.take(call.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 VERBS = {"GET": "get", "HEAD": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
@@ -46,3 +47,8 @@ def parse(method: str, path: str, *, watch: bool = False) -> RequestInfo:
     if not name:
         verb = {"get": "watch" if watch else "list", "delete": "deletecollection"}.get(verb, verb)
     return RequestInfo(verb, path, group, version, namespace, resource, subresource, name)
+
+
+def flag(query: Mapping[str, str], name: str) -> bool:
+    """Read a boolean query parameter as apimachinery does: whatever is there and is not `false` or `0` is true."""
+    return name in query and query[name].lower() not in {"false", "0"}

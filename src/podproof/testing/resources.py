@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from podproof.testing import pods, rbac, selectors, status, timestamps, watch
+from podproof.testing import pods, rbac, requestinfo, selectors, status, timestamps, watch
 from podproof.testing.watch import Scope
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ class Resources:
         """Return the events of a watch; see `watch.events`."""
         scope = Scope(resource.name, resource.type_meta, namespace, self._selector(resource, query))
         timeout = float(query.get("timeoutSeconds") or WATCH_TIMEOUT)
-        bookmarks = query.get("allowWatchBookmarks") in {"1", "true"}
+        bookmarks = requestinfo.flag(query, "allowWatchBookmarks")
         return watch.events(self._store, scope, _version(query), timeout, bookmarks=bookmarks)
 
     def _selector(self, resource: Resource, query: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
