@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,12 @@ class World:
     cluster: Cluster
     tokens: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, cluster: Cluster) -> World:
+        cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
+        cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+        return cls(cluster)
+
     def add(self, name: str, address: str) -> None:
         pod = self.cluster.pod(f"default/{name}-pod", service_account=name, addresses=[address])
         self.tokens[name] = pod.token("bob")
@@ -70,9 +77,7 @@ class World:
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
     with Cluster() as cluster:
-        cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
-        cluster.grant("default/bob", verbs=["get"], resources=["pods"])
-        world = World(cluster)
+        world = World.of(cluster)
         for name, address in (("alice", ALICE), ("mallory", MALLORY), ("local", LOCAL)):
             world.add(name, address)
         yield world
@@ -272,3 +277,35 @@ def test_a_websocket_is_for_those_who_are_known(server: Server, token: str) -> N
             open_websocket(server, source, credential)
         # 403 is what a server answers that knows no denial response.
         assert refused.value.response.status_code in (status, 403)
+
+
+@pytest.mark.trap(32)
+def test_no_answer_crosses_over_to_another_forked_worker(tmp_path: Path) -> None:
+    forking = [
+        "--bind",
+        "127.0.0.1:{port}",
+        "--worker-class",
+        "gthread",
+        "--threads",
+        "4",
+        "--workers",
+        "3",
+        "--preload",
+    ]
+    # Without TLS, which would notice a connection that two processes use.
+    with Cluster(tls=False) as cluster:
+        world = World.of(cluster)
+        addresses = {f"caller{number}": f"127.0.1.{number}" for number in range(40)}
+        for name, address in addresses.items():
+            world.add(name, address)
+
+        def ask(server: Server, name: str) -> str:
+            answer = server.get(addresses[name], world.tokens[name], "/")
+            pod, _, worker = answer.body.decode().partition(" in ")
+            assert (answer.status, pod) == (200, f"default/{name}-pod")
+            return worker
+
+        command = [*GUNICORN, *forking, "tests.preloaded:app"]
+        with serving(command, tmp_path, **world.environ) as server, ThreadPoolExecutor(16) as threads:
+            workers = set(threads.map(partial(ask, server), [*addresses] * 10))
+        assert len(workers) > 1
