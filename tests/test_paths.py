@@ -74,8 +74,5 @@ def test_a_path_that_was_sent_with_an_escape_is_not_exempt(raw_path: str) -> Non
 
 
 def test_without_paths_nothing_is_exempt() -> None:
-    assert not ExemptPaths([])
-    assert ExemptPaths(["/healthz"])
-    assert ExemptPaths(["/public/*"])
     assert not ExemptPaths([]).open("/healthz")
     assert not ExemptPaths(["/healthz"]).open("")

@@ -42,7 +42,7 @@ class Gate:
             raise ConfigurationError("an authenticator was given, and options beside it; it has options of its own")
         self.authenticator = authenticator or authenticator_for(Options.read(given, environ))
         self._options = self.authenticator.options
-        self._exempt = ExemptPaths(self._options.exempt)
+        self._exempt = ExemptPaths(self._options.exempt) if self._options.exempt else None
         self._policy = policy_for(self._options)
         self._new_id = new_id
 
@@ -66,7 +66,7 @@ class Gate:
 
         Raises NoCredential, MalformedCredential or NoPeer.
         """
-        if self._exempt and self._exempt.open(path, raw_path):
+        if self._exempt is not None and self._exempt.open(path, raw_path):
             return None
         if not authorization and self._options.optional:
             return None

@@ -45,18 +45,21 @@ class Memory(Generic[K, V]):
 
     def get(self, key: K) -> V | None:
         """Return what is remembered, None where there is nothing or its time is over."""
-        value = self.peek(key)
-        if value is None:
-            self._count_miss()
-        else:
-            self._count_hit()
-        return value
+        try:
+            end, value = self._values[key]  # not .get(), which looks twice: another thread may forget it in between
+            if self._monotonic() < end:
+                self._count_hit()
+                return value
+        except KeyError:
+            pass
+        self._count_miss()
+        return None
 
     def peek(self, key: K) -> V | None:
         """Do as `get`, without being counted."""
         try:
             end, value = self._values[key]
-        except KeyError:  # not .get(), which looks twice: another thread may forget it in between
+        except KeyError:
             return None
         return value if self._monotonic() < end else None
 

@@ -34,9 +34,6 @@ class ExemptPaths:
         self._exact = frozenset(path for path in paths if not path.endswith("/*"))
         self._prefixes = tuple(path.removesuffix("*") for path in paths if path.endswith("/*"))
 
-    def __bool__(self) -> bool:
-        return bool(self._exact or self._prefixes)
-
     def open(self, path: str, raw_path: str | None = None) -> bool:
         """Tell whether a path is open to all: one that is not normal is not. The arguments are those of `is_normal`."""
         return (path in self._exact or path.startswith(self._prefixes)) and is_normal(path, raw_path)
