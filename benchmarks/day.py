@@ -97,8 +97,8 @@ def replay(options: Options) -> tuple[int, int]:
         for clock.now, caller, number, burst in visits():
             if current.get(caller, (None, ""))[0] != number:
                 # The kubelet renews a token at 80 % of its life.
-                end = clock.now + ROTATION / 0.8
-                current[caller] = number, tokens.make(name=f"caller-{caller}", expires_at=end)
+                token = tokens.make(name=f"caller-{caller}", issued_at=clock.now, lifetime=ROTATION / 0.8)
+                current[caller] = number, token
             token = current[caller][1]
             flights: set[Future[Outcome]] = set()
             for _ in range(burst):

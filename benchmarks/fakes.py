@@ -21,13 +21,20 @@ class Tokens:
     def __init__(self, seed: int = 1) -> None:
         self._random = random.Random(seed)  # noqa: S311  there is no secret here
 
-    def make(self, *, name: str = "alice-7d4b9c6f5-x2x9k", audience: str = AUDIENCE, expires_at: float = 0) -> str:
-        """Return a token that is bound to a pod. `expires_at` is in Unix seconds, an hour from now if not given."""
-        expires_at = int(expires_at or time.time() + 3600)
+    def make(
+        self,
+        *,
+        name: str = "alice-7d4b9c6f5-x2x9k",
+        audience: str = AUDIENCE,
+        issued_at: float | None = None,
+        lifetime: float = 3600,
+    ) -> str:
+        """Return a token that is bound to a pod. `issued_at` is in Unix seconds, now if not given."""
+        begin = int(time.time() if issued_at is None else issued_at)
         claims = {
             "aud": [audience],
-            "exp": expires_at,
-            "iat": expires_at - 3600,
+            "exp": begin + int(lifetime),
+            "iat": begin,
             "iss": "https://kubernetes.default.svc.cluster.local",
             "jti": self.uid(),
             "kubernetes.io": {
@@ -36,7 +43,7 @@ class Tokens:
                 "pod": {"name": name, "uid": self.uid()},
                 "serviceaccount": {"name": "alice", "uid": "0b9c1a52-5a3e-4d4e-8f57-3f1d1f0c7a11"},
             },
-            "nbf": expires_at - 3600,
+            "nbf": begin,
             "sub": "system:serviceaccount:default:alice",
         }
         head = {"alg": "RS256", "kid": _encode(self._random.randbytes(32))}

@@ -31,7 +31,7 @@ def rows() -> Iterator[Row]:
     junk: Mapping[str, Sequence[str]] = {
         "wrong shape": [f"{make()}.A" for _ in range(TOKENS)],
         "another audience": [make(audience="carol") for _ in range(TOKENS)],
-        "expired": [make(expires_at=int(time.time()) - 3600) for _ in range(TOKENS)],
+        "expired": [make(issued_at=time.time() - 7200) for _ in range(TOKENS)],
     }
     refuse = partial(_refused, authenticator)
     competitors = {name: partial(_run, refuse, tokens) for name, tokens in junk.items()}
