@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-SECONDS = 20  # that anybody waits at the most for a server
+SECONDS = 60  # that anybody waits at the most for a server
 
 
 @dataclass(frozen=True)
