@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -95,12 +96,18 @@ def request(path: str, *lines: str, method: str = "GET", host: str = "bob") -> b
     return "".join(f"{line}\r\n" for line in [*head, ""]).encode("latin-1")
 
 
+def free_port() -> int:
+    """Return a port that is free, and not among those that outgoing connections are given meanwhile."""
+    while True:
+        port = secrets.choice(range(10_000, 30_000))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+
+
 @contextmanager
 def serving(command: list[str], folder: Path, **environ: str) -> Iterator[Server]:
     """Run `python` with a command in which `{port}` and `{path}` are filled in, from when it answers to its SIGTERM."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    path = folder / "socket"
+    port, path = free_port(), folder / "socket"
     filled = [part.replace("{port}", str(port)).replace("{path}", str(path)) for part in command]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PODPROOF_"))}
     given = inherited | {"PODPROOF_DRAIN_GAP": "0.1"} | environ
