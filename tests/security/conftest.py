@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
+from prometheus_client import generate_latest
 
 from tests.security.bob import World
 from tests.security.cases import pytest_pyfunc_call, pytest_terminal_summary  # noqa: F401  pytest finds hooks here
@@ -39,6 +40,7 @@ def no_token_is_heard(ears: Ears, capfd: pytest.CaptureFixture[str]) -> Iterator
     sys.stdout.write(printed.out)
     sys.stderr.write(printed.err)
     ears.hear("".join(printed))
+    ears.hear(generate_latest().decode())
     ears.check()
     ears.forget()
 

@@ -31,7 +31,7 @@ def tokens(world: World) -> list[bytes]:
         world.cluster.service_account("default/alice").token("bob"),
         world.mallory.token("bob"),
     ]
-    return [token.encode() for token in (world.token, world.token, *others)]
+    return [token.encode() for token in (world.token, *others)]
 
 
 @given(data=st.data(), door=st.sampled_from(DOORS))

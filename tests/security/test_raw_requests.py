@@ -63,7 +63,7 @@ def as_read(value: bytes) -> bytes:
 @pytest.fixture(scope="module")
 def tokens(world: World) -> list[bytes]:
     others = [world.alice.token("eve"), world.cluster.forge(world.token), world.mallory.token("bob")]
-    return [token.encode() for token in (world.token, world.token, *others)]
+    return [token.encode() for token in (world.token, *others)]
 
 
 @given(data=st.data())

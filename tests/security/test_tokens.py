@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podproof.errors import InvalidToken, MalformedCredential
 from podproof.identity import PodIdentity
 from podproof.testing.tokens import encode, parse
 from tests.security import jwts
@@ -92,6 +93,12 @@ def test_a_genuine_token_may_say_more_than_it_must(
 def test_a_stolen_token_is_of_no_use_elsewhere(world: World, bob: Bob, door: str, peer: str | None) -> None:
     assert bob.bring(door, world.token, ALICE).caller == "default/alice-pod"
     assert bob.bring(door, world.token, peer).status == 403
+
+
+@given(text=st.text(st.characters(codec=None)) | st.text("\ud800\udfff\0\N{SNOWMAN}aA.-_"))
+def test_text_that_no_header_can_hold_is_no_token(bob: Bob, text: str) -> None:
+    outcome = bob.identify(text)
+    assert isinstance(outcome, MalformedCredential | InvalidToken)
 
 
 @given(junk=st.binary(min_size=1, max_size=9000), door=st.sampled_from(DOORS))
