@@ -93,6 +93,12 @@ def test_a_token_without_exactly_one_pod_is_refused(key: str, values: object) ->
         judge(reviewed_user(extra=EXTRA | {key: values}), ["bob"])
 
 
+def test_what_all_requests_of_a_token_share_cannot_be_changed_by_one() -> None:
+    extra: Any = judge(reviewed_user(), ["bob"]).extra
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        extra[POD_NAME] = ("another",)
+
+
 @pytest.mark.trap(12)
 @pytest.mark.parametrize("extra", [None, {}, [], "pod"])
 def test_a_token_without_extras_is_bound_to_no_pod(extra: object) -> None:

@@ -90,7 +90,7 @@ class RBAC:
             "user": identity.identity,
             "uid": identity.service_account.uid,
             "groups": identity.groups,
-            "extra": identity.extra,
+            "extra": dict(identity.extra),
             **self._attributes(method, path),
         }
         state = self._state.get()

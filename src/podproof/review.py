@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from podproof.errors import Rejected, Unavailable, Unbound
@@ -94,7 +95,7 @@ def judge(review: Mapping[str, Any], audiences: Sequence[str]) -> Voucher:
         audience=audience,
         credential_id=next(iter(extra.get(CREDENTIAL_ID, ())), None),
         groups=_strings(user.get("groups")),
-        extra=extra,
+        extra=MappingProxyType(extra),  # all requests of a token share it
     )
 
 
