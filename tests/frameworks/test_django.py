@@ -122,8 +122,9 @@ def test_a_refusal_in_a_view_is_the_middleware_s_own(ask: Ask) -> None:
     assert "The caller is not allowed here." in problem
 
 
-def test_another_exception_stays_what_it_was(ask: Ask) -> None:
+def test_another_exception_stays_what_it_was(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
     assert ask("/broken")[0] == 500
+    assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
 
 
 def test_without_the_middleware_nothing_is_believed(ask: Ask) -> None:

@@ -6,7 +6,7 @@ import pytest
 from litestar import Litestar, Request, WebSocket, get, websocket
 from litestar.config.cors import CORSConfig
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.spec import Components
+from litestar.openapi.spec import Components, SecurityScheme
 from starlette.testclient import WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
@@ -74,11 +74,16 @@ def test_the_token_is_gone_before_litestar_reads_the_headers(door: Door) -> None
     assert "authorization" not in bob.get("/headers", headers={"Origin": "http://carol"}).json()
 
 
-@pytest.mark.parametrize("components", [Components(), [Components()]])
+THEIRS = Components(security_schemes={"theirs": SecurityScheme(type="mutualTLS")})
+
+
+@pytest.mark.parametrize("components", [THEIRS, [THEIRS]])
 def test_the_scheme_is_in_the_openapi_document(components: Components | list[Components]) -> None:
     theirs = OpenAPIConfig(title="Bob", version="1", components=components, security=[{"theirs": []}])
     document = app(openapi_config=theirs).openapi_schema.to_schema()
-    assert document["components"]["securitySchemes"]["podproof"]["scheme"] == "bearer"
+    schemes = document["components"]["securitySchemes"]
+    assert {name: scheme["type"] for name, scheme in schemes.items()} == {"theirs": "mutualTLS", "podproof": "http"}
+    assert (schemes["podproof"]["scheme"], schemes["podproof"]["bearerFormat"]) == ("bearer", "JWT")
     assert document["security"] == [{"theirs": []}, {"podproof": []}]
     assert "parameters" not in document["paths"]["/"]["get"]
     assert theirs.security == [{"theirs": []}]
