@@ -23,6 +23,11 @@ _ELEMENT = re.compile(rf"{_PAIR.pattern}(?:[ \t]*+;[ \t]*+{_PAIR.pattern})*", re
 _FORWARDED = re.compile(rf"[ \t]*+(?:{_ELEMENT.pattern})?(?:[ \t]*+,[ \t]*+(?:{_ELEMENT.pattern})?)*[ \t]*+", re.ASCII)
 
 
+# Whatever in a header may be an address, whoever reads it. After by= a proxy names itself.
+_WORD = re.compile(r"[\w.:%-]+", re.ASCII)
+_BY = re.compile(r'\bby="?\[?[\w.:]+', re.ASCII | re.IGNORECASE)
+
+
 def parse_address(text: str) -> Address:
     """Parse an address; an IPv4-mapped IPv6 one (RFC 4291 section 2.5.5.2) is the IPv4 address it maps.
 
@@ -77,10 +82,10 @@ def find_peer(
     peer = canonical(remote) if remote else None
     if peer is None:
         raise NoPeer("the connection has no IP address (a Unix socket, or a server that does not tell): listen on TCP")
-    hops = _hops(x_forwarded_for, forwarded) if x_forwarded_for or forwarded else []
     # uvicorn believes X-Forwarded-For from 127.0.0.1 unless told otherwise, and leaves no trace of the true peer: an
-    # address that stands in a header may have been taken from there.
-    if rewritten or peer in hops:
+    # address that stands in a header may have been taken from there. hypercorn's middleware reads more leniently than
+    # the RFC has it, so it is enough that the address stands there in any way.
+    if rewritten or peer in _named([*x_forwarded_for, *forwarded]):
         raise NoPeer(
             f"the address {peer} may have been taken from a forwarded header by the server: run uvicorn with "
             "--no-proxy-headers (uvicorn-worker: FORWARDED_ALLOW_IPS=''), leave out other middleware that does so, and "
@@ -93,7 +98,7 @@ def find_peer(
             f"the trusted proxy {peer} passed on both X-Forwarded-For and Forwarded: "
             "make it drop the one that it does not write itself"
         )
-    for hop in reversed(hops):
+    for hop in reversed(_hops(x_forwarded_for, forwarded)):
         if hop is None:
             raise NoPeer(f"the forwarded header from the trusted proxy {peer} holds something that is no address")
         peer = hop
@@ -122,12 +127,17 @@ def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
             f"{seen}: a sidecar or a proxy in this pod hides the caller (a mesh, kubectl port-forward); "
             "keep this port out of the mesh, or name the proxy in trusted_proxies"
         )
-    raise WrongAddress(seen)
+    raise WrongAddress(f"{seen}; if that is a proxy of yours, name it in trusted_proxies")
 
 
 def _within(address: str, networks: Networks) -> bool:
     parsed = ip_address(address)
     return any(parsed in network for network in networks)
+
+
+def _named(values: Sequence[str]) -> set[str | None]:
+    """Return every address that stands in these headers, however it stands there."""
+    return {canonical(_without_port(word)) for value in values for word in _WORD.findall(_BY.sub(" ", value))}
 
 
 def _hops(x_forwarded_for: Sequence[str], forwarded: Sequence[str]) -> list[str | None]:
