@@ -1,0 +1,263 @@
+"""Proxies: believed where they are named, noticed where a server believes them unasked, told in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
+from hypercorn.middleware import ProxyFixMiddleware
+from hypothesis import example, given
+from hypothesis import strategies as st
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+from podproof.address import find_peer
+from podproof.errors import NoPeer
+from podproof.testing import Cluster
+from tests.running import Server, request, serving
+from tests.security import nginx
+
+ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
+KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
+
+FLASK = ["-m", "gunicorn", "--no-control-socket", "--bind", "127.0.0.1:{port}", "examples.flask_bob:app"]
+STARLETTE = ["-m", "uvicorn", "--port", "{port}", "examples.starlette_bob:app"]
+UVICORN_WORKER = [*FLASK[:-1], "--worker-class", "uvicorn_worker.UvicornWorker", "examples.starlette_bob:app"]
+BOBS = {"flask": FLASK, "starlette": [*STARLETTE, "--no-proxy-headers"]}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bob, the nginx in front of him, and Alice's token."""
+
+    bob: Server
+    nginx: Server
+    token: str
+
+    def status(self, kind: str, source: str, *lines: str) -> int:
+        """Send a request with Alice's token and these lines to an nginx of some kind, and return the status."""
+        lines = (f"Authorization: Bearer {self.token}", *lines)
+        return int(self.nginx.send(source, request("/whoami", *lines, host=kind)).split(b" ", 2)[1])
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def alice(cluster: Cluster) -> str:
+    return cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
+
+
+@contextmanager
+def placed(command: list[str], folder: Path, cluster: Cluster, alice: str, **options: str) -> Iterator[Place]:
+    """Put an nginx in front of a Bob with these options."""
+    environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(cluster.kubeconfig)} | options
+    with serving(command, folder, **environ) as bob, nginx.in_front_of(bob, folder) as proxy:
+        yield Place(bob, proxy, alice)
+
+
+@pytest.fixture(scope="module", params=BOBS)
+def place(
+    request: pytest.FixtureRequest, cluster: Cluster, alice: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Place]:
+    folder, trusted = tmp_path_factory.mktemp("place"), f"{nginx.ADDRESS}/31"
+    assert nginx.BEFORE in map(str, ip_network(trusted))
+    with placed(BOBS[request.param], folder, cluster, alice, PODPROOF_TRUSTED_PROXIES=trusted) as place:
+        yield place
+
+
+KINDS = ("appends", "overwrites", "forwarded", "underscores", "both", "twice")
+
+FORGED = {
+    "one header": [f"X-Forwarded-For: {ALICE}"],
+    "with a port": [f"X-Forwarded-For: {ALICE}:4711"],
+    "a list": [f"X-Forwarded-For: {ALICE}, {MALLORY}, {ALICE}"],
+    "two headers": [f"X-Forwarded-For: {MALLORY}", f"X-Forwarded-For: {ALICE}"],
+    "a list that ends open": [f"X-Forwarded-For: {ALICE},"],
+    "through the proxy itself": [f"X-Forwarded-For: {ALICE}, {nginx.ADDRESS}"],
+    "underscores": [f"X_Forwarded_For: {ALICE}"],
+    "underscores too": [f"X_Forwarded_For: {ALICE}", f"X-Forwarded-For: {ALICE}"],
+    "forwarded": [f"Forwarded: for={ALICE}"],
+    "forwarded twice": ["Forwarded: for=unknown", f"Forwarded: for={ALICE}"],
+    "a quote left open": [f'Forwarded: for={ALICE};x="'],
+    "two quotes left open": [f'Forwarded: for={ALICE};x="', 'Forwarded: for="'],
+    "an element left open": [f"Forwarded: for={ALICE};"],
+    "both": [f"X-Forwarded-For: {ALICE}", f"Forwarded: for={ALICE}"],
+    "other headers": [f"X-Real-IP: {ALICE}", f"Client-IP: {ALICE}", f"Remote-Addr: {ALICE}", f"Via: 1.1 {ALICE}"],
+}
+
+
+@nginx.needed
+@pytest.mark.trap(22)
+@pytest.mark.parametrize("kind", KINDS)
+def test_behind_nginx_a_caller_is_known_by_its_own_address(place: Place, kind: str) -> None:
+    assert place.status(kind, ALICE) == 200
+    assert place.status(kind, MALLORY) == 403
+
+
+@nginx.needed
+@pytest.mark.trap(22)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("lines", FORGED.values(), ids=FORGED)
+def test_behind_nginx_nobody_says_where_it_is(place: Place, kind: str, lines: list[str]) -> None:
+    assert place.status(kind, MALLORY, *lines) == 403
+
+
+@nginx.needed
+@pytest.mark.trap(22)
+@pytest.mark.parametrize("lines", FORGED.values(), ids=FORGED)
+def test_past_nginx_no_header_is_believed(place: Place, lines: list[str]) -> None:
+    direct = Place(place.bob, place.bob, place.token)
+    assert direct.status("bob", ALICE) == 200
+    assert direct.status("bob", MALLORY, *lines) == 403
+
+
+@nginx.needed
+@pytest.mark.trap(22)
+def test_behind_nginx_what_was_written_before_it_is_passed_over(place: Place) -> None:
+    for line in ("X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: junk, unknown", f"X-Forwarded-For: {MALLORY}"):
+        assert place.status("appends", ALICE, line) == 200
+    for line in ("Forwarded: for=10.0.0.1", "Forwarded: for=unknown, proto=https", f"Forwarded: for={MALLORY}"):
+        assert place.status("forwarded", ALICE, line) == 200
+
+
+@nginx.needed
+@pytest.mark.trap(22, 24)
+@pytest.mark.parametrize("bob", BOBS)
+def test_a_proxy_that_is_not_named_is_told_in_the_log(bob: str, cluster: Cluster, alice: str, tmp_path: Path) -> None:
+    with placed(BOBS[bob], tmp_path, cluster, alice) as place:
+        for kind in KINDS:
+            assert place.status(kind, ALICE) == 403
+        assert f"from {nginx.ADDRESS}, and pod default/alice-pod has {ALICE}" in place.bob.log.read_text()
+        assert "trusted_proxies" in place.bob.log.read_text()
+
+
+@nginx.needed
+@pytest.mark.trap(23)
+@pytest.mark.parametrize(
+    ("command", "flag", "said"),
+    [
+        (STARLETTE, "--no-proxy-headers", "--no-proxy-headers"),
+        (UVICORN_WORKER, "--forwarded-allow-ips=", "FORWARDED_ALLOW_IPS=''"),
+    ],
+    ids=["uvicorn", "uvicorn-worker"],
+)
+def test_what_the_log_says_of_a_server_that_believes_nginx_unasked_mends_it(
+    command: list[str], *, flag: str, said: str, cluster: Cluster, alice: str, tmp_path: Path
+) -> None:
+    trusted = {"PODPROOF_TRUSTED_PROXIES": "127.0.0.1"}
+    with placed(command, tmp_path, cluster, alice, **trusted) as place:
+        assert place.status("unbound", ALICE) == 403
+        assert place.status("unbound", MALLORY, f"X-Forwarded-For: {ALICE}") == 403
+        log = place.bob.log.read_text()
+        assert said in log
+        assert "name your proxies in podproof's trusted_proxies" in log
+    with placed([*command, flag], tmp_path, cluster, alice, **trusted) as place:
+        assert place.status("unbound", ALICE) == 200
+        assert place.status("unbound", MALLORY, f"X-Forwarded-For: {ALICE}") == 403
+
+
+async def nothing(*_: object) -> None:
+    """Be an app that does not answer."""
+
+
+Headers = list[tuple[bytes, bytes]]
+
+HOME = "10.1.2.3"
+REWRITERS: Mapping[str, Callable[[Any], Any]] = {
+    "uvicorn": partial(ProxyHeadersMiddleware, trusted_hosts="127.0.0.1"),
+    "uvicorn *": partial(ProxyHeadersMiddleware, trusted_hosts="*"),
+    "granian": partial(wrap_asgi_with_proxy_headers, trusted_hosts="127.0.0.1"),
+    "granian *": partial(wrap_asgi_with_proxy_headers, trusted_hosts="*"),
+    "hypercorn": ProxyFixMiddleware,
+    "hypercorn, two hops": partial(ProxyFixMiddleware, trusted_hops=2),
+    "hypercorn, modern": partial(ProxyFixMiddleware, mode="modern"),
+    "hypercorn, modern, two hops": partial(ProxyFixMiddleware, mode="modern", trusted_hops=2),
+}
+
+
+def rewritten(rewriter: str, headers: Headers) -> str:
+    """Return the address that a middleware makes of 127.0.0.1 when it sees these headers."""
+    seen: list[str] = []
+
+    async def app(scope: Any, *_: object) -> None:
+        seen.append(scope["client"][0])
+
+    scope = {"type": "http", "scheme": "http", "headers": headers, "client": ("127.0.0.1", 4711)}
+    asyncio.run(REWRITERS[rewriter](app)(scope, nothing, nothing))
+    return seen[0]
+
+
+def occurrences(headers: Headers, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in headers if key == name]
+
+
+PIECES = [HOME, f"[{HOME}]", f"::ffff:{HOME}", f"{HOME}:80", "2001:db8::1", "[2001:db8::1]", "127.0.0.1", "unknown"]
+PIECES += ["for=", "For=", "by=", "x=", "proto=http", *'",;=[]:%-_ \t\xa0\\', ", "]
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from([b"x-forwarded-for", b"forwarded"]),
+        st.lists(st.sampled_from(PIECES), max_size=8).map(lambda pieces: "".join(pieces).encode("latin-1")),
+    ),
+    max_size=3,
+)
+
+
+@pytest.mark.trap(23)
+@given(headers=HEADERS)
+@example(headers=[(b"forwarded", f"junk;for={HOME}".encode())])
+@example(headers=[(b"forwarded", f'x=", for={HOME};y="'.encode())])
+@example(headers=[(b"forwarded", f'by=", for={HOME};y="'.encode())])
+@pytest.mark.parametrize("rewriter", REWRITERS)
+def test_an_address_that_any_middleware_took_from_a_header_is_noticed(rewriter: str, headers: Headers) -> None:
+    address = rewritten(rewriter, [*headers])
+    for trusted in ((), (ip_network("127.0.0.0/8"),), (ip_network("0.0.0.0/0"), ip_network("::/0"))):
+        if address != "127.0.0.1":
+            with pytest.raises(NoPeer):
+                find_peer(
+                    address,
+                    trusted,
+                    x_forwarded_for=occurrences(headers, b"x-forwarded-for"),
+                    forwarded=occurrences(headers, b"forwarded"),
+                )
+
+
+def walked(socket: str, hops: Sequence[str], trusted: Sequence[str]) -> str:
+    """Return who is behind the proxies, as one would do it by hand."""
+    chain = [*hops, socket]
+    while len(chain) > 1 and chain[-1] in trusted:
+        chain.pop()
+    return chain[-1]
+
+
+PROXIES = ("10.9.0.1", "10.9.0.2", "fd00::9")
+ADDRESSES = ("10.0.0.1", "10.0.0.2", "2001:db8::1", *PROXIES)
+
+
+@pytest.mark.trap(22)
+@given(
+    socket=st.sampled_from(("10.9.0.9", "10.0.0.9")),
+    lines=st.lists(st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=3), max_size=3),
+    modern=st.booleans(),
+)
+def test_proxies_are_walked_from_right_to_left_over_all_occurrences(
+    socket: str, lines: list[list[str]], *, modern: bool
+) -> None:
+    trusted = (*PROXIES, "10.9.0.9")
+    if modern:
+        values = [", ".join(f'for="[{one}]"' if ":" in one else f"for={one}" for one in line) for line in lines]
+        peer = find_peer(socket, [ip_network(one) for one in trusted], forwarded=values)
+    else:
+        values = [", ".join(line) for line in lines]
+        peer = find_peer(socket, [ip_network(one) for one in trusted], x_forwarded_for=values)
+    assert peer == walked(socket, [one for line in lines for one in line], trusted)
