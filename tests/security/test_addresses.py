@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ipaddress import ip_address
 
 import pytest
@@ -100,7 +101,23 @@ WORDS = st.sampled_from(
         *(b"unknown", b"_x", b"\x00", b"\xff", b"\t", b"%"),
     ]
 )
-CLAIMS = st.lists(WORDS | st.binary(max_size=10), max_size=12).map(b"".join)
+LIES = (
+    *(
+        V4.encode(),
+        V6.encode(),
+        b"for=10.1.2.3",
+        b'for="[fd00::1:2]"',
+        b"for=10.1.2.3;proto=http",
+        b"10.1.2.3, 10.9.0.1",
+    ),
+    *(b'for=10.1.2.3;by="', b'for=10.1.2.3, x="', b'for=10.1.2.3;x="\\', b"for=10.1.2.3, by=x", b"for=10.1.2.3,", b""),
+)
+CLAIMS = st.sampled_from(LIES) | st.lists(WORDS | st.binary(max_size=10), max_size=12).map(b"".join)
+
+
+def added(claims: list[bytes], written: bytes, *, joined: bool) -> list[bytes]:
+    """Return a header's values as proxies pass them on: what they write is joined to the last one, or one of its own."""
+    return [*claims[:-1], claims[-1] + b", " + written] if claims and joined else [*claims, written]
 
 
 @st.composite
@@ -109,12 +126,10 @@ def proxied(draw: st.DrawFn) -> tuple[Headers, str, str]:
     rfc = draw(st.booleans())
     name = b"forwarded" if rfc else b"x-forwarded-for"
     caller = draw(st.sampled_from([*TWO, *ELSEWHERE]))
-    *chain, last = draw(st.lists(st.sampled_from(PROXIES), min_size=1, max_size=3, unique=True))
+    *chain, last = draw(st.lists(st.sampled_from(PROXIES), min_size=1, max_size=2, unique=True))
     written = forwarded([caller, *chain], rfc=rfc)
-    claims, added = draw(st.lists(CLAIMS, max_size=3)), draw(st.booleans())
-    if claims and added:  # to the last one there is; else the proxies write one of their own
-        claims[-1], written = claims[-1] + b", " + written, b""
-    headers = [(name, value) for value in [*claims, written] if value]
+    claims = draw(st.lists(CLAIMS, max_size=3))
+    headers = [(name, value) for value in added(claims, written, joined=draw(st.booleans()))]
     other = b"x-forwarded-for" if rfc else b"forwarded"
     if draw(st.integers(0, 3)) == 0:
         headers.insert(0, (other, draw(CLAIMS)))
@@ -129,6 +144,28 @@ def test_through_proxies_a_caller_is_where_they_saw_it_whatever_it_wrote_itself(
     reply = proxied_bob.ask(door, [*headers, good], last)
     assert reply.status in (200, 403)
     assert is_home(caller) or not reply.accepted
+
+
+@pytest.mark.parametrize("rfc", [True, False])
+@pytest.mark.parametrize("caller", ELSEWHERE)
+def test_no_lie_is_believed(
+    proxied_bob: Bob,
+    good: tuple[bytes, bytes],
+    caller: str,
+    rfc: bool,
+    record_property: Callable[[str, object], None],
+) -> None:
+    names = (b"forwarded", b"x-forwarded-for") if rfc else (b"x-forwarded-for", b"forwarded")
+    written = forwarded([caller, PROXIES[0]], rfc=rfc)
+    told = [
+        [(names[0], value) for value in added([lie], written, joined=joined)]
+        for lie in LIES
+        for joined in (True, False)
+    ]
+    told += [[(names[1], lie), (names[0], written)] for lie in LIES]
+    for door in DOORS:
+        assert not any(proxied_bob.ask(door, [*headers, good], PROXIES[1]).accepted for headers in told)
+    record_property("cases", len(told) * len(DOORS))
 
 
 @given(request=proxied(), door=st.sampled_from(DOORS), remote=st.sampled_from([*TWO, *ELSEWHERE]))

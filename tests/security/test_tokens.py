@@ -70,6 +70,18 @@ def test_every_change_of_the_claims_is_judged_as_the_model_does(
     assert 50 < accepted < len(tokens) / 2
 
 
+def test_every_odd_payload_is_judged_as_the_model_does(
+    world: World, bob: Bob, record_property: Callable[[str, object], None]
+) -> None:
+    claims, header = parse(world.token).claims, render(jwts.genuine_header()).encode()
+    odd = [*map(render, jwts.odd_claims(claims))]
+    payloads = [*map(str.encode, odd), *jwts.odd_bytes(render(claims).encode())]
+    tokens = [jwts.assembled(header, payload, jwts.GENUINE) for payload in payloads]
+    accepted = sum(check(world, bob, door, token) for token in tokens for door in DOORS)
+    record_property("cases", len(tokens) * len(DOORS))
+    assert 0 < accepted < len(tokens)
+
+
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(
     "claims",
