@@ -196,8 +196,6 @@ class ClusterClient:
                 answer = connection.send(method, path, body, deadline - self._monotonic())
             except _Trouble as trouble:
                 reason, pause = str(trouble), None
-                if isinstance(trouble, _Untrusted):
-                    self._connections.drop(connection)
             else:
                 if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                     if renewed:
@@ -245,10 +243,6 @@ def load_configuration(
 
 class _Trouble(Exception):
     """A call did not come through; `str()` says how, and holds nothing that was sent."""
-
-
-class _Untrusted(_Trouble):
-    """The server's certificate does not pass, as after the cluster has got a new authority: ours is to be read anew."""
 
 
 class _Connection:
@@ -312,8 +306,7 @@ class _Connection:
                 _give_back(response)
         except (HTTPError, OSError, ValueError) as error:
             # The type alone: the text may quote what was sent.
-            trouble = _Untrusted if isinstance(_cause(error), SSLCertVerificationError) else _Trouble
-            raise trouble(f"the connection failed with {_kind(error)}") from None
+            raise _Trouble(f"the connection failed with {_kind(error)}") from None
         return _answer(response, data)
 
     def credential(self) -> dict[str, str]:
@@ -378,13 +371,9 @@ def _date(text: str) -> float | None:
         return None
 
 
-def _cause(error: BaseException) -> object:
-    return getattr(error, "reason", None) or error.__cause__ or error.__context__
-
-
 def _kind(error: BaseException) -> str:
     """Name an error, and the one that it wraps."""
-    inner = _cause(error)
+    inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
     if isinstance(inner, SSLCertVerificationError):
         return f"{type(inner).__name__}: {inner.verify_message}"  # OpenSSL's words on the server's certificate
     return type(error).__name__ + (f" ({type(inner).__name__})" if isinstance(inner, BaseException) else "")

@@ -116,7 +116,7 @@ CLAIMS = st.sampled_from(LIES) | st.lists(WORDS | st.binary(max_size=10), max_si
 
 
 def added(claims: list[bytes], written: bytes, *, joined: bool) -> list[bytes]:
-    """Return a header's values as proxies pass them on: what they write is joined to the last one, or one of its own."""
+    """Return a header's values as proxies pass them on: what they write is joined to the last one, or is one more."""
     return [*claims[:-1], claims[-1] + b", " + written] if claims and joined else [*claims, written]
 
 
