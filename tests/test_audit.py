@@ -147,10 +147,10 @@ def test_admissions_are_not_written_where_nobody_reads_them(
 
 
 def test_nor_is_anything_gathered_for_them(door: Door) -> None:
-    def gather() -> Request:
+    def gather(_: object) -> Request:
         raise AssertionError
 
-    Gate({"authenticator": door()}).admit(ALICE, PEER, gather)
+    Gate({"authenticator": door()}).admit(ALICE, PEER, gather, {})
 
 
 @pytest.mark.trap(33)

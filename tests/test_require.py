@@ -14,7 +14,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from podproof import PodIdentity, current_caller
 from podproof.asgi import PodAuthMiddleware as ASGIMiddleware
-from podproof.caller import refuser
+from podproof.caller import request_at_hand
 from podproof.errors import NoCredential, NotAllowed
 from podproof.policy import require
 from podproof.wsgi import PodAuthMiddleware as WSGIMiddleware
@@ -126,7 +126,7 @@ def test_flask_s_views_are_for_nobody_else(door: Door, caplog: pytest.LogCapture
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert vars(caplog.records[0])["path"] == path
     answer.close()
-    assert refuser.get() is None
+    assert request_at_hand.get() == (None, None)
 
 
 @pytest.mark.anyio

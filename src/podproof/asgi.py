@@ -16,7 +16,7 @@ from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from podproof.audit import Request
-from podproof.caller import IDENTITY, caller, refuser
+from podproof.caller import IDENTITY, Refuse, request_at_hand
 from podproof.errors import IdentityEnded, PodAuthError
 from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
@@ -65,14 +65,13 @@ class PodAuthMiddleware:
         else:
             scope["user"], scope["auth"] = identity, AuthCredentials(identity.scopes)
         refuse = partial(self._refuse, scope)
-        caller_before, refuser_before = caller.set(identity), refuser.set(refuse)
+        before = request_at_hand.set((identity, refuse))
         try:
             seconds = self._gate.authenticator.seconds_left(identity) if identity else math.inf
             run = _run_http if scope["type"] == "http" else _run_websocket
             await run(self.app, scope, receive, send, seconds=seconds, refuse=refuse)
         finally:
-            caller.reset(caller_before)
-            refuser.reset(refuser_before)
+            request_at_hand.reset(before)
 
     async def _identify(self, scope: Scope) -> PodIdentity | None:
         authorization, x_forwarded_for, forwarded = [], [], []
@@ -83,7 +82,8 @@ class PodAuthMiddleware:
                 x_forwarded_for.append(value.decode("latin-1"))
             elif name == b"forwarded":
                 forwarded.append(value.decode("latin-1"))
-        gate, path, raw_path = self._gate, _route_path(scope), _raw_path(scope)
+        gate = self._gate
+        path, raw_path = (_route_path(scope), _raw_path(scope)) if gate.judges_paths else ("", None)
         host, port = scope.get("client") or (None, None)
         question = gate.question(
             path=path,
@@ -107,14 +107,11 @@ class PodAuthMiddleware:
             if flight is not None:
                 verdict = await _land(flight, seconds)
                 gate.conclude(verdict, identity, peer)
-        gate.admit(identity, peer, partial(_request, scope))
+        gate.admit(identity, peer, _request, scope)
         return identity
 
     def _refuse(self, scope: Scope, refusal: PodAuthError) -> Answer:
         return self._gate.refuse(refusal, _request(scope))
-
-
-Refuse = Callable[[PodAuthError], Answer]
 
 
 async def _run_http(

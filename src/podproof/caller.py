@@ -15,10 +15,12 @@ IDENTITY = "podproof.identity"
 
 NOBODY_ASKED = "nobody has asked who is calling: put a PodAuthMiddleware around this app"
 
-caller: ContextVar[PodIdentity | None] = ContextVar("podproof.caller", default=None)
-
-refuser: ContextVar[Callable[[PodAuthError], Answer] | None] = ContextVar("podproof.refuser", default=None)
+Refuse = Callable[[PodAuthError], Answer]
 """How the middleware around the app refuses the request at hand."""
+
+request_at_hand: ContextVar[tuple[PodIdentity | None, Refuse | None]] = ContextVar(
+    "podproof.request", default=(None, None)
+)
 
 
 def caller_of(request: Mapping[str, Any]) -> PodIdentity | None:
@@ -35,7 +37,7 @@ def caller_of(request: Mapping[str, Any]) -> PodIdentity | None:
 
 def current_caller() -> PodIdentity | None:
     """Return who is calling, or None outside a request and for an anonymous one."""
-    return caller.get()
+    return request_at_hand.get()[0]
 
 
 def refuse(refusal: PodAuthError) -> Answer:
@@ -43,7 +45,7 @@ def refuse(refusal: PodAuthError) -> Answer:
 
     Raises RuntimeError where there is no PodAuthMiddleware.
     """
-    refuse_here = refuser.get()
+    _, refuse_here = request_at_hand.get()
     if refuse_here is None:
         raise RuntimeError(NOBODY_ASKED)
     return refuse_here(refusal)
@@ -51,5 +53,4 @@ def refuse(refusal: PodAuthError) -> Answer:
 
 def forget_caller() -> None:
     """End a request in a thread that other requests will have after it."""
-    caller.set(None)
-    refuser.set(None)
+    request_at_hand.set((None, None))

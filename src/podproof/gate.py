@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from typing import TypeVar
 
 from podproof import audit, metrics, traces
 from podproof.address import find_peer
@@ -20,6 +21,8 @@ from podproof.policy import Verdict
 from podproof.problem import Answer, answer
 from podproof.startup import authenticator_for, policy_for
 
+F = TypeVar("F")
+
 
 class Given(GivenOptions, total=False):
     """What a middleware takes: options, or an authenticator that has them already."""
@@ -28,7 +31,11 @@ class Given(GivenOptions, total=False):
 
 
 class Gate:
-    """An app's front door."""
+    """An app's front door.
+
+    `keep_authorization`: the Authorization header stays on the request. `judges_paths`: paths matter here; where they
+    do not, none has to be told.
+    """
 
     def __init__(
         self,
@@ -45,17 +52,14 @@ class Gate:
         self._exempt = ExemptPaths(self._options.exempt) if self._options.exempt else None
         self._policy = policy_for(self._options)
         self._new_id = new_id
-
-    @property
-    def keep_authorization(self) -> bool:
-        """Whether the Authorization header stays on the request."""
-        return self._options.keep_authorization
+        self.keep_authorization = self._options.keep_authorization
+        self.judges_paths = self._exempt is not None or self._policy is not None
 
     def question(
         self,
         *,
-        path: str,
-        raw_path: str | None,
+        path: str = "",
+        raw_path: str | None = None,
         authorization: Sequence[str],
         remote: str | None,
         x_forwarded_for: Sequence[str],
@@ -83,7 +87,7 @@ class Gate:
         return token, peer
 
     def permit(
-        self, identity: PodIdentity, peer: str | None, *, method: str, path: str, raw_path: str | None
+        self, identity: PodIdentity, peer: str | None, *, method: str, path: str = "", raw_path: str | None = None
     ) -> Future[Verdict] | None:
         """Return for a known caller who may do this; where somebody has to be asked, return what brings the verdict.
 
@@ -108,15 +112,20 @@ class Gate:
         if isinstance(verdict, PodAuthError):
             raise verdict.again().of(identity, peer)
 
-    def admit(self, identity: PodIdentity | None, peer: str | None, request: Callable[[], audit.Request]) -> None:
-        """Write down that a request was let in; without an identity, to what is open to all."""
+    def admit(
+        self, identity: PodIdentity | None, peer: str | None, request: Callable[[F], audit.Request], facts: F
+    ) -> None:
+        """Write down that a request was let in; without an identity, to what is open to all.
+
+        `request` makes of the `facts` what is written of it, if anybody reads that.
+        """
         if identity is None:
             metrics.admitted_anonymous.inc()
         else:
             metrics.admitted.inc()
             traces.note_caller(identity)
         if audit.log.isEnabledFor(logging.INFO):
-            audit.admitted(identity, peer, request())
+            audit.admitted(identity, peer, request(facts))
 
     def refuse(self, refusal: PodAuthError, request: audit.Request) -> Answer:
         """Write down a refusal with its reason, and return the answer, which does not have it."""

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Unpack
 
 from podproof.audit import Request
-from podproof.caller import IDENTITY, caller, forget_caller, refuser
+from podproof.caller import IDENTITY, forget_caller, request_at_hand
 from podproof.errors import IdentityEnded, PodAuthError
 from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
@@ -53,8 +53,7 @@ class PodAuthMiddleware:
         if identity is not None:
             environ["REMOTE_USER"] = identity.identity
             environ["AUTH_TYPE"] = "Bearer"
-        caller.set(identity)
-        refuser.set(partial(self._answer, environ))
+        request_at_hand.set((identity, partial(self._answer, environ)))
         try:
             body = self.app(environ, start_response)
         except PodAuthError as refusal:
@@ -70,7 +69,8 @@ class PodAuthMiddleware:
         return _Body(body, self._gate.authenticator.seconds_left(identity) if identity else None)
 
     def _identify(self, environ: WSGIEnvironment) -> PodIdentity | None:
-        gate, path, raw_path = self._gate, environ.get("PATH_INFO", ""), _raw_path(environ)
+        gate = self._gate
+        path, raw_path = (environ.get("PATH_INFO", ""), _raw_path(environ)) if gate.judges_paths else ("", None)
         # ProxyFix keeps what it replaces.
         original = environ.get("werkzeug.proxy_fix.orig", environ)
         question = gate.question(
@@ -89,7 +89,7 @@ class PodAuthMiddleware:
             flight = gate.permit(identity, peer, method=environ["REQUEST_METHOD"], path=path, raw_path=raw_path)
             if flight is not None:
                 gate.conclude(_wait(flight, gate.authenticator.options.timeout), identity, peer)
-        gate.admit(identity, peer, partial(_request, environ))
+        gate.admit(identity, peer, _request, environ)
         return identity
 
     def _answer(self, environ: WSGIEnvironment, refusal: PodAuthError) -> Answer:
