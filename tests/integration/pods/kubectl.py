@@ -39,8 +39,8 @@ class Kubectl:
         self("wait", "--for", "condition=Ready", "--timeout", "120s", *(f"pod/{name}" for name in pods))
 
     def logs(self) -> dict[str, str]:
-        """Return what each pod of a Deployment here has written."""
-        selector = ("--selector", "app.kubernetes.io/name")
+        """Return what each pod of a Deployment here that has started has written."""
+        selector = ("--selector", "app.kubernetes.io/name", "--field-selector", "status.phase!=Pending")
         pods = self("get", "pods", *selector, "--output", "jsonpath={.items[*].metadata.name}").split()
         return {pod: self("logs", pod) for pod in pods}
 
