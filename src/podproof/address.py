@@ -79,7 +79,7 @@ def find_peer(
 
     Raises NoPeer where there is no true address to be had, with a reason that says what to change.
     """
-    peer = canonical(remote) if remote else None
+    peer = _canonical(remote) if remote and len(remote) <= _LONGEST else None
     if peer is None:
         raise NoPeer("the connection has no IP address (a Unix socket, or a server that does not tell): listen on TCP")
     # uvicorn believes X-Forwarded-For from 127.0.0.1 unless told otherwise, and leaves no trace of the true peer: an

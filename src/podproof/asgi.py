@@ -102,11 +102,12 @@ class PodAuthMiddleware:
             if identity is None:
                 outcome = await _land(authenticator.ask(token), seconds)
                 identity = authenticator.conclude(outcome or authenticator.too_late(), peer)
-            # The handshake of a WebSocket is a GET (RFC 6455 section 4.1).
-            flight = gate.permit(identity, peer, method=scope.get("method", "GET"), path=path, raw_path=raw_path)
-            if flight is not None:
-                verdict = await _land(flight, seconds)
-                gate.conclude(verdict, identity, peer)
+            if gate.judges_paths:
+                # The handshake of a WebSocket is a GET (RFC 6455 section 4.1).
+                flight = gate.permit(identity, peer, method=scope.get("method", "GET"), path=path, raw_path=raw_path)
+                if flight is not None:
+                    verdict = await _land(flight, seconds)
+                    gate.conclude(verdict, identity, peer)
         gate.admit(identity, peer, _request, scope)
         return identity
 

@@ -123,7 +123,8 @@ class Gate:
             metrics.admitted_anonymous.inc()
         else:
             metrics.admitted.inc()
-            traces.note_caller(identity)
+            if traces.INSTALLED:
+                traces.note_caller(identity)
         if audit.log.isEnabledFor(logging.INFO):
             audit.admitted(identity, peer, request(facts))
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
+_JUDGED = ("HTTP_AUTHORIZATION", "HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
+
 
 class PodAuthMiddleware:
     """Lets in only requests whose caller is known, and says who it is.
@@ -73,22 +75,27 @@ class PodAuthMiddleware:
         path, raw_path = (environ.get("PATH_INFO", ""), _raw_path(environ)) if gate.judges_paths else ("", None)
         # ProxyFix keeps what it replaces.
         original = environ.get("werkzeug.proxy_fix.orig", environ)
+        # WSGI servers join several occurrences of a header with commas, in order.
+        authorization, x_forwarded_for, forwarded = [
+            () if value is None else (value,) for value in map(environ.get, _JUDGED)
+        ]
         question = gate.question(
             path=path,
             raw_path=raw_path,
-            authorization=_values(environ, "HTTP_AUTHORIZATION"),
+            authorization=authorization,
             remote=original.get("REMOTE_ADDR"),
-            x_forwarded_for=_values(environ, "HTTP_X_FORWARDED_FOR"),
-            forwarded=_values(environ, "HTTP_FORWARDED"),
+            x_forwarded_for=x_forwarded_for,
+            forwarded=forwarded,
             rewritten=False,
         )
         identity = peer = None
         if question is not None:
             token, peer = question
             identity = gate.authenticator.recall(token, peer) or gate.authenticator.identify(token, peer)
-            flight = gate.permit(identity, peer, method=environ["REQUEST_METHOD"], path=path, raw_path=raw_path)
-            if flight is not None:
-                gate.conclude(_wait(flight, gate.authenticator.options.timeout), identity, peer)
+            if gate.judges_paths:
+                flight = gate.permit(identity, peer, method=environ["REQUEST_METHOD"], path=path, raw_path=raw_path)
+                if flight is not None:
+                    gate.conclude(_wait(flight, gate.authenticator.options.timeout), identity, peer)
         gate.admit(identity, peer, _request, environ)
         return identity
 
@@ -143,12 +150,6 @@ class _Body:
                 self._body.close()
         finally:
             forget_caller()
-
-
-def _values(environ: WSGIEnvironment, key: str) -> tuple[str, ...]:
-    """Return a header's value: WSGI servers join several occurrences with commas, in order."""
-    value = environ.get(key)
-    return () if value is None else (value,)
 
 
 def _raw_path(environ: WSGIEnvironment) -> str | None:
