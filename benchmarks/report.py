@@ -45,7 +45,7 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as the table shows it."""
-        verdict = {None: self.why or "", True: "met", False: f"missed: {self.why}"}[self.met]
+        verdict = {None: self.why, True: "met", False: f"missed: {self.why}"}[self.met]
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}x"
         return (self.what, _text(self.ours), self.beside, _text(self.theirs), ratio, self.goal, verdict)
 

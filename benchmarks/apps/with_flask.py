@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
 from flask import Flask
 
 from benchmarks.extras import leave_out
 from benchmarks.fakes import AUDIENCE
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 def bare() -> Flask:
     """Return the app."""
     app = Flask(__name__)
     app.add_url_rule("/", view_func=lambda: "hello")
+    return app
+
+
+class _Least:
+    """Knows every token, from the address that it first came from: no less can be done where tokens are not kept."""
+
+    def __init__(self, app: WSGIApplication) -> None:
+        self._app = app
+        self._known: dict[bytes, tuple[float, str, str]] = {}
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        token, address = environ.pop("HTTP_AUTHORIZATION"), environ["REMOTE_ADDR"]
+        forever = time.monotonic() + 86_400, address, "default/alice"
+        end, first, user = self._known.setdefault(sha256(token.encode()).digest(), forever)
+        if time.monotonic() > end or address != first:
+            raise PermissionError
+        environ["REMOTE_USER"] = user
+        return self._app(environ, start_response)
+
+
+def least() -> Flask:
+    """Return it behind the least that one can do."""
+    app = bare()
+    app.wsgi_app = _Least(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 
