@@ -96,4 +96,4 @@ class PodIdentity:
     def scopes(self) -> tuple[str, ...]:
         """What `request.auth` holds, so that Starlette's `@requires` can ask for it."""
         account = self.service_account
-        return ("authenticated", f"namespace:{account.namespace}", f"serviceaccount:{account}")
+        return ("authenticated", f"namespace:{account.namespace}", f"serviceaccount:{account.namespace}/{account.name}")

@@ -25,7 +25,7 @@ WAITING_PER_FLIGHT = 16
 
 def token_key(token: str) -> bytes:
     """Return what a token is remembered by: its SHA-256. Tokens themselves are never kept."""
-    return sha256(token.encode(errors="surrogatepass")).digest()
+    return sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 class Memory(Generic[K, V]):
