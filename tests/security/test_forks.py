@@ -104,6 +104,27 @@ def ask(server: Server, world: World, names: list[str]) -> dict[str, Any]:
         return dict(zip(names, threads.map(get, names), strict=True))
 
 
+def wait_for_workers(server: Server, count: int) -> None:
+    """Wait until so many workers have answered: one that is up first would answer all."""
+    seen: set[int] = set()
+    end = time.monotonic() + SECONDS
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        while len(seen) < count:
+            assert time.monotonic() < end, f"only {seen} answer"
+            answers = threads.map(lambda _: server.get("127.0.0.1", None, "/healthz"), range(AT_ONCE))
+            seen |= {answer.json["pid"] for answer in answers}
+
+
+def ask_until_both_answer(server: Server, world: World, least: int) -> dict[str, Any]:
+    """Have at least so many callers ask, and others, until two workers have answered; return what each is told."""
+    told: dict[str, Any] = {}
+    everybody = world.callers(max(MANY.values()))
+    while len(told) < least or (len(told) < len(everybody) and len({answer["pid"] for answer in told.values()}) < 2):
+        told |= ask(server, world, everybody[len(told) : len(told) + FEW])
+        assert strangers(told) == []
+    return told
+
+
 def strangers(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
     """Return who was told that they are somebody else."""
     return [(name, answer) for name, answer in told.items() if answer["caller"] != name]
@@ -112,18 +133,18 @@ def strangers(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
 @pytest.mark.trap(32)
 @pytest.mark.parametrize("name", SERVERS)
 def test_no_answer_reaches_anothers_question(world: World, name: str, tmp_path: Path) -> None:
-    callers = world.callers(MANY.get(name, FEW))
     before_the_fork = {forked.KNOWN: world.tokens[KNOWN]} if name in FORKED else {}
     world.watch()
     with serving(SERVERS[name], tmp_path, **world.environ, **before_the_fork) as server:
-        told = ask(server, world, callers)
-        assert strangers(told) == []
+        wait_for_workers(server, 2)
+        told = ask_until_both_answer(server, world, MANY.get(name, FEW))
         workers = {name: answer["pid"] for name, answer in told.items()}
         assert len({*workers.values()}) == 2
         # Each connection to the API server is one worker's, and none is the one from before the fork.
         assert ({KNOWN} in world.asked.values()) == (name in FORKED)
         shared = [asked for asked in world.asked.values() if len({workers.get(one) for one in asked}) > 1]
         assert shared == []
+        callers = [*told]
         random.Random(2).shuffle(callers)
         assert strangers(ask(server, world, callers[:FEW])) == []
 
