@@ -9,20 +9,43 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TextIO, cast
+from urllib.parse import urlsplit
 
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import load_kube_config
 
 from benchmarks.fakes import AUDIENCE
+from podproof.cluster import load_configuration
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """How a cluster's administrator reaches it, and tokens for `bob` of one of its pods."""
+    """How a cluster is reached, and tokens for `bob` of one of its pods.
+
+    `mounted` is where the credential lies as it does in a pod, None where the kubeconfig is all there is.
+    """
 
     kubeconfig: str
     tokens: Sequence[str]
+    mounted: str | None = None
+
+    def load(self, configuration: Configuration) -> None:
+        """Fill in a configuration as podproof does: in a pod, if there is a mounted credential."""
+        if self.mounted is None:
+            load_configuration(configuration, environ={"KUBECONFIG": self.kubeconfig})
+            return
+        url = urlsplit(configured(self.kubeconfig).host)
+        environ = {"KUBERNETES_SERVICE_HOST": str(url.hostname), "KUBERNETES_SERVICE_PORT": str(url.port)}
+        load_configuration(configuration, environ=environ, mounted=Path(self.mounted))
+
+
+def configured(kubeconfig: str) -> Configuration:
+    """Return the official client's configuration."""
+    configuration = Configuration()
+    load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return configuration
 
 
 @contextmanager
@@ -66,8 +89,7 @@ class BareAPI:
     """Asks the API server with urllib3 alone: no judgement of the answers, no deadline, no retry."""
 
     def __init__(self, kubeconfig: str) -> None:
-        configuration = Configuration()
-        load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
+        configuration = configured(kubeconfig)
         self._host = configuration.host
         self._pool = ApiClient(configuration).rest_client.pool_manager
         credential = configuration.auth_settings().get("BearerToken", {}).get("value")

@@ -12,7 +12,7 @@ from benchmarks.fakes import AUDIENCE
 from benchmarks.repeats import interleaved, timed
 from benchmarks.report import Amount, Row
 from podproof.authenticator import Authenticator
-from podproof.cluster import ClusterClient, load_configuration
+from podproof.cluster import ClusterClient
 from podproof.options import Options
 from podproof.pods import PodLookup
 from podproof.review import ReviewVerifier
@@ -37,7 +37,7 @@ def rows() -> Iterator[Row]:
 
 
 def _row(where: str, cluster: Surroundings) -> Row:
-    client = ClusterClient(load=partial(load_configuration, environ={"KUBECONFIG": cluster.kubeconfig}))
+    client = ClusterClient(load=cluster.load)
     options = Options(audience=(AUDIENCE,))
     authenticator = Authenticator(options, ReviewVerifier(client, options.audience), PodLookup(client))
     with closing(client), closing(authenticator):
