@@ -8,7 +8,9 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from podproof import traces
 from podproof.errors import Unavailable
+from podproof.identity import Pod, PodIdentity, ServiceAccount
 from tests.answers import API, review
 from tests.both import Bob
 
@@ -80,3 +82,9 @@ def test_our_own_trouble_is_an_error_of_the_span(ask: Ask, bob: Callable[..., Bo
     assert miss.attributes == {"error.type": "unavailable"}
     assert miss.status.status_code is trace.StatusCode.ERROR
     assert "s3cret" not in miss.to_json()
+
+
+def test_without_opentelemetry_a_caller_is_noted_nowhere(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "INSTALLED", False)
+    identity = PodIdentity(ServiceAccount("default", "alice"), Pod("default", "alice-pod", "uid"), "bob", 0)
+    assert ask(lambda: traces.note_caller(identity))[-1].attributes == {}

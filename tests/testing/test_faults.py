@@ -87,7 +87,7 @@ def test_nobody_is_held_longer_than_the_fault(cluster: Cluster, get: Any, kind: 
     while not is_held():
         time.sleep(0.001)
     getattr(cluster, end)()
-    asking.join(5)
+    asking.join(60)
     assert len(failed) == 1
 
 
