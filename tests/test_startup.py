@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -101,3 +103,24 @@ def test_addresses_that_are_not_compared_are_warned_of(client: ClusterClient, ca
     assert any(
         record.levelno == logging.WARNING and "source_address is off" in record.message for record in caplog.records
     )
+
+
+FORKS = """
+import os, threading
+from podproof.options import Options
+from podproof.startup import authenticator_for
+authenticator_for(Options(audience=("bob",), timeout=1))
+assert "podproof-startup" in {thread.name for thread in threading.enumerate()}
+child = os.fork()
+if child:
+    os.waitpid(child, 0)
+    print(*(thread.name for thread in threading.enumerate()))
+"""
+
+
+@pytest.mark.trap(32)
+def test_no_process_is_forked_while_permissions_are_checked(cluster: Cluster, client: ClusterClient) -> None:
+    # TLS in one thread holds locks of OpenSSL, which a child has for ever.
+    cluster.fail("hang")
+    told = subprocess.run([sys.executable, "-c", FORKS], check=True, capture_output=True, timeout=60, text=True)
+    assert told.stdout == "MainThread\n"

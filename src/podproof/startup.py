@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 from podproof import claims
@@ -26,7 +28,8 @@ log = logging.getLogger("podproof")
 def authenticator_for(options: Options, cluster: ClusterClient | None = None) -> Authenticator:
     """Return an authenticator that asks the API server, by default the one of our surroundings.
 
-    Missing permissions are logged, by a thread of its own: an API server that is away keeps no app from starting.
+    Missing permissions are logged, by a thread of its own: an API server that is away keeps no app from starting. Who
+    forks waits for it.
 
     Raises ConfigurationError for an audience that is the API server's own.
     """
@@ -39,13 +42,17 @@ def authenticator_for(options: Options, cluster: ClusterClient | None = None) ->
         log.warning(
             "source_address is off: whoever gets hold of a caller's token can use it from anywhere until it expires"
         )
-    threading.Thread(
+    checking = threading.Thread(
         target=check_permissions,
         args=(cluster, options.timeout),
         kwargs={"rbac": isinstance(options.policy, RBAC)},
         name="podproof-startup",
         daemon=True,
-    ).start()
+    )
+    checking.start()
+    # gunicorn --preload forks now. A child that is forked while another thread speaks TLS inherits OpenSSL's locks as
+    # they are, and its first SHA-256 never ends.
+    os.register_at_fork(before=partial(checking.join, options.timeout + 1))
     return Authenticator(options, ReviewVerifier(cluster, options.audience), PodLookup(cluster))
 
 
