@@ -7,6 +7,7 @@ import pytest
 
 from tests.answers import API, Clock, Door
 from tests.both import Bob
+from tests.security.cases import pytest_terminal_summary  # noqa: F401  xdist's own process finds it only here
 
 
 @pytest.fixture(autouse=True)

@@ -123,7 +123,10 @@ def serving(command: list[str], folder: Path, **environ: str) -> Iterator[Server
         yield server
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(SECONDS)
+        try:
+            process.wait(SECONDS)
+        finally:
+            process.kill()
 
 
 def _exchange(connection: socket.socket, data: bytes) -> bytes:

@@ -6,6 +6,7 @@ import threading
 
 import pytest
 
+from podproof.authenticator import MOST_REFUSALS, Authenticator
 from podproof.errors import (
     HostNetwork,
     MalformedCredential,
@@ -328,6 +329,61 @@ def test_a_flood_of_forgeries_is_answered_with_503_and_known_callers_from_memory
     answer.set()
     for flight in waiting:
         flight.result(SECONDS)
+
+
+def refuse_many(authenticator: Authenticator, api: API, many: int = MOST_REFUSALS) -> None:
+    """Have the API server refuse so many tokens that come from Alice's address."""
+    vouching, api.review = api.review, review(authenticated=False)
+    for number in range(many):
+        with pytest.raises(Rejected):
+            authenticator.identify(token(jti=f"forged {number}"), PEER)
+    api.review = vouching
+
+
+@pytest.mark.trap(29)
+def test_where_much_was_refused_of_late_no_other_token_is_asked_about(door: Door, api: API, time: Clock) -> None:
+    authenticator = door(rejection_ttl=10)
+    authenticator.identify(token(), PEER)
+    refuse_many(authenticator, api)
+    time.passes(9.9)
+    with pytest.raises(Overloaded, match=f"20 tokens from {PEER} were refused"):
+        authenticator.identify(token(jti="new"), PEER)
+    assert authenticator.recall(token(), PEER)
+    assert api.reviews == 1 + MOST_REFUSALS
+    time.passes(0.1)
+    assert authenticator.identify(token(jti="new"), PEER)
+
+
+@pytest.mark.trap(29)
+def test_a_flood_of_forgeries_from_one_address_is_nobody_elses_trouble(door: Door, api: API) -> None:
+    authenticator = door()
+    refuse_many(authenticator, api)
+    api.pod = pod(status={"podIP": ELSEWHERE, "podIPs": [{"ip": ELSEWHERE}]})
+    assert authenticator.identify(token(), ELSEWHERE)
+
+
+def test_a_few_refused_tokens_keep_nobody_out(door: Door, api: API) -> None:
+    authenticator = door()
+    refuse_many(authenticator, api, MOST_REFUSALS - 1)
+    assert authenticator.identify(token(), PEER)
+
+
+def test_what_the_api_server_could_not_say_is_held_against_no_address(door: Door, api: API) -> None:
+    authenticator = door()
+    api.review = Unavailable("away")
+    for number in range(2 * MOST_REFUSALS):
+        with pytest.raises(Unavailable, match="away"):
+            authenticator.identify(token(jti=f"{number}"), PEER)
+    api.review = review()
+    assert authenticator.identify(token(), PEER)
+
+
+def test_where_addresses_are_not_compared_none_is_held_responsible(door: Door, api: API) -> None:
+    authenticator = door(source_address="off")
+    api.review = review(authenticated=False)
+    for number in range(2 * MOST_REFUSALS):
+        with pytest.raises(Rejected):
+            authenticator.identify(token(jti=f"{number}"), None)
 
 
 @pytest.mark.trap(28)

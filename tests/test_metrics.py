@@ -163,6 +163,8 @@ def test_no_label_grows_with_the_callers() -> None:
 
 def test_the_dashboard_shows_these_metrics_and_no_others(bob: Callable[..., Bob]) -> None:
     bob()()
+    with metrics.timed("tokenreviews"):  # a labelled metric has no samples before its first
+        pass
     dashboard = json.loads((ROOT / "manifests" / "grafana-dashboard.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     shown = {name for expression in expressions for name in re.findall(r"podproof_\w+", expression)}

@@ -20,7 +20,7 @@ def loaded_after(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("statement", "besides"),
     [
-        ("import podproof", {"starlette", "werkzeug", "cachetools", "anyio"}),
+        ("import podproof", {"starlette", "werkzeug", "anyio"}),
         ("from podproof import PodIdentity, PodAuthError, current_caller", {"starlette", "werkzeug", "anyio"}),
         ("import podproof.wsgi", {"starlette", "anyio"}),
         ("import podproof.asgi", set()),

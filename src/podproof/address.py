@@ -107,18 +107,23 @@ def find_peer(
     return peer
 
 
+def accepted_addresses(pod: Pod, *, host_network: bool) -> tuple[str, ...]:
+    """Return where a pod's callers are let in from: nowhere if it is on the host network, unless those are accepted."""
+    return () if pod.host_network and not host_network else pod.addresses
+
+
 def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
-    """Refuse a peer, in canonical form, that is not one of the pod's addresses.
+    """Refuse a peer, in canonical form, that is not one of the pod's accepted addresses.
 
     Raises HostNetwork for a pod on the host network unless those are accepted, NoAddressYet for one that has no address
     to compare with, WrongAddress else.
     """
+    if peer in accepted_addresses(pod, host_network=host_network):
+        return
     if pod.host_network and not host_network:
         raise HostNetwork(
             f"pod {pod} is on the host network, where its address proves only the node: set host_network to accept it"
         )
-    if peer in pod.addresses:
-        return
     if not pod.addresses:
         raise NoAddressYet(f"pod {pod} has no address yet that the connection from {peer} could be compared with")
     seen = f"the connection comes from {peer}, and pod {pod} has {', '.join(pod.addresses)}"

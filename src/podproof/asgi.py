@@ -100,7 +100,7 @@ class PodAuthMiddleware:
             authenticator, seconds = gate.authenticator, gate.authenticator.options.timeout
             identity = authenticator.recall(token, peer)
             if identity is None:
-                outcome = await _land(authenticator.ask(token), seconds)
+                outcome = await _land(authenticator.ask(token, peer), seconds)
                 identity = authenticator.conclude(outcome or authenticator.too_late(), peer)
             if gate.judges_paths:
                 # The handshake of a WebSocket is a GET (RFC 6455 section 4.1).

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Protocol
 
 from podproof import claims, metrics
-from podproof.address import check_address
+from podproof.address import accepted_addresses, check_address
 from podproof.bearer import check_characters
-from podproof.errors import NoAddressYet, PodAuthError, Unavailable, WrongAddress
+from podproof.errors import NoAddressYet, Overloaded, PodAuthError, Unavailable, WrongAddress
 from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.memory import Flights, Memory, token_key
 from podproof.options import Options
@@ -23,6 +24,11 @@ from podproof.review import Voucher
 
 REREAD_INTERVAL = 1.0
 """Seconds between two reads of one pod that a caller in the wrong place can make us do."""
+
+MOST_REFUSALS = 20
+"""How many tokens from one address may be refused upon a review, each within `rejection_ttl` of the one before. After
+those none from there is reviewed until that time has passed: a flood of forgeries costs the API server two reviews a
+second, and us hardly anything."""
 
 
 class Verifier(Protocol):
@@ -41,9 +47,10 @@ class Directory(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A caller whose token is good, until when, and when its pod was last read, both in monotonic seconds."""
+    """A caller whose token is good: where, until when, and when its pod was last read, in monotonic seconds."""
 
     identity: PodIdentity
+    addresses: tuple[str, ...]
     until: float
     read_at: float
 
@@ -89,9 +96,7 @@ class Authenticator:
             if refusal is not None:
                 raise refusal.again()
             return None
-        pod = known.identity.pod
-        # Nearly every request ends here, where `conclude` would end as well.
-        if peer in pod.addresses and not pod.host_network:
+        if peer in known.addresses:  # nearly every request ends here, where `conclude` would end as well
             return known.identity
         try:
             return self.conclude(known, peer)
@@ -102,26 +107,31 @@ class Authenticator:
 
     def identify(self, token: str, peer: str | None) -> PodIdentity:
         """Return the caller, asking the API server. Blocks for up to `options.timeout` seconds."""
-        flight = self.ask(token)
+        flight = self.ask(token, peer)
         try:
             outcome = flight.result(self.options.timeout)
         except TimeoutError:
             outcome = self.too_late()
         return self.conclude(outcome, peer)
 
-    def ask(self, token: str) -> Future[Outcome]:
+    def ask(self, token: str, peer: str | None = None) -> Future[Outcome]:
         """Start to find out about a token, or join those who are waiting for it already.
 
-        What could never be accepted is refused here, before anybody is asked. Not so a remembered caller, whose pod is
-        then read anew.
+        What could never be accepted is refused here, before anybody is asked, and so is what comes from where too much
+        was refused of late. Of a remembered caller only the pod is read anew.
         """
         options, deadline = self.options, self._monotonic() + self.options.timeout
         check_characters(token)
         expires_at = claims.check(
             claims.read(token), audiences=options.audience, issuers=options.issuers, now=self._now()
         )
-        state, key = self._state.get(), token_key(token)
-        return state.flights.join(key, lambda: self._find_out(state, key, token, expires_at, deadline), deadline)
+        state, question = self._state.get(), _Question(token, token_key(token), peer, expires_at, deadline)
+        if peer is not None and state.refusals(peer) >= MOST_REFUSALS:
+            raise Overloaded(
+                f"{MOST_REFUSALS} tokens from {peer} were refused of late: none from there is reviewed before "
+                f"{options.rejection_ttl:g} s have passed"
+            )
+        return state.flights.join(question.key, partial(self._find_out, state, question), deadline)
 
     def conclude(self, outcome: Outcome, peer: str | None) -> PodIdentity:
         """Return an outcome's caller if it calls from where it must: compared for each request, never remembered."""
@@ -156,33 +166,38 @@ class Authenticator:
     def _may_have_moved(self, known: Known) -> bool:
         return self._monotonic() - known.read_at >= REREAD_INTERVAL
 
-    def _find_out(self, state: _State, key: bytes, token: str, expires_at: float, deadline: float) -> Outcome:
+    def _find_out(self, state: _State, question: _Question) -> Outcome:
         """Find out about a token, and remember it. Nothing raises: all who wait get the same outcome."""
+        key, deadline, peer = question.key, question.deadline, question.peer
         known = state.accepted.peek(key)
         if known is not None and not self._may_have_moved(known):
             return known
         try:
             if self._monotonic() >= deadline:
                 return self.too_late()
-            identity = self._reread(known.identity, deadline) if known else self._review(token, expires_at, deadline)
+            identity = self._reread(known.identity, deadline) if known else self._review(question)
         except Unavailable as trouble:
             return trouble
         except PodAuthError as refusal:
             state.accepted.forget(key)
             # Without its traceback, whose frames hold the token.
             state.refused.put(key, refusal.again(), self.options.rejection_ttl)
+            if peer is not None:
+                state.refused_from.put(peer, state.refusals(peer) + 1, self.options.rejection_ttl)
             return refusal
         except Exception as error:  # noqa: BLE001  whatever it is, it is our trouble
             return Unavailable.unexpected(error)
         read_at = self._monotonic()
         # The pod read anew says nothing of the token: that is to be reviewed when it always was.
-        until = known.until if known else read_at + min(self.options.cache_ttl, expires_at - self._now())
-        outcome = Known(identity, until, read_at)
+        until = known.until if known else read_at + min(self.options.cache_ttl, question.expires_at - self._now())
+        addresses = accepted_addresses(identity.pod, host_network=self.options.host_network)
+        outcome = Known(identity, addresses, until, read_at)
         state.accepted.put(key, outcome, until - read_at)
         return outcome
 
-    def _review(self, token: str, expires_at: float, deadline: float) -> PodIdentity:
-        voucher = self._verifier.verify(token, deadline)
+    def _review(self, question: _Question) -> PodIdentity:
+        deadline, expires_at = question.deadline, question.expires_at
+        voucher = self._verifier.verify(question.token, deadline)
         account = voucher.service_account
         try:
             pod = self._pods.find(account, voucher.pod_name, voucher.pod_uid, deadline)
@@ -206,10 +221,26 @@ class Authenticator:
         return replace(identity, pod=pod)
 
 
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A token to ask about: where it came from, until when it is good, when we have to answer."""
+
+    token: str = field(repr=False)
+    key: bytes = field(repr=False)
+    peer: str | None
+    expires_at: float
+    deadline: float
+
+
 class _State:
     """One process's memory and flights."""
 
     def __init__(self, options: Options, monotonic: Callable[[], float]) -> None:
         self.accepted: Memory[bytes, Known] = Memory("accepted", options.cache_size, monotonic)
         self.refused: Memory[bytes, PodAuthError] = Memory("refused", options.rejection_size, monotonic)
+        self.refused_from: Memory[str, int] = Memory("refused_from", options.rejection_size, monotonic)
         self.flights: Flights[bytes, Outcome] = Flights("token", options.max_reviews, monotonic)
+
+    def refusals(self, peer: str) -> int:
+        """Return how many tokens from an address were refused of late."""
+        return self.refused_from.peek(peer) or 0

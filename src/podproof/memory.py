@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
 from typing import Generic, TypeVar
-
-from cachetools import FIFOCache
 
 from podproof import metrics, traces
 from podproof.errors import Overloaded, Unavailable
@@ -35,7 +34,7 @@ class Memory(Generic[K, V]):
     """
 
     def __init__(self, name: str, size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._values: FIFOCache[K, tuple[float, V]] = FIFOCache(size)
+        self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
         self._size = size
         self._monotonic = monotonic
         self._writing = threading.Lock()
@@ -69,7 +68,7 @@ class Memory(Generic[K, V]):
             self._values.pop(key, None)
             now = self._monotonic()
             if len(self._values) >= self._size:
-                _, (end, _) = self._values.popitem()
+                _, (end, _) = self._values.popitem(last=False)
                 if now < end:
                     self._count_eviction()
             self._values[key] = (now + seconds, value)
