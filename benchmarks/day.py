@@ -103,7 +103,7 @@ def replay(options: Options) -> tuple[int, int]:
             flights: set[Future[Outcome]] = set()
             for _ in range(burst):
                 if authenticator.recall(token, ADDRESS) is None:
-                    flights.add(authenticator.ask(token))
+                    flights.add(authenticator.ask(token, ADDRESS))
             if flights:
                 api.may_answer.release(len(flights))
                 for flight in flights:

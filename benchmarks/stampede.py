@@ -82,8 +82,8 @@ class _CountingAuthenticator(Authenticator):
     asked = 0
     _counting = threading.Lock()
 
-    def ask(self, token: str) -> Future[Outcome]:
-        flight = super().ask(token)
+    def ask(self, token: str, peer: str | None) -> Future[Outcome]:
+        flight = super().ask(token, peer)
         with self._counting:
             self.asked += 1
         return flight

@@ -362,7 +362,7 @@ async def test_who_waits_too_long_gets_503_and_the_next_the_answer(app: Starlett
     bob = PodAuthMiddleware(app, authenticator=door(timeout=0.05))
     assert status_of(await call(bob, scope_of())) == 503
     answer.set()
-    door.made[0].ask(token()).result(SECONDS)
+    door.made[0].ask(token(), PEER).result(SECONDS)
     assert status_of(await call(bob, scope_of())) == 200
     assert api.reviews == 1
 

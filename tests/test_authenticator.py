@@ -282,7 +282,7 @@ def test_who_gives_up_leaves_the_answer_for_the_others(door: Door, api: API) -> 
     authenticator = door(timeout=0.05)
     with pytest.raises(Unavailable, match=r"no answer within 0\.05 s"):
         authenticator.identify(token(), PEER)
-    others = authenticator.ask(token())
+    others = authenticator.ask(token(), PEER)
     answer.set()
     assert authenticator.conclude(others.result(SECONDS), PEER)
     assert authenticator.recall(token(), PEER)
@@ -295,7 +295,7 @@ def test_a_failure_is_shared_by_all_who_wait_for_it(door: Door, api: API) -> Non
     api.before = lambda: answer.wait(SECONDS)
     api.review = Unavailable("away")
     authenticator = door()
-    waiting = [authenticator.ask(token()) for _ in range(20)]
+    waiting = [authenticator.ask(token(), PEER) for _ in range(20)]
     answer.set()
     for flight in waiting:
         with pytest.raises(Unavailable):
@@ -307,7 +307,7 @@ def test_who_has_waited_too_long_in_the_queue_costs_the_api_server_nothing(door:
     answer = threading.Event()
     api.before = lambda: answer.wait(SECONDS)
     authenticator = door(max_reviews=1, timeout=5)
-    first, second = authenticator.ask(token(jti="1")), authenticator.ask(token(jti="2"))
+    first, second = authenticator.ask(token(jti="1"), PEER), authenticator.ask(token(jti="2"), PEER)
     time.passes(5)
     answer.set()
     assert authenticator.conclude(first.result(SECONDS), PEER)
@@ -322,7 +322,7 @@ def test_a_flood_of_forgeries_is_answered_with_503_and_known_callers_from_memory
     authenticator.identify(token(), PEER)
     answer = threading.Event()
     api.before = lambda: answer.wait(SECONDS)
-    waiting = [authenticator.ask(token(jti=str(number))) for number in range(17)]
+    waiting = [authenticator.ask(token(jti=str(number)), PEER) for number in range(17)]
     with pytest.raises(Overloaded):
         authenticator.identify(token(jti="one too many"), PEER)
     assert authenticator.recall(token(), PEER)

@@ -114,7 +114,7 @@ class Authenticator:
             outcome = self.too_late()
         return self.conclude(outcome, peer)
 
-    def ask(self, token: str, peer: str | None = None) -> Future[Outcome]:
+    def ask(self, token: str, peer: str | None) -> Future[Outcome]:
         """Start to find out about a token, or join those who are waiting for it already.
 
         What could never be accepted is refused here, before anybody is asked, and so is what comes from where too much

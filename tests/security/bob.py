@@ -106,7 +106,10 @@ class World:
         load: Callable[[Configuration], None] | None = None,
         **given: object,
     ) -> Bob:
-        """Return a Bob with these options and a memory of his own, by default with a kubeconfig that is good."""
+        """Return a Bob with these options and a memory of his own, by default with a kubeconfig that is good.
+
+        By default he forgets refusals at once: after 20 from one address he would hear no other from there.
+        """
         environ = {"KUBECONFIG": str(self.cluster.kubeconfig_for("default/bob"))}
         load = load or partial(load_configuration, environ=environ)
         bob = Bob(self.runner, ears, clock or Clock(), load, given)
@@ -128,7 +131,7 @@ class Bob:
         self._ears = ears
         self._runner = runner
         self.client = ClusterClient(load=load, monotonic=clock, sleep=clock.sleep)
-        options = Options.read({"audience": "bob"} | given, {})
+        options = Options.read({"audience": "bob", "rejection_ttl": 0} | given, {})
         verifier, pods = ReviewVerifier(self.client, options.audience), PodLookup(self.client)
         self.authenticator = Authenticator(options, verifier, pods, monotonic=clock)
         self._told: list[PodIdentity | None] = []

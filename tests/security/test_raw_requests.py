@@ -29,7 +29,8 @@ COMMANDS = {
 
 @pytest.fixture(scope="module", params=COMMANDS)
 def server(request: pytest.FixtureRequest, world: World, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(world.cluster.kubeconfig_for("default/bob"))}
+    kubeconfig = str(world.cluster.kubeconfig_for("default/bob"))
+    environ = {"PODPROOF_AUDIENCE": "bob", "PODPROOF_REJECTION_TTL": "0", "KUBECONFIG": kubeconfig}
     folder = tmp_path_factory.mktemp("server")
     with serving(COMMANDS[request.param], folder, PYTHONASYNCIODEBUG="1", **environ) as server:
         yield server
