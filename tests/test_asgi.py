@@ -45,18 +45,22 @@ def scope_of(kind: str = "http", path: str = "/", **changes: Any) -> dict[str, A
 
 
 async def call(app: ASGIApp, scope: Scope, received: Sequence[Message] = ()) -> list[Message]:
-    """Call an app, which receives these messages and then waits for ever; return what it sends."""
-    left, sent = [*received], []
+    """Call an app, which receives these messages, and a disconnection when it has answered; return what it sends."""
+    left, sent, answered = [*received], [], anyio.Event()
 
     async def receive() -> Message:
-        if not left:
-            await anyio.sleep_forever()
-        return left.pop(0)
+        if left:
+            return left.pop(0)
+        await answered.wait()
+        return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            answered.set()
 
-    await app(scope, receive, send)
+    with anyio.fail_after(SECONDS):
+        await app(scope, receive, send)
     return sent
 
 
