@@ -17,7 +17,7 @@ AGAIN = $(BIN)/coverage run -m pytest --last-failed --last-failed-no-failures no
 
 test: $(VENV)/ready  ## the normal tests, with branch coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -q -n 2 $(ARGS) || $(AGAIN)
+	$(BIN)/coverage run -m pytest -q -n 3 $(ARGS) || $(AGAIN)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 

@@ -78,6 +78,44 @@ def test_a_name_is_one_segment_of_the_path(cluster: Cluster, bob: Bob, name: str
     assert (cluster.requests[-1].resource, cluster.requests[-1].name) == ("pods", name)
 
 
+def test_an_api_server_may_be_below_a_path(cluster: Cluster) -> None:
+    def load(configuration: Configuration) -> None:
+        load_configuration(configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)})
+        configuration.host += "/k8s/clusters/c-1"
+
+    client = ClusterClient(load=load)
+    with pytest.raises(Unavailable, match="404"):
+        client.get("/version", real_time.monotonic() + 5)
+    assert cluster.requests[-1].path == "/k8s/clusters/c-1/version"
+    client.close()
+
+
+def test_an_api_server_may_be_behind_a_proxy() -> None:
+    with Cluster(tls=False) as cluster:  # who reads whole URLs, as a proxy has to
+
+        def load(configuration: Configuration) -> None:
+            configuration.host, configuration.proxy = "http://api.example:6443", cluster.url
+
+        client = ClusterClient(load=load)
+        assert client.get("/version", real_time.monotonic() + 5).document["major"] == "1"
+        client.close()
+
+
+def test_our_credential_is_asked_for_again_after_a_second(cluster: Cluster, bob: Bob, time: Clock) -> None:
+    asked: list[object] = []
+
+    def load(configuration: Configuration) -> None:
+        bob.load(configuration)
+        configuration.refresh_api_key_hook = asked.append  # type: ignore[assignment]  # it has no type of its own
+
+    client = ClusterClient(load=load, monotonic=time)
+    for seconds, times in ((0, 1), (0.9, 1), (0.1, 2), (0.9, 2)):
+        time.passes(seconds)
+        client.get("/version", time() + 5)
+        assert len(asked) == times
+    client.close()
+
+
 @pytest.mark.trap(13)
 def test_a_permission_is_looked_up(cluster: Cluster, bob: Bob) -> None:
     assert bob.client.is_allowed(CREATE_TOKENREVIEWS, DEADLINE)
@@ -88,7 +126,7 @@ def test_one_connection_serves_many_calls(cluster: Cluster, bob: Bob) -> None:
     for _ in range(5):
         bob.review()
         bob.client.read_pod("default", "nobody", DEADLINE)
-    pool = bob.client._connections.get().pool.connection_from_url(cluster.url)
+    pool = bob.client._connections.get().pool
     assert (pool.num_requests, pool.num_connections) == (10, 1)
 
 
@@ -308,6 +346,19 @@ def test_what_is_there_when_the_time_is_up_is_not_read_any_more() -> None:
             room._TimelyIO(answer, here).readinto(bytearray(100))
 
 
+@pytest.mark.trap(47)
+def test_what_is_still_to_come_is_not_waited_for_beyond_the_time() -> None:
+    here, there = socket.socketpair()
+    with here, there, here.makefile("rb", buffering=0) as answer:
+        here.settimeout(0.01)
+        timely = room._TimelyIO(answer, here)
+        here.settimeout(5)
+        begun = real_time.monotonic()
+        with pytest.raises(TimeoutError):
+            timely.readinto(bytearray(100))
+        assert real_time.monotonic() - begun < 4
+
+
 def test_an_answer_without_end_is_not_read_to_it(cluster: Cluster, bob: Bob) -> None:
     cluster.fail("huge")
     with pytest.raises(Unavailable, match=f"longer than {MAX_ANSWER} bytes"):
@@ -365,7 +416,7 @@ def test_no_reason_holds_a_credential(cluster: Cluster, bob: Bob, fault: Any) ->
 @pytest.mark.parametrize("date", ["", "some time today", "Mon, 99 Foo 2026 00:00:00 GMT"])
 def test_a_server_need_not_tell_the_time(date: str) -> None:
     response = urllib3.HTTPResponse(headers={"Content-Type": "application/json", "Date": date}, status=200)
-    assert room._answer(response, b"{}").date is None
+    assert room._answer(response, b"{}").clock() is None
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/jwk-set+json"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import math
 import os
 import random
 import re
@@ -21,7 +22,7 @@ from http import HTTPStatus
 from pathlib import Path
 from ssl import SSLCertVerificationError
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import urllib3
 from kubernetes.client import ApiClient, Configuration
@@ -44,6 +45,9 @@ MAX_ANSWER = 4 * 1024 * 1024
 ATTEMPTS = 3
 BACKOFF = 0.1
 """Seconds that a first retry waits at the most; each further one up to twice as long."""
+
+CREDENTIAL_AGE = 1.0
+"""Seconds for which our own credential is not asked for again: the official client takes 0.1 ms to tell."""
 
 _TRANSIENT = {429, 500, 502, 503, 504}
 _JSON = re.compile(r"application/(?:[\w.-]+\+)?json(?:[ \t]*;.*)?", re.IGNORECASE)  # JWKS have a type of their own
@@ -72,13 +76,20 @@ CREATE_SELF_REVIEWS = Permission("create", "authorization.k8s.io", "selfsubjecta
 class Answer(NamedTuple):
     """What the API server answered: a JSON object, empty where an error has none.
 
-    `retry_after` is in seconds, `date` its clock in Unix seconds; both are None where it does not tell.
+    `retry_after` is in seconds, None where it does not tell; `date` is its clock, an HTTP-date.
     """
 
     status: int
     document: Mapping[str, Any]
     retry_after: float | None
-    date: float | None
+    date: str
+
+    def clock(self) -> float | None:
+        """Return the server's clock (RFC 9110 section 5.6.7) in Unix seconds, None where it does not tell."""
+        try:
+            return parsedate_to_datetime(self.date).timestamp()
+        except ValueError:
+            return None
 
 
 class Endpoint(NamedTuple):
@@ -107,7 +118,9 @@ class ClusterClient:
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._connections = OnePerProcess(lambda: _Connection(load or load_configuration, connections, impersonate))
+        self._connections = OnePerProcess(
+            lambda: _Connection(load or load_configuration, connections, impersonate, monotonic)
+        )
         self._monotonic = monotonic
         self._sleep = sleep
         self._uniform = uniform
@@ -172,7 +185,7 @@ class ClusterClient:
         """Close this process's connections; the next call opens new ones."""
         connection = self._connections.pop()
         if connection is not None:
-            connection.pool.clear()
+            connection.pool.close()
 
     def _expect(self, kind: str, answer: Answer) -> Mapping[str, Any]:
         document = answer.document
@@ -248,21 +261,36 @@ class _Trouble(Exception):
 class _Connection:
     """One process's way to the API server: its configuration, its connection pool, our credential."""
 
-    def __init__(self, load: Callable[[Configuration], None], connections: int, impersonate: str | None) -> None:
+    def __init__(
+        self,
+        load: Callable[[Configuration], None],
+        connections: int,
+        impersonate: str | None,
+        monotonic: Callable[[], float],
+    ) -> None:
         configuration = Configuration()
         try:
             load(configuration)
+            configuration.connection_pool_maxsize = connections
+            configuration.retries = False  # urllib3 would try four times, each with the whole timeout
+            manager: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+            manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+            # The one pool that there will be: the manager would look for it anew on each call.
+            self.pool: urllib3.HTTPConnectionPool = manager.connection_from_url(configuration.host)
         except Exception as error:  # noqa: BLE001  what a broken kubeconfig raises is almost anything
             raise Unavailable(
                 f"no way to the API server is configured ({type(error).__name__}): in a pod, mount the service "
                 "account's token (automountServiceAccountToken); elsewhere set KUBECONFIG"
             ) from None
-        configuration.connection_pool_maxsize = connections
-        configuration.retries = False  # urllib3 would try four times, each with the whole timeout
         self._configuration = configuration
+        self._proxy = getattr(manager, "proxy", None)
+        # A proxy is told the whole URL (RFC 9112 section 3.2.2), unless it only hands on what is encrypted.
+        whole = self._proxy is not None and configuration.host.startswith("http:")
+        self._base = configuration.host if whole else urlsplit(configuration.host).path
         self._authorization: str | None = None
-        self.pool: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
-        self.pool.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        self._recent: dict[str, str] = {}
+        self._ask_again_at = -math.inf
+        self._monotonic = monotonic
         # The keys are of a type of their own, and refused (406) to who does not ask for it.
         self._headers = {
             "Accept": "application/json, application/jwk-set+json",
@@ -276,8 +304,7 @@ class _Connection:
         url = self._configuration.host
         verified = bool(self._configuration.verify_ssl) and url.startswith("https:")
         # Host and port alone: a proxy's URL may hold a password.
-        proxy = getattr(self.pool, "proxy", None)
-        return Endpoint(url, verified, proxy.netloc if proxy else None)
+        return Endpoint(url, verified, self._proxy.netloc if self._proxy else None)
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> Answer:
         """Send one request and read its answer, all within `seconds`.
@@ -286,18 +313,19 @@ class _Connection:
         """
         if seconds <= 0:
             raise _Trouble("there was no time left")
-        headers = self._headers | self.credential()
+        headers = self._headers | self._recent_credential()
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            response = self.pool.request(
+            response = self.pool.urlopen(
                 method,
-                self._configuration.host + path,
+                self._base + path,
                 body=None if body is None else json.dumps(body),
                 headers=headers,
                 timeout=urllib3.Timeout(total=seconds),
                 redirect=False,  # a token must not follow
                 retries=False,
+                assert_same_host=False,  # a proxy's name is not the server's
                 preload_content=False,
             )
             try:
@@ -308,6 +336,13 @@ class _Connection:
             # The type alone: the text may quote what was sent.
             raise _Trouble(f"the connection failed with {_kind(error)}") from None
         return _answer(response, data)
+
+    def _recent_credential(self) -> dict[str, str]:
+        now = self._monotonic()
+        if now >= self._ask_again_at:
+            self._recent = self.credential()
+            self._ask_again_at = now + CREDENTIAL_AGE  # only now: other threads take what is there
+        return self._recent
 
     def credential(self) -> dict[str, str]:
         """Return our Authorization header; a file that is empty or gone for a moment leaves the one we have."""
@@ -360,15 +395,7 @@ def _answer(response: BaseHTTPResponse, data: bytes) -> Answer:
         document = {}
     if response.status == HTTPStatus.NOT_FOUND and document.get("kind") != "Status":
         raise _Trouble("it answered 404 and is no API server, by its answer's form")
-    return Answer(response.status, document, retry_after, _date(response.headers.get("Date", "")))
-
-
-def _date(text: str) -> float | None:
-    """Return an HTTP-date (RFC 9110 section 5.6.7) in Unix seconds."""
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except ValueError:
-        return None
+    return Answer(response.status, document, retry_after, response.headers.get("Date", ""))
 
 
 def _kind(error: BaseException) -> str:

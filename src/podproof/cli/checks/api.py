@@ -65,8 +65,9 @@ def check(facts: Facts) -> Iterator[Finding]:
             f"kubectl set env deployment/NAME NO_PROXY={host}",
         )
     yield _version(endpoint.url, str(answer.document.get("gitVersion")))
-    if answer.date is not None:
-        yield _clock(facts.now() - answer.date)
+    clock = answer.clock()
+    if clock is not None:
+        yield _clock(facts.now() - clock)
 
 
 def _version(url: str, text: str) -> Finding:
