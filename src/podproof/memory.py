@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Generic, TypeVar
 
 from podproof import metrics, traces
-from podproof.errors import Overloaded, Unavailable
+from podproof.errors import MalformedCredential, Overloaded, Unavailable
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -23,8 +23,14 @@ WAITING_PER_FLIGHT = 16
 
 
 def token_key(token: str) -> bytes:
-    """Return what a token is remembered by: its SHA-256. Tokens themselves are never kept."""
-    return sha256(token.encode("utf-8", "surrogatepass")).digest()
+    """Return what a token is remembered by: its SHA-256. Tokens themselves are never kept.
+
+    Raises MalformedCredential for a string that no bytes on the wire can make.
+    """
+    try:
+        return sha256(token.encode()).digest()
+    except UnicodeEncodeError:
+        raise MalformedCredential("the token has characters that no header can hold") from None
 
 
 class Memory(Generic[K, V]):
