@@ -35,6 +35,11 @@ def interleaved(competitors: Mapping[str, Callable[[], float]], rounds: int) -> 
     return Repeats(taken)
 
 
+def joined(parts: Sequence[Repeats]) -> Repeats:
+    """Return the rounds of several measurements of the same competitors as those of one."""
+    return Repeats({name: [one for part in parts for one in part.taken[name]] for name in parts[0].taken})
+
+
 def timed(work: Callable[[], object], count: int) -> float:
     """Return the seconds that each of the `count` things took that `work` does. The garbage collector is kept out."""
     gc.collect()

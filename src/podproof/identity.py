@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 # RFC 1123, as Kubernetes uses it: a namespace is one label of at most 63 characters; a service account's name may hold
 # dots, and its labels are limited by the whole only.
@@ -95,5 +96,9 @@ class PodIdentity:
     @property
     def scopes(self) -> tuple[str, ...]:
         """What `request.auth` holds, so that Starlette's `@requires` can ask for it."""
-        account = self.service_account
-        return ("authenticated", f"namespace:{account.namespace}", f"serviceaccount:{account.namespace}/{account.name}")
+        return _scopes(self.service_account.namespace, self.service_account.name)
+
+
+@lru_cache(maxsize=4096)
+def _scopes(namespace: str, name: str) -> tuple[str, ...]:
+    return ("authenticated", f"namespace:{namespace}", f"serviceaccount:{namespace}/{name}")
