@@ -21,7 +21,8 @@ class Amount:
             factor, unit = (1, "s") if self.value >= 1 else (1e3, "ms") if self.value >= 1e-3 else (1e6, "µs")
             return f"{self.value * factor:.3g} {unit}"
         if self.unit == "B":
-            return f"{self.value / 1024:.3g} KB" if self.value >= 1024 else f"{self.value:.0f} B"
+            size, unit = (1024**2, "MB") if self.value >= 1024**2 else (1024, "KB") if self.value >= 1024 else (1, "B")
+            return f"{self.value / size:.3g} {unit}"
         number = f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:.3g}"
         return f"{number} {self.unit}".strip()
 

@@ -23,6 +23,7 @@ from podproof.options import Options
         (Amount(2, "s"), "2 s"),
         (Amount(700, "B"), "700 B"),
         (Amount(1536, "B"), "1.5 KB"),
+        (Amount(82 * 1024**2, "B"), "82 MB"),
         (Amount(3_456_000), "3,456,000"),
     ],
 )

@@ -184,7 +184,7 @@ class Unavailable(PodAuthError):
 
 
 class Overloaded(Unavailable):
-    """Too many questions are waiting for the API server already."""
+    """Too many questions are waiting for the API server already, or too much was refused that came from one address."""
 
     code = "overloaded"
 
