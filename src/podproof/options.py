@@ -43,7 +43,7 @@ class Options:
     exempt: paths open to all, exact or "prefix/*", as the wrapped app sees them.
     optional: let a request without any credential pass as anonymous.
     cache_ttl, cache_size: how long and how many callers are remembered.
-    rejection_ttl, rejection_size: how long and how many refused tokens are remembered.
+    rejection_ttl, rejection_size: how long and how many refused tokens are remembered, and addresses they came from.
     timeout: for one whole identification.
     max_reviews: how many tokens are reviewed at a time.
     keep_authorization: leave the Authorization header on the request.

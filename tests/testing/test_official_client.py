@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from podproof.testing import Cluster
 
 
+# Version 36 of the client calls what urllib3 has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:HTTPResponse.getheader:DeprecationWarning")
+
+
 @pytest.fixture
 def api(cluster: Cluster) -> Iterator[Any]:
     configuration: Any = client.Configuration()
