@@ -355,6 +355,20 @@ def test_where_much_was_refused_of_late_no_other_token_is_asked_about(door: Door
 
 
 @pytest.mark.trap(29)
+def test_those_who_wait_while_much_is_refused_are_not_asked_about_either(door: Door, api: API) -> None:
+    answer = threading.Event()
+    api.before = lambda: answer.wait(SECONDS)
+    api.review = review(authenticated=False)
+    authenticator = door(max_reviews=2)
+    flights = [authenticator.ask(token(jti=f"forged {number}"), PEER) for number in range(34)]
+    answer.set()
+    outcomes = [flight.result(SECONDS) for flight in flights]
+    refused = sum(isinstance(outcome, Rejected) for outcome in outcomes)
+    assert refused in (MOST_REFUSALS, MOST_REFUSALS + 1)  # one more may be under way, two at a time
+    assert all(isinstance(outcome, Rejected | Overloaded) for outcome in outcomes)
+
+
+@pytest.mark.trap(29)
 def test_a_flood_of_forgeries_from_one_address_is_nobody_elses_trouble(door: Door, api: API) -> None:
     authenticator = door()
     refuse_many(authenticator, api)

@@ -5,6 +5,7 @@ This is the one place that knows it whole. Each check lives in the room of its o
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -126,11 +127,7 @@ class Authenticator:
             claims.read(token), audiences=options.audience, issuers=options.issuers, now=self._now()
         )
         state, question = self._state.get(), _Question(token, token_key(token), peer, expires_at, deadline)
-        if peer is not None and state.refusals(peer) >= MOST_REFUSALS:
-            raise Overloaded(
-                f"{MOST_REFUSALS} tokens from {peer} were refused of late: none from there is reviewed before "
-                f"{options.rejection_ttl:g} s have passed"
-            )
+        self._check_refusals(state, peer)
         return state.flights.join(question.key, partial(self._find_out, state, question), deadline)
 
     def conclude(self, outcome: Outcome, peer: str | None) -> PodIdentity:
@@ -166,6 +163,13 @@ class Authenticator:
     def _may_have_moved(self, known: Known) -> bool:
         return self._monotonic() - known.read_at >= REREAD_INTERVAL
 
+    def _check_refusals(self, state: _State, peer: str | None) -> None:
+        if peer is not None and state.refusals(peer) >= MOST_REFUSALS:
+            raise Overloaded(
+                f"{MOST_REFUSALS} tokens from {peer} were refused of late: none from there is reviewed before "
+                f"{self.options.rejection_ttl:g} s have passed"
+            )
+
     def _find_out(self, state: _State, question: _Question) -> Outcome:
         """Find out about a token, and remember it. Nothing raises: all who wait get the same outcome."""
         key, deadline, peer = question.key, question.deadline, question.peer
@@ -175,6 +179,7 @@ class Authenticator:
         try:
             if self._monotonic() >= deadline:
                 return self.too_late()
+            self._check_refusals(state, peer)  # once more: many may have been refused while this one waited
             identity = self._reread(known.identity, deadline) if known else self._review(question)
         except Unavailable as trouble:
             return trouble
@@ -183,7 +188,7 @@ class Authenticator:
             # Without its traceback, whose frames hold the token.
             state.refused.put(key, refusal.again(), self.options.rejection_ttl)
             if peer is not None:
-                state.refused_from.put(peer, state.refusals(peer) + 1, self.options.rejection_ttl)
+                state.count_refusal(peer, self.options.rejection_ttl)
             return refusal
         except Exception as error:  # noqa: BLE001  whatever it is, it is our trouble
             return Unavailable.unexpected(error)
@@ -240,7 +245,13 @@ class _State:
         self.refused: Memory[bytes, PodAuthError] = Memory("refused", options.rejection_size, monotonic)
         self.refused_from: Memory[str, int] = Memory("refused_from", options.rejection_size, monotonic)
         self.flights: Flights[bytes, Outcome] = Flights("token", options.max_reviews, monotonic)
+        self._counting = threading.Lock()
 
     def refusals(self, peer: str) -> int:
         """Return how many tokens from an address were refused of late."""
         return self.refused_from.peek(peer) or 0
+
+    def count_refusal(self, peer: str, seconds: float) -> None:
+        """Count one more, all to be forgotten if it is the last for so many seconds."""
+        with self._counting:
+            self.refused_from.put(peer, self.refusals(peer) + 1, seconds)
