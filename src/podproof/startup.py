@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from functools import partial
 from typing import TYPE_CHECKING
 
 from podproof import claims
@@ -52,7 +51,7 @@ def authenticator_for(options: Options, cluster: ClusterClient | None = None) ->
     checking.start()
     # gunicorn --preload forks now. A child that is forked while another thread speaks TLS inherits OpenSSL's locks as
     # they are, and its first SHA-256 never ends.
-    os.register_at_fork(before=partial(checking.join, options.timeout + 1))
+    os.register_at_fork(before=checking.join)
     return Authenticator(options, ReviewVerifier(cluster, options.audience), PodLookup(cluster))
 
 
