@@ -28,7 +28,7 @@ image: $(VENV)/ready  ## what the integration tests run in their pods: made with
 	$(BIN)/python -m tests.integration.images $(ARGS)
 
 drain-proof: $(VENV)/ready  ## SIGTERM under load, with and without the drain, on every server
-	$(BIN)/python -m tests.drain.proof $(ARGS)
+	$(BIN)/python -m tests.process.drain.proof $(ARGS)
 
 bench: $(VENV)/ready  ## what the check costs, beside what one would do instead
 	$(BIN)/python -m benchmarks $(ARGS)

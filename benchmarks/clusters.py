@@ -17,7 +17,7 @@ from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import load_kube_config
 
 from benchmarks.fakes import AUDIENCE
-from podproof.cluster import load_configuration
+from podproof._apiserver.connection import load_configuration
 
 
 @dataclass(frozen=True, slots=True)

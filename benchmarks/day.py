@@ -15,10 +15,10 @@ from typing import Any
 
 from benchmarks.fakes import ADDRESS, AUDIENCE, CountingAPI, Tokens
 from benchmarks.report import Amount, Row
-from podproof.authenticator import Authenticator, Outcome
+from podproof._authentication.authenticator import AuthenticationResult, Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.options import Options
-from podproof.pods import PodLookup
-from podproof.review import ReviewVerifier
 
 CALLERS = 200
 PROCESSES = 12
@@ -89,7 +89,7 @@ def replay(options: Options) -> tuple[int, int]:
     """Return how many reviews one process asks for, and how many requests it gets."""
     clock, api, tokens = _Clock(), _HeldAPI(), Tokens()
     authenticator = Authenticator(
-        options, ReviewVerifier(api, options.audience), PodLookup(api), now=clock, monotonic=clock
+        options, TokenReviewVerifier(api, options.audience), PodLookup(api), now=clock, monotonic=clock
     )
     current: dict[int, tuple[int, str]] = {}
     requests = 0
@@ -100,7 +100,7 @@ def replay(options: Options) -> tuple[int, int]:
                 token = tokens.make(name=f"caller-{caller}", issued_at=clock.now, lifetime=ROTATION / 0.8)
                 current[caller] = number, token
             token = current[caller][1]
-            flights: set[Future[Outcome]] = set()
+            flights: set[Future[AuthenticationResult]] = set()
             for _ in range(burst):
                 if authenticator.recall(token, ADDRESS) is None:
                     flights.add(authenticator.ask(token, ADDRESS))

@@ -29,12 +29,13 @@ from benchmarks.fakes import AUDIENCE, Tokens
 from benchmarks.load import Load
 from benchmarks.repeats import Repeats, interleaved
 from benchmarks.report import Amount, Row
+from podproof._apiserver.client import APIServerClient
+from podproof._apiserver.connection import load_configuration
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.asgi import PodAuthMiddleware
-from podproof.authenticator import Authenticator
-from podproof.cluster import ClusterClient, load_configuration
 from podproof.options import Options
-from podproof.pods import PodLookup
-from podproof.review import ReviewVerifier
 from podproof.testing import Cluster
 
 ADDRESS = "127.0.0.1"
@@ -166,10 +167,10 @@ def rows() -> Iterator[Row]:
     """Let them come."""
     with ExitStack() as stack:
         api = stack.enter_context(Helper("api"))
-        client = ClusterClient(load=partial(load_configuration, environ={"KUBECONFIG": api.ready["kubeconfig"]}))
+        client = APIServerClient(load=partial(load_configuration, environ={"KUBECONFIG": api.ready["kubeconfig"]}))
         stack.enter_context(closing(client))
         options = Options(audience=(AUDIENCE,), cache_ttl=3600)
-        authenticator = Authenticator(options, ReviewVerifier(client, options.audience), PodLookup(client))
+        authenticator = Authenticator(options, TokenReviewVerifier(client, options.audience), PodLookup(client))
         stack.enter_context(closing(authenticator))
         tokens: Sequence[str] = api.ready["tokens"]
         for token in tokens:

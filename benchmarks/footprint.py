@@ -11,10 +11,10 @@ from pathlib import Path
 
 from benchmarks.fakes import ADDRESS, AUDIENCE, CountingAPI, Tokens
 from benchmarks.report import Amount, Row
-from podproof.authenticator import Authenticator
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.options import Options
-from podproof.pods import PodLookup
-from podproof.review import ReviewVerifier
 
 CALLERS = 100_000
 LIMIT = 1536
@@ -37,7 +37,7 @@ def remember(callers: int) -> int:
     """Remember so many callers, each of a pod of its own, and return by how many bytes this process has grown."""
     api = CountingAPI()
     options = Options(audience=(AUDIENCE,), cache_ttl=3600, cache_size=callers)
-    authenticator = Authenticator(options, ReviewVerifier(api, (AUDIENCE,)), PodLookup(api))
+    authenticator = Authenticator(options, TokenReviewVerifier(api, (AUDIENCE,)), PodLookup(api))
     tokens = Tokens()
 
     def identify(number: int) -> None:

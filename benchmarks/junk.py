@@ -11,11 +11,11 @@ import jwt
 from benchmarks.fakes import ADDRESS, AUDIENCE, CountingAPI, Tokens
 from benchmarks.repeats import interleaved, timed
 from benchmarks.report import Amount, Row
-from podproof.authenticator import Authenticator
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.errors import PodAuthError
 from podproof.options import Options
-from podproof.pods import PodLookup
-from podproof.review import ReviewVerifier
 
 TOKENS = 1000
 ROUNDS = 21
@@ -26,7 +26,7 @@ LIMIT = 40e-6
 def rows() -> Iterator[Row]:
     """Measure refusals."""
     api = CountingAPI()
-    authenticator = Authenticator(Options(audience=(AUDIENCE,)), ReviewVerifier(api, (AUDIENCE,)), PodLookup(api))
+    authenticator = Authenticator(Options(audience=(AUDIENCE,)), TokenReviewVerifier(api, (AUDIENCE,)), PodLookup(api))
     make = Tokens().make
     junk: Mapping[str, Sequence[str]] = {
         "wrong shape": [f"{make()}.A" for _ in range(TOKENS)],

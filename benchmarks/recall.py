@@ -10,10 +10,10 @@ from hashlib import sha256
 from benchmarks.fakes import ADDRESS, AUDIENCE, CountingAPI, Tokens
 from benchmarks.repeats import interleaved, timed
 from benchmarks.report import Amount, Row
-from podproof.authenticator import Authenticator
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.options import Options
-from podproof.pods import PodLookup
-from podproof.review import ReviewVerifier
 
 CALLERS = 1000
 ROUNDS = 31
@@ -49,7 +49,7 @@ def known(headers: Sequence[str]) -> Authenticator:
     """Return an authenticator that remembers the callers of these headers."""
     api = CountingAPI()
     options = Options(audience=(AUDIENCE,), cache_ttl=3600, cache_size=len(headers))
-    authenticator = Authenticator(options, ReviewVerifier(api, (AUDIENCE,)), PodLookup(api))
+    authenticator = Authenticator(options, TokenReviewVerifier(api, (AUDIENCE,)), PodLookup(api))
     for header in headers:
         authenticator.identify(header[7:], ADDRESS)
     return authenticator

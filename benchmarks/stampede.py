@@ -15,12 +15,13 @@ from typing import Any
 
 from benchmarks.fakes import AUDIENCE
 from benchmarks.report import Amount, Row
+from podproof._apiserver.client import APIServerClient
+from podproof._apiserver.connection import load_configuration
+from podproof._authentication.authenticator import AuthenticationResult, Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.asgi import PodAuthMiddleware as ASGIMiddleware
-from podproof.authenticator import Authenticator, Outcome
-from podproof.cluster import ClusterClient, load_configuration
 from podproof.options import Options
-from podproof.pods import PodLookup
-from podproof.review import ReviewVerifier
 from podproof.testing import Cluster
 from podproof.wsgi import PodAuthMiddleware as WSGIMiddleware
 
@@ -69,7 +70,7 @@ def rows() -> Iterator[Row]:
         )
 
 
-class _HeldClient(ClusterClient):
+class _HeldClient(APIServerClient):
     """Asks for a review only when it may."""
 
     may_ask = threading.Event()
@@ -85,7 +86,7 @@ class _CountingAuthenticator(Authenticator):
     asked = 0
     _counting = threading.Lock()
 
-    def ask(self, token: str, peer: str | None) -> Future[Outcome]:
+    def ask(self, token: str, peer: str | None) -> Future[AuthenticationResult]:
         flight = super().ask(token, peer)
         with self._counting:
             self.asked += 1
@@ -113,7 +114,9 @@ def _scene() -> Iterator[_Scene]:
     with Cluster() as cluster:
         client = _HeldClient(load=partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)}))
         options = Options(audience=(AUDIENCE,), timeout=2 * PATIENCE)
-        authenticator = _CountingAuthenticator(options, ReviewVerifier(client, options.audience), PodLookup(client))
+        authenticator = _CountingAuthenticator(
+            options, TokenReviewVerifier(client, options.audience), PodLookup(client)
+        )
         pod = cluster.pod("default/alice", service_account="alice", addresses=[ADDRESS])
         known, unknown = pod.token(audience=AUDIENCE), pod.token(audience=AUDIENCE)
         with closing(client), closing(authenticator):

@@ -11,11 +11,11 @@ from benchmarks.clusters import BareAPI, Surroundings, emulated_cluster, real_cl
 from benchmarks.fakes import AUDIENCE
 from benchmarks.repeats import interleaved, timed
 from benchmarks.report import Amount, Row
-from podproof.authenticator import Authenticator
-from podproof.cluster import ClusterClient
+from podproof._apiserver.client import APIServerClient
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.options import Options
-from podproof.pods import PodLookup
-from podproof.review import ReviewVerifier
 
 ROUNDS = 31
 CALLERS = 10
@@ -37,9 +37,9 @@ def rows() -> Iterator[Row]:
 
 
 def _row(where: str, cluster: Surroundings) -> Row:
-    client = ClusterClient(load=cluster.load)
+    client = APIServerClient(load=cluster.load)
     options = Options(audience=(AUDIENCE,))
-    authenticator = Authenticator(options, ReviewVerifier(client, options.audience), PodLookup(client))
+    authenticator = Authenticator(options, TokenReviewVerifier(client, options.audience), PodLookup(client))
     with closing(client), closing(authenticator):
         tokens = iter(cluster.tokens)
         competitors: dict[str, Callable[[str], object]] = {

@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.answers import API, Clock, Door
-from tests.both import Bob
 from tests.security.cases import pytest_terminal_summary  # noqa: F401  xdist's own process finds it only here
+from tests.support.fake_api import AuthenticatorFactory, Clock, FakeAPI
+from tests.support.middleware_client import MiddlewareClient
 
 
 @pytest.fixture(autouse=True)
@@ -23,23 +23,25 @@ def time() -> Clock:
 
 
 @pytest.fixture
-def api() -> API:
-    return API()
+def fake_api() -> FakeAPI:
+    return FakeAPI()
 
 
 @pytest.fixture
-def door(api: API, time: Clock) -> Iterator[Door]:
-    door = Door(api, time)
-    yield door
-    for authenticator in door.made:
+def make_authenticator(fake_api: FakeAPI, time: Clock) -> Iterator[AuthenticatorFactory]:
+    make_authenticator = AuthenticatorFactory(fake_api, time)
+    yield make_authenticator
+    for authenticator in make_authenticator.made:
         authenticator.close()
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
-def bob(request: pytest.FixtureRequest, door: Door) -> Callable[..., Bob]:
+def make_client(
+    request: pytest.FixtureRequest, make_authenticator: AuthenticatorFactory
+) -> Callable[..., MiddlewareClient]:
     """Make an app behind a middleware of each kind, with these options."""
 
-    def make(inside: Callable[[], object] = lambda: None, **options: object) -> Bob:
-        return Bob(request.param, door(**options), inside)
+    def make(inside: Callable[[], object] = lambda: None, **options: object) -> MiddlewareClient:
+        return MiddlewareClient(request.param, make_authenticator(**options), inside)
 
     return make

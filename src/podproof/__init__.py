@@ -5,17 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from podproof._version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from podproof._authorization.rbac import RBAC
+    from podproof._authorization.rules import Rule
+    from podproof._request.context import current_caller
+    from podproof._request.require import require
     from podproof.audit import CallerFilter
-    from podproof.caller import current_caller
     from podproof.client import HostNotAllowed, TokenClient, TokenFile, TokenUnavailable
     from podproof.errors import ConfigurationError, PodAuthError
     from podproof.identity import Pod, PodIdentity, ServiceAccount
-    from podproof.policy import require
-    from podproof.rbac import RBAC
-    from podproof.rules import Rule
 
 __all__ = [
     "RBAC",
@@ -41,14 +41,14 @@ _HOMES = {
     "Pod": "identity",
     "PodAuthError": "errors",
     "PodIdentity": "identity",
-    "RBAC": "rbac",
-    "Rule": "rules",
+    "RBAC": "_authorization.rbac",
+    "Rule": "_authorization.rules",
     "ServiceAccount": "identity",
     "TokenClient": "client",
     "TokenFile": "client",
     "TokenUnavailable": "client",
-    "current_caller": "caller",
-    "require": "policy",
+    "current_caller": "_request.context",
+    "require": "_request.require",
 }
 
 

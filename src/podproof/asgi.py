@@ -15,12 +15,12 @@ import anyio.lowlevel
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from podproof.audit import Request
-from podproof.caller import IDENTITY, Refuse, request_at_hand
+from podproof._request.context import IDENTITY, Deny, current_request
+from podproof._request.pipeline import MiddlewareOptions, RequestPipeline
+from podproof._request.problem import Answer
+from podproof._telemetry.decision_log import RequestRecord as Request
 from podproof.errors import IdentityEnded, PodAuthError
-from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
-from podproof.problem import Answer
 
 T = TypeVar("T")
 
@@ -42,9 +42,9 @@ class PodAuthMiddleware:
     Raises ConfigurationError.
     """
 
-    def __init__(self, app: AnyASGIApp, **given: Unpack[Given]) -> None:
+    def __init__(self, app: AnyASGIApp, **given: Unpack[MiddlewareOptions]) -> None:
         self.app: ASGIApp = app
-        self._gate = Gate(given)
+        self._gate = RequestPipeline(given)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a connection; `lifespan` and whatever else is no request passes through."""
@@ -65,13 +65,13 @@ class PodAuthMiddleware:
         else:
             scope["user"], scope["auth"] = identity, AuthCredentials(identity.scopes)
         refuse = partial(self._refuse, scope)
-        before = request_at_hand.set((identity, refuse))
+        before = current_request.set((identity, refuse))
         try:
             seconds = self._gate.authenticator.seconds_left(identity) if identity else math.inf
             run = _run_http if scope["type"] == "http" else _run_websocket
             await run(self.app, scope, receive, send, seconds=seconds, refuse=refuse)
         finally:
-            request_at_hand.reset(before)
+            current_request.reset(before)
 
     async def _identify(self, scope: Scope) -> PodIdentity | None:
         authorization, x_forwarded_for, forwarded = [], [], []
@@ -115,9 +115,7 @@ class PodAuthMiddleware:
         return self._gate.refuse(refusal, _request(scope))
 
 
-async def _run_http(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, seconds: float, refuse: Refuse
-) -> None:
+async def _run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, seconds: float, refuse: Deny) -> None:
     """Run the app; `seconds` from now, the caller neither gets nor gives any more of a body."""
     end = time.monotonic() + seconds
     started = begun = False
@@ -143,7 +141,7 @@ async def _run_http(
 
 
 async def _run_websocket(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, seconds: float, refuse: Refuse
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, seconds: float, refuse: Deny
 ) -> None:
     """Run the app for at most so many seconds, then close the connection with 1008 (RFC 6455 section 7.4.1)."""
     accepted = closed = False

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
-from podproof import claims
-from podproof.errors import ConfigurationError, NotAToken
+from podproof._token.jwt import CLOCK_SKEW, numeric_date, read_claims
+from podproof.errors import ConfigurationError, MalformedToken
 
 if TYPE_CHECKING:
     import requests
@@ -95,7 +95,7 @@ class TokenFile:
 
         Raises TokenUnavailable when no token read earlier has life left and the file is missing, unreadable,
         empty, no JSON Web Token, for another audience than the one given, or expired for more than
-        `claims.CLOCK_SKEW` seconds.
+        `CLOCK_SKEW` seconds.
         """
         try:
             token = self._look()
@@ -118,8 +118,8 @@ class TokenFile:
         if not text:
             raise self._unavailable("is empty")
         try:
-            found = claims.read(text)
-        except NotAToken:
+            found = read_claims(text)
+        except MalformedToken:
             raise self._unavailable("does not hold a JSON Web Token") from None
 
         named = found.get("aud")
@@ -129,10 +129,10 @@ class TokenFile:
             raise self._unavailable(f"holds a token for {issued_for}, not for {self._audience}")
 
         try:
-            expires_at = claims.numeric_date(found, "exp")
-        except NotAToken:
+            expires_at = numeric_date(found, "exp")
+        except MalformedToken:
             raise self._unavailable("holds a token without an end, which no projected volume does") from None
-        if (late := self._clock() - expires_at) > claims.CLOCK_SKEW:
+        if (late := self._clock() - expires_at) > CLOCK_SKEW:
             raise TokenUnavailable(
                 f"the token file {self._path} holds a token that expired {late:.0f} s ago", _NOT_REFRESHED
             )

@@ -8,7 +8,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
-from podproof.caller import caller_of, refuse
+from podproof._request.context import deny, get_caller
 from podproof.errors import PodAuthError
 
 
@@ -32,7 +32,7 @@ class CallerMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         """Handle a request."""
-        identity = caller_of(request.scope if hasattr(request, "scope") else request.environ)
+        identity = get_caller(request.scope if hasattr(request, "scope") else request.environ)
         request.caller = identity
         request.META.pop("HTTP_REMOTE_USER", None)
         if identity is not None:
@@ -43,5 +43,5 @@ class CallerMiddleware:
         """Answer a refusal."""
         if not isinstance(exception, PodAuthError):
             return None
-        status, headers, body = refuse(exception)
+        status, headers, body = deny(exception)
         return HttpResponse(body, status=status, headers=dict(headers))

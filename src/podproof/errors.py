@@ -24,7 +24,7 @@ class PodAuthError(Exception):
     seconds after which asking again makes sense.
     """
 
-    code = "refused"
+    code = "denied"
     status = 401
     error: str | None = None
     title = "Unauthorized"
@@ -40,17 +40,17 @@ class PodAuthError(Exception):
         super().__init__(reason)
         self.reason = reason
 
-    def about(self, service_account: object, pod: object) -> Self:
+    def with_subject(self, service_account: object, pod: object) -> Self:
         """Note whom this refuses, for the log: only what the API server has vouched for."""
         self.service_account, self.pod = str(service_account), str(pod)
         return self
 
-    def of(self, identity: PodIdentity, peer: str | None = None) -> Self:
+    def with_identity(self, identity: PodIdentity, peer: str | None = None) -> Self:
         """Note the known caller whom this refuses, and the address that it calls from where that was compared."""
         self.identity, self.peer = identity, peer
-        return self.about(identity.service_account, identity.pod)
+        return self.with_subject(identity.service_account, identity.pod)
 
-    def again(self) -> Self:
+    def without_traceback(self) -> Self:
         """Return the same refusal, to be raised once more without the first one's traceback."""
         return copy(self)
 
@@ -79,22 +79,22 @@ class InvalidToken(PodAuthError):
     detail = "The token is not accepted here."
 
 
-class NotAToken(InvalidToken):
+class MalformedToken(InvalidToken):
     """It is not a JSON Web Token in its one canonical form."""
 
-    code = "not-a-token"
+    code = "malformed-token"
 
 
-class OtherAudience(InvalidToken):
+class WrongAudience(InvalidToken):
     """The token was issued for somebody else."""
 
-    code = "other-audience"
+    code = "wrong-audience"
 
 
-class OtherIssuer(InvalidToken):
+class WrongIssuer(InvalidToken):
     """The token comes from an issuer that is not among those named."""
 
-    code = "other-issuer"
+    code = "wrong-issuer"
 
 
 class Expired(InvalidToken):
@@ -103,16 +103,16 @@ class Expired(InvalidToken):
     code = "expired"
 
 
-class Unbound(InvalidToken):
+class NotPodBound(InvalidToken):
     """The token is bound to no pod, so there is none to compare the connection with."""
 
-    code = "unbound"
+    code = "not-pod-bound"
 
 
-class Rejected(InvalidToken):
+class TokenReviewFailed(InvalidToken):
     """The API server does not vouch for the token, or not in the way that a pod's token needs."""
 
-    code = "rejected"
+    code = "token-review-failed"
 
 
 class PodGone(InvalidToken):
@@ -127,10 +127,10 @@ class PodFinished(InvalidToken):
     code = "pod-finished"
 
 
-class OtherServiceAccount(InvalidToken):
+class ServiceAccountMismatch(InvalidToken):
     """The pod does not run as the token's service account."""
 
-    code = "other-service-account"
+    code = "service-account-mismatch"
 
 
 class Forbidden(PodAuthError):
@@ -149,10 +149,10 @@ class WrongAddress(Forbidden):
     code = "wrong-address"
 
 
-class NoPeer(Forbidden):
+class PeerUnknown(Forbidden):
     """The connection's true peer address cannot be known."""
 
-    code = "no-peer"
+    code = "peer-unknown"
 
 
 class HostNetwork(Forbidden):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import falcon
 import falcon.asgi
 
-from podproof.caller import caller_of
+from podproof._request.context import get_caller
 
 
 class CallerMiddleware:
@@ -17,12 +17,12 @@ class CallerMiddleware:
 
     def process_request(self, req: falcon.Request, _: falcon.Response) -> None:
         """Handle a request of a WSGI app."""
-        req.context.caller = caller_of(req.env)
+        req.context.caller = get_caller(req.env)
 
     async def process_request_async(self, req: falcon.asgi.Request, _: falcon.asgi.Response) -> None:
         """Handle a request of an ASGI app."""
-        req.context.caller = caller_of(req.scope)
+        req.context.caller = get_caller(req.scope)
 
     async def process_request_ws(self, req: falcon.asgi.Request, _: falcon.asgi.WebSocket) -> None:
         """Handle a WebSocket of an ASGI app."""
-        req.context.caller = caller_of(req.scope)
+        req.context.caller = get_caller(req.scope)

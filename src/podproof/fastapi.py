@@ -9,8 +9,8 @@ from fastapi.openapi.models import HTTPBearer
 from fastapi.requests import HTTPConnection
 from fastapi.security.base import SecurityBase
 
+from podproof._request.context import get_caller
 from podproof.asgi import PodAuthMiddleware
-from podproof.caller import caller_of
 from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
 
@@ -23,7 +23,7 @@ class _CallerScheme(SecurityBase):
     scheme_name = "podproof"
 
     async def __call__(self, connection: HTTPConnection) -> PodIdentity:
-        identity = caller_of(connection.scope)
+        identity = get_caller(connection.scope)
         if identity is None:
             raise NoCredential("nobody is known on this request, and its endpoint asks who it is")
         return identity

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, abort, request
 from werkzeug.local import LocalProxy
 
-from podproof.caller import caller_of, refuse
+from podproof._request.context import deny, get_caller
 from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
 from podproof.wsgi import PodAuthMiddleware
@@ -14,9 +14,9 @@ __all__ = ["PodAuthMiddleware", "caller"]
 
 
 def _caller() -> PodIdentity:
-    identity = caller_of(request.environ)
+    identity = get_caller(request.environ)
     if identity is None:
-        status, headers, body = refuse(NoCredential("nobody is known on this request, and its view asks who it is"))
+        status, headers, body = deny(NoCredential("nobody is known on this request, and its view asks who it is"))
         abort(Response(body, status, headers))
     return identity
 

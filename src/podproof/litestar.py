@@ -13,8 +13,8 @@ from litestar.openapi.spec import Components, SecurityScheme
 from litestar.params import SkipValidation
 from litestar.plugins import InitPlugin
 
+from podproof._request.context import deny, get_caller
 from podproof.asgi import PodAuthMiddleware
-from podproof.caller import caller_of, refuse
 from podproof.errors import NoCredential, PodAuthError
 from podproof.identity import PodIdentity
 
@@ -51,12 +51,12 @@ class CallerPlugin(InitPlugin):
 
 
 def _provide_caller(request: ASGIConnection[Any, Any, Any, Any]) -> PodIdentity:
-    identity = caller_of(request.scope)
+    identity = get_caller(request.scope)
     if identity is None:
         raise NoCredential("nobody is known on this request, and its handler asks who it is")
     return identity
 
 
 def _answer(_: ASGIConnection[Any, Any, Any, Any], refusal: PodAuthError) -> Response[bytes]:
-    status, headers, body = refuse(refusal)
+    status, headers, body = deny(refusal)
     return Response(body, status_code=status, headers=dict(headers))

@@ -11,11 +11,12 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self, TypedDict, cast
 
+from podproof._authorization.allow_list import AllowList
+from podproof._authorization.path_pattern import is_path_pattern
+from podproof._authorization.policy import Policy
+from podproof._authorization.rbac import RBAC
+from podproof._authorization.rules import Rule
 from podproof.errors import ConfigurationError
-from podproof.paths import is_plain
-from podproof.policy import AllowList, Policy
-from podproof.rbac import RBAC
-from podproof.rules import Rule
 
 PREFIX = "PODPROOF_"
 
@@ -95,7 +96,7 @@ class Options:
         values = dict(given)
         for variable, text in environ.items():
             name = variable.removeprefix(PREFIX).lower()
-            if not variable.startswith(PREFIX) or _is_another_s(variable):
+            if not variable.startswith(PREFIX) or _is_foreign_variable(variable):
                 continue
             if name not in names:
                 suggestion = _suggest(variable, [PREFIX + one.upper() for one in names])
@@ -110,7 +111,7 @@ class Options:
         return cls(**cast("Any", values))
 
 
-class GivenOptions(TypedDict, total=False):
+class OptionArguments(TypedDict, total=False):
     """The options as a middleware takes them: see `Options`."""
 
     audience: str | Sequence[str]
@@ -138,7 +139,7 @@ def _suggest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]}?" if close else f"possible are {', '.join(names)}"
 
 
-def _is_another_s(variable: str) -> bool:
+def _is_foreign_variable(variable: str) -> bool:
     """Tell the variables that are not for the middlewares.
 
     Those are the ones of podproof's other parts, and those that Kubernetes sets for a Service called podproof, or
@@ -149,7 +150,7 @@ def _is_another_s(variable: str) -> bool:
 
 
 def _parse(name: str, where: str, value: object) -> object:
-    parse, possible = _FORMS[name]
+    parse, possible = _PARSERS[name]
     try:
         return parse(value)
     except (ValueError, TypeError):
@@ -216,7 +217,7 @@ def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
 
 def _paths(value: object) -> tuple[str, ...]:
     paths = _list(value) if isinstance(value, str) or value else ()
-    if not all(is_plain(path) for path in paths):
+    if not all(is_path_pattern(path) for path in paths):
         raise ValueError
     return paths
 
@@ -261,7 +262,7 @@ def _count(value: object) -> int:
 
 
 _SECONDS = "a number of seconds"
-_FORMS: Mapping[str, tuple[Callable[[object], object], str]] = {
+_PARSERS: Mapping[str, tuple[Callable[[object], object], str]] = {
     "audience": (
         _audiences,
         'one name or several, such as "bob", without blanks, quotes, commas or backslashes',

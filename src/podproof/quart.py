@@ -5,8 +5,8 @@ from __future__ import annotations
 from quart import Response, abort, has_websocket_context, request, websocket
 from werkzeug.local import LocalProxy
 
+from podproof._request.context import deny, get_caller
 from podproof.asgi import PodAuthMiddleware
-from podproof.caller import caller_of, refuse
 from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
 
@@ -14,9 +14,9 @@ __all__ = ["PodAuthMiddleware", "caller"]
 
 
 def _caller() -> PodIdentity:
-    identity = caller_of((websocket if has_websocket_context() else request).scope)
+    identity = get_caller((websocket if has_websocket_context() else request).scope)
     if identity is None:
-        status, headers, body = refuse(NoCredential("nobody is known on this request, and its view asks who it is"))
+        status, headers, body = deny(NoCredential("nobody is known on this request, and its view asks who it is"))
         abort(Response(body, status, dict(headers)))
     return identity
 

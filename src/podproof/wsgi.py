@@ -10,13 +10,13 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Unpack
 
-from podproof.audit import Request
-from podproof.caller import IDENTITY, forget_caller, request_at_hand
+from podproof._authorization.policy import Decision
+from podproof._request.context import IDENTITY, current_request, forget_caller
+from podproof._request.pipeline import MiddlewareOptions, RequestPipeline
+from podproof._request.problem import Answer
+from podproof._telemetry.decision_log import RequestRecord as Request
 from podproof.errors import IdentityEnded, PodAuthError
-from podproof.gate import Gate, Given
 from podproof.identity import PodIdentity
-from podproof.policy import Verdict
-from podproof.problem import Answer
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -39,9 +39,9 @@ class PodAuthMiddleware:
     Raises ConfigurationError.
     """
 
-    def __init__(self, app: WSGIApplication, **given: Unpack[Given]) -> None:
+    def __init__(self, app: WSGIApplication, **given: Unpack[MiddlewareOptions]) -> None:
         self.app = app
-        self._gate = Gate(given)
+        self._gate = RequestPipeline(given)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
@@ -55,7 +55,7 @@ class PodAuthMiddleware:
         if identity is not None:
             environ["REMOTE_USER"] = identity.identity
             environ["AUTH_TYPE"] = "Bearer"
-        request_at_hand.set((identity, partial(self._answer, environ)))
+        current_request.set((identity, partial(self._answer, environ)))
         try:
             body = self.app(environ, start_response)
         except PodAuthError as refusal:
@@ -110,7 +110,7 @@ class PodAuthMiddleware:
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
 
-def _wait(flight: Future[Verdict], seconds: float) -> Verdict | None:
+def _wait(flight: Future[Decision], seconds: float) -> Decision | None:
     """Wait for a verdict; None when the time is up."""
     try:
         return flight.result(seconds)

@@ -15,7 +15,7 @@ from tests.integration.contract import CASES, Access, Side, comparable, emulated
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECORDED = Path(__file__).parents[1] / "testing" / "recorded"
+RECORDED = Path(__file__).parents[1] / "unit" / "testing" / "recorded"
 GROUP = "contract.podproof.example"
 NUMBERS = itertools.count()
 

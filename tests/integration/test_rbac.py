@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from podproof.cluster import ClusterClient
+from podproof._apiserver.client import APIServerClient
+from podproof._authorization.rbac import RBAC
+from podproof._request.setup import build_authenticator, log_missing_permissions
 from podproof.options import Options
-from podproof.rbac import RBAC
-from podproof.startup import authenticator_for, check_permissions
-from tests.answers import PEER
-from tests.both import Answer, Bob
 from tests.integration.contract import ACCESS, Access, Side
 from tests.integration.contract import RBAC as ROLES
+from tests.support.fake_api import PEER
+from tests.support.middleware_client import Answer, MiddlewareClient
 
 WITHIN = 10.0
 """Seconds in which the API server goes by a new binding."""
@@ -44,9 +44,9 @@ def serve(request: pytest.FixtureRequest, side: Side, token: str) -> Iterator[Ca
 
     def make(**how: Any) -> Callable[..., Answer]:
         policy = RBAC(allowed_ttl=0, denied_ttl=0, **how)
-        authenticator = authenticator_for(Options(audience=("bob",), policy=policy))
+        authenticator = build_authenticator(Options(audience=("bob",), policy=policy))
         opened.extend((policy, authenticator))
-        bob = Bob(request.param, authenticator, lambda: None)
+        bob = MiddlewareClient(request.param, authenticator, lambda: None)
         return lambda path, **given: bob(path, headers={"Authorization": f"Bearer {token}"}, **given)
 
     yield make
@@ -138,8 +138,8 @@ def test_what_a_cluster_lets_everybody_read_opens_nothing_here(
 def test_a_bob_without_the_permission_says_so_and_answers_503(
     side: Side, serve: Callable[..., Callable[..., Answer]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with closing(ClusterClient(impersonate=f"system:serviceaccount:{side.namespace}:nobody")) as client:
-        check_permissions(client, 5, rbac=True)
+    with closing(APIServerClient(impersonate=f"system:serviceaccount:{side.namespace}:nobody")) as client:
+        log_missing_permissions(client, 5, rbac=True)
         assert "may not create subjectaccessreviews.authorization.k8s.io" in caplog.text
         assert serve(cluster=client)("/invoices").status == 503
         assert "the API server forbids us to create subjectaccessreviews.authorization.k8s.io (403)" in caplog.text

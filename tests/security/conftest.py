@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from prometheus_client import generate_latest
 
-from tests.security.bob import World
+from tests.security.attacked_app import World
 from tests.security.cases import pytest_pyfunc_call  # noqa: F401  pytest finds hooks here
-from tests.security.ears import Ears, every_record
+from tests.support.leak_detector import Ears, every_record
 
 # A machine may be slow at any moment: no deadline. Each run tries the same cases: a change alone makes a test fail.
 settings.register_profile(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import SECONDS, Server, free_port
+from tests.support.server_process import SECONDS, Server, free_port
 
 ADDRESS, BEFORE = "127.0.0.100", "127.0.0.101"
 """Where nginx calls Bob from, and itself where it is in front of itself."""

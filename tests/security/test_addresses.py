@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.security.bob import DOORS, TWO, Bob, Headers, World
-from tests.security.ears import Ears
-from tests.security.model import is_same_address
+from tests.security.attacked_app import DOORS, TWO, Bob, Headers, World
+from tests.security.reference_model import is_same_address
+from tests.support.leak_detector import Ears
 
 V4, V6 = TWO
 PROXIES = ("10.9.0.1", "10.9.0.2", "fd09::1")

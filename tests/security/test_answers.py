@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podproof.identity import PodIdentity
-from tests.security import model
-from tests.security.bob import ALICE, DOORS, Bob, World
-from tests.security.ears import Ears
+from tests.security import reference_model as model
+from tests.security.attacked_app import ALICE, DOORS, Bob, World
 from tests.security.mutations import Path, every_change, mangled, places, render
+from tests.support.leak_detector import Ears
 
 DECIDING: tuple[Path, ...] = (
     (),

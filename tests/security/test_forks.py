@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from podproof.review import POD_NAME
+from podproof._authentication.token_review import POD_NAME
 from podproof.testing import Cluster
-from tests.running import SECONDS, Server, serving
-from tests.security import forked
+from tests.security import forking_app as forked
+from tests.support.server_process import SECONDS, Server, serving
 
 MANY = {"gunicorn gthread": 400, "gunicorn asgi": 400}
 FEW = 60
@@ -31,7 +31,7 @@ GRACE = 30
 """Seconds after which gunicorn kills a worker that has not ended."""
 
 GUNICORN = ["-m", "gunicorn", "--no-control-socket", "--bind", "127.0.0.1:{port}", "--workers", "2"]
-WSGI, ASGI = "tests.security.forked:wsgi_app()", "tests.security.forked:asgi_app()"
+WSGI, ASGI = "tests.security.forking_app:wsgi_app()", "tests.security.forking_app:asgi_app()"
 FORKED = {
     "gunicorn sync": [*GUNICORN, "--preload", WSGI],
     "gunicorn gthread": [*GUNICORN, "--preload", "--threads", "8", WSGI],
@@ -39,8 +39,8 @@ FORKED = {
     "gunicorn asgi": [*GUNICORN, "--preload", "--worker-class", "asgi", ASGI],
     "gunicorn uvicorn-worker": [*GUNICORN, "--preload", "--worker-class", "uvicorn_worker.UvicornWorker", ASGI],
 }
-UVICORN = ["-m", "uvicorn", "--no-proxy-headers", "--port", "{port}", "--factory", "tests.security.forked:asgi_app"]
-SERVERS = FORKED | {"uvicorn": [*UVICORN, "--workers", "2"]}
+UVICORN = ["-m", "uvicorn", "--no-proxy-headers", "--port", "{port}", "--factory"]
+SERVERS = FORKED | {"uvicorn": [*UVICORN, "--workers", "2", ASGI.removesuffix("()")]}
 
 
 KNOWN = "default/known"

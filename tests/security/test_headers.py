@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.security.bob import ALICE, DOORS, LOCAL, MALLORY, Bob, World
-from tests.security.ears import Ears
+from tests.security.attacked_app import ALICE, DOORS, LOCAL, MALLORY, Bob, World
 from tests.security.headers import authorizations, named
+from tests.support.leak_detector import Ears
 
 
 @pytest.fixture(scope="module")

@@ -15,16 +15,17 @@ from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
 from podproof import PodIdentity, current_caller
-from podproof.authenticator import Authenticator
-from podproof.cluster import ClusterClient, load_configuration
+from podproof._apiserver.client import APIServerClient
+from podproof._apiserver.connection import load_configuration
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.options import Options
-from podproof.pods import PodLookup
-from podproof.review import ReviewVerifier
 from podproof.testing import Cluster
-from tests.answers import Clock
-from tests.both import Bob
-from tests.frameworks.matrix import SERVERS, WSGI, Kind
-from tests.running import SECONDS, Server, request, serving
+from tests.process.frameworks.matrix import SERVERS, WSGI, Kind
+from tests.support.fake_api import Clock
+from tests.support.middleware_client import MiddlewareClient
+from tests.support.server_process import SECONDS, Server, request, serving
 
 ALICE, MALLORY, ELSEWHERE = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 
@@ -40,17 +41,17 @@ class World:
         self._kind = kind
         self._stack = stack
         load = partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)})
-        self._client = ClusterClient(load=load, monotonic=time, sleep=time.passes)
+        self._client = APIServerClient(load=load, monotonic=time, sleep=time.passes)
         stack.callback(self._client.close)
 
     def bob(self, **given: object) -> Ask:
         """Return what asks a Bob with these options from an address, and gives whom he knows, or the status."""
         options = Options.read({"audience": "bob"} | given, {})
-        verifier, pods = ReviewVerifier(self._client, options.audience), PodLookup(self._client)
+        verifier, pods = TokenReviewVerifier(self._client, options.audience), PodLookup(self._client)
         authenticator = Authenticator(options, verifier, pods, now=self.time, monotonic=self.time)
         self._stack.callback(authenticator.close)
         told: list[PodIdentity | None] = []
-        bob = Bob(self._kind, authenticator, lambda: told.append(current_caller()))
+        bob = MiddlewareClient(self._kind, authenticator, lambda: told.append(current_caller()))
 
         def ask(token: str, peer: str = ALICE) -> PodIdentity | int:
             status = bob(headers={"Authorization": f"Bearer {token}"}, peer=peer).status
@@ -191,7 +192,7 @@ def test_what_is_open_ends_with_the_token(kind: Kind, cluster: Cluster, tmp_path
     asks: list[Callable[[Server, str], bytes]] = [partial(streamed, path="/events")]
     if kind.frameworks is not WSGI:
         asks += [partial(streamed, path="/idle"), talked]
-    app = "tests.security.endless:" + ("wsgi_app" if kind.frameworks is WSGI else "asgi_app")
+    app = "tests.security.endless_api:" + ("wsgi_app" if kind.frameworks is WSGI else "asgi_app")
     with serving([*kind.command[:-1], app], tmp_path, **environ) as server, ThreadPoolExecutor() as threads:
         end = int(real_time()) + LIFETIME
         token = alice.token("bob", lifetime=LIFETIME)

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from kubernetes.client import Configuration
 
-from podproof.cluster import ATTEMPTS, BACKOFF, load_configuration
+from podproof._apiserver.client import ATTEMPTS, BACKOFF
+from podproof._apiserver.connection import load_configuration
 from podproof.errors import Unavailable
 from podproof.identity import PodIdentity
 from podproof.testing.certificates import authority
-from tests.security.bob import Bob, Clock, World
-from tests.security.ears import Ears
+from tests.security.attacked_app import Bob, Clock, World
+from tests.support.leak_detector import Ears
 
 DOORS = ("wsgi", "asgi")
 HANGING = ("deaf", "hang", "drip-headers", "drip-body")

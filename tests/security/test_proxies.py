@@ -18,11 +18,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from podproof.address import find_peer
-from podproof.errors import NoPeer
+from podproof._request.peer import find_peer
+from podproof.errors import PeerUnknown
 from podproof.testing import Cluster
-from tests.running import Server, request, serving
 from tests.security import nginx
+from tests.support.server_process import Server, request, serving
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
 KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
@@ -222,7 +222,7 @@ def test_an_address_that_any_middleware_took_from_a_header_is_noticed(rewriter: 
     address = rewritten(rewriter, [*headers])
     for trusted in ((), (ip_network("127.0.0.0/8"),), (ip_network("0.0.0.0/0"), ip_network("::/0"))):
         if address != "127.0.0.1":
-            with pytest.raises(NoPeer):
+            with pytest.raises(PeerUnknown):
                 find_peer(
                     address,
                     trusted,

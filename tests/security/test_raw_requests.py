@@ -11,19 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.running import SECONDS, Server, serving
-from tests.security.bob import ALICE, LOCAL, MALLORY, World
-from tests.security.ears import Ears
+from tests.security.attacked_app import ALICE, LOCAL, MALLORY, World
 from tests.security.headers import authorizations, named
+from tests.support.leak_detector import Ears
+from tests.support.server_process import SECONDS, Server, serving
 
 _GUNICORN = ["-m", "gunicorn", "--no-control-socket", "--log-level", "debug", "--access-logfile", "-"]
 _BIND = ["--bind", "127.0.0.1:{port}"]
 COMMANDS = {
-    "gunicorn sync": [*_GUNICORN, *_BIND, "tests.security.loud:wsgi_app"],
-    "gunicorn gthread": [*_GUNICORN, *_BIND, "--threads", "4", "tests.security.loud:wsgi_app"],
-    "gunicorn asgi": [*_GUNICORN, *_BIND, "--worker-class", "asgi", "tests.security.loud:asgi_app"],
+    "gunicorn sync": [*_GUNICORN, *_BIND, "tests.security.debug_logging:wsgi_app"],
+    "gunicorn gthread": [*_GUNICORN, *_BIND, "--threads", "4", "tests.security.debug_logging:wsgi_app"],
+    "gunicorn asgi": [*_GUNICORN, *_BIND, "--worker-class", "asgi", "tests.security.debug_logging:asgi_app"],
     # As it comes, it believes X-Forwarded-For from 127.0.0.1.
-    "uvicorn": ["-m", "uvicorn", "--log-level", "debug", "--port", "{port}", "tests.security.loud:asgi_app"],
+    "uvicorn": ["-m", "uvicorn", "--log-level", "debug", "--port", "{port}", "tests.security.debug_logging:asgi_app"],
 }
 
 

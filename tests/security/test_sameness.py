@@ -10,8 +10,8 @@ import pytest
 
 from podproof.errors import Forbidden, InvalidToken, PodAuthError, Unavailable
 from podproof.testing.tokens import parse
-from tests.security.bob import ALICE, DOORS, MALLORY, Bob, Reply, World
-from tests.security.ears import Ears
+from tests.security.attacked_app import ALICE, DOORS, MALLORY, Bob, Reply, World
+from tests.support.leak_detector import Ears
 
 
 @pytest.fixture(scope="module")
@@ -26,15 +26,15 @@ def tokens(world: World) -> Mapping[str, str]:
         return token
 
     return {
-        "not-a-token": "x.y.z",
-        "other-audience": world.alice.token("eve"),
-        "other-issuer": cluster.sign({**parse(world.token).claims, "iss": "https://elsewhere.example"}),
+        "malformed-token": "x.y.z",
+        "wrong-audience": world.alice.token("eve"),
+        "wrong-issuer": cluster.sign({**parse(world.token).claims, "iss": "https://elsewhere.example"}),
         "expired": world.alice.token("bob", lifetime=-120),
-        "unbound": cluster.service_account("default/alice").token("bob"),
-        "rejected": cluster.forge(world.token),
+        "not-pod-bound": cluster.service_account("default/alice").token("bob"),
+        "token-review-failed": cluster.forge(world.token),
         "pod-gone": of("gone"),
         "pod-finished": of("finished", phase="Failed"),
-        "other-service-account": of("traitor", service_account="alice"),
+        "service-account-mismatch": of("traitor", service_account="alice"),
         "host-network": of("host", host_network=True),
         "not-allowed": of("stranger"),
     }
@@ -77,8 +77,10 @@ def test_no_bad_token_is_told_from_another(ill_world: World, bob: Bob, tokens: M
 
 def test_what_is_remembered_of_a_bad_token_does_not_show(world: World, ears: Ears, tokens: Mapping[str, str]) -> None:
     bob = world.bob(ears)
-    assert told([bob.bring(door, tokens["rejected"]) for door in DOORS * 2]) == 1
-    assert [reply.code for reply in [bob.bring(door, tokens["rejected"]) for door in DOORS]] == ["rejected"] * 3
+    assert told([bob.bring(door, tokens["token-review-failed"]) for door in DOORS * 2]) == 1
+    assert [reply.code for reply in [bob.bring(door, tokens["token-review-failed"]) for door in DOORS]] == [
+        "token-review-failed"
+    ] * 3
 
 
 def test_no_reason_to_forbid_is_told_from_another(world: World, bob: Bob, tokens: Mapping[str, str]) -> None:

@@ -13,9 +13,9 @@ from podproof.errors import InvalidToken, MalformedCredential
 from podproof.identity import PodIdentity
 from podproof.testing.tokens import encode, parse
 from tests.security import jwts
-from tests.security.bob import ALICE, DOORS, LOCAL, MALLORY, Bob, World
-from tests.security.ears import Ears
+from tests.security.attacked_app import ALICE, DOORS, LOCAL, MALLORY, Bob, World
 from tests.security.mutations import render
+from tests.support.leak_detector import Ears
 
 
 @pytest.fixture(scope="module")

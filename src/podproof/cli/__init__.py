@@ -31,13 +31,13 @@ def _demo(_: Namespace) -> int:
 
 
 def _doctor(options: Namespace) -> int:
+    from podproof._apiserver.client import APIServerClient  # noqa: PLC0415
     from podproof.cli.doctor import doctor  # noqa: PLC0415
-    from podproof.cli.facts import Facts  # noqa: PLC0415
-    from podproof.cluster import ClusterClient  # noqa: PLC0415
+    from podproof.cli.environment import Environment  # noqa: PLC0415
 
-    own = ClusterClient()
-    app = ClusterClient(impersonate=options.account.username) if options.account else own
-    facts = Facts(own, app, os.environ, options.account, options.audience, timeout=options.timeout)
+    own = APIServerClient()
+    app = APIServerClient(impersonate=options.account.username) if options.account else own
+    facts = Environment(own, app, os.environ, options.account, options.audience, timeout=options.timeout)
     try:
         return doctor(facts, options.side, sys.stdout, as_json=options.json)
     finally:

@@ -14,10 +14,11 @@ from typing import NamedTuple, TextIO
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from podproof._apiserver.client import APIServerClient
+from podproof._apiserver.connection import load_configuration
+from podproof._request.setup import build_authenticator
 from podproof.cli.table import Colour, Row, table, wants_colour
-from podproof.cluster import ClusterClient, load_configuration
 from podproof.options import Options
-from podproof.startup import authenticator_for
 from podproof.testing import Cluster
 from podproof.wsgi import IDENTITY, PodAuthMiddleware
 
@@ -64,8 +65,8 @@ def _calls(cluster: Cluster) -> list[Call]:
         Call("alice", ALICE, "her token for bob", token, 200, "known as default/alice in default/alice-pod"),
         Call("alice", ALICE, "the same token again", token, 200, "known as default/alice in default/alice-pod"),
         Call("mallory", MALLORY, "alice's token for bob, stolen", token, 403, "wrong-address"),
-        Call("alice", ALICE, "her token for carol", alice.token(audience="carol"), 401, "other-audience"),
-        Call("mallory", ALICE, "a token signed by herself", cluster.forge(token), 401, "rejected"),
+        Call("alice", ALICE, "her token for carol", alice.token(audience="carol"), 401, "wrong-audience"),
+        Call("mallory", ALICE, "a token signed by herself", cluster.forge(token), 401, "token-review-failed"),
         Call("alice", ALICE, "a token that has expired", alice.token("bob", lifetime=-3600), 401, "expired"),
         Call(
             "alice",
@@ -73,7 +74,7 @@ def _calls(cluster: Cluster) -> list[Call]:
             "a token bound to no pod",
             cluster.service_account("default/alice").token(audience="bob"),
             401,
-            "unbound",
+            "not-pod-bound",
         ),
         Call("mallory", MALLORY, "no token", None, 401, "no-credential"),
     ]
@@ -104,8 +105,8 @@ class _Refusals(logging.Handler):
 @contextmanager
 def _bob(cluster: Cluster) -> Iterator[tuple[int, _Refusals]]:
     """Run a Bob; give his port and his refusals."""
-    client = ClusterClient(load=partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)}))
-    authenticator = authenticator_for(Options(audience=("bob",)), client)
+    client = APIServerClient(load=partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)}))
+    authenticator = build_authenticator(Options(audience=("bob",)), client)
     log, refusals = logging.getLogger("podproof"), _Refusals()
     log.addHandler(refusals)
     server: BaseWSGIServer = make_server(

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from podproof.cli import workload
 from podproof.cli.checks import allow, api, credential, issuer, options, permissions, podspec, servers, tokens
-from podproof.cli.facts import Facts
+from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, Level, warn
 from podproof.cli.table import Colour, paint, wants_colour
 from podproof.cli.workload import Workload
@@ -23,7 +23,7 @@ from podproof.options import Options
 _COLOURS = {Level.OK: Colour.GOOD, Level.WARN: Colour.DOUBTFUL, Level.FAIL: Colour.BAD}
 
 
-def doctor(facts: Facts, side: str | None, out: TextIO, *, as_json: bool = False) -> int:
+def doctor(facts: Environment, side: str | None, out: TextIO, *, as_json: bool = False) -> int:
     """Print what the checks find, and return the worst level: 0 ok, 1 warn, 2 fail.
 
     `side` is "server", "caller" or "both"; None stands for what can be seen to be there.
@@ -62,7 +62,7 @@ def _fold(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
 
 
-def diagnose(facts: Facts, side: str | None) -> Iterator[Finding]:
+def diagnose(facts: Environment, side: str | None) -> Iterator[Finding]:
     """Yield what the checks find."""
     if facts.acting is None:
         yield from _diagnose_here(facts, side)
@@ -70,7 +70,7 @@ def diagnose(facts: Facts, side: str | None) -> Iterator[Finding]:
         yield from _diagnose_account(facts, facts.acting, side)
 
 
-def _diagnose_here(facts: Facts, side: str | None) -> Iterator[Finding]:
+def _diagnose_here(facts: Environment, side: str | None) -> Iterator[Finding]:
     here = workload.here(facts)
     is_server, is_caller = _sides(side, server="PODPROOF_AUDIENCE" in facts.environ, caller=bool(facts.token_files))
     if is_server:
@@ -88,7 +88,7 @@ def _diagnose_here(facts: Facts, side: str | None) -> Iterator[Finding]:
         yield from tokens.check(facts, None if is_server else facts.audience)
 
 
-def _diagnose_account(facts: Facts, account: ServiceAccount, side: str | None) -> Iterator[Finding]:
+def _diagnose_account(facts: Environment, account: ServiceAccount, side: str | None) -> Iterator[Finding]:
     reached = _reach(facts)
     if not _fail(reached):
         reached += permissions.check_account(facts, account)
@@ -120,13 +120,13 @@ def _diagnose_account(facts: Facts, account: ServiceAccount, side: str | None) -
         yield from _check_cluster(facts, known)
 
 
-def _reach(facts: Facts) -> list[Finding]:
+def _reach(facts: Environment) -> list[Finding]:
     """Call the API server, if there is anything to call it with."""
     found = list(credential.check(facts))
     return found if _fail(found) else [*found, *api.check(facts)]
 
 
-def _pods(facts: Facts, account: ServiceAccount) -> tuple[list[Workload], str]:
+def _pods(facts: Environment, account: ServiceAccount) -> tuple[list[Workload], str]:
     """Return a service account's pods, and why there are none."""
     try:
         return workload.of(facts, account), f"none runs as {account}"
@@ -159,7 +159,7 @@ def _check_app(app: Workload, known: Options | None) -> Iterator[Finding]:
     yield from servers.check(app.commands, app.environ)
 
 
-def _check_cluster(facts: Facts, known: Options | None) -> Iterator[Finding]:
+def _check_cluster(facts: Environment, known: Options | None) -> Iterator[Finding]:
     if known is not None:
         yield from issuer.check(facts, known)
         yield from allow.check(facts, known)

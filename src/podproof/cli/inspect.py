@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
-from podproof import claims
+from podproof._token.jwt import read_claims
 from podproof.cli import mounts
 from podproof.cli.errors import CommandError
 from podproof.cli.table import Colour, paint
 from podproof.cli.times import span, stamp
-from podproof.errors import NotAToken
+from podproof.errors import MalformedToken
 from podproof.identity import ServiceAccount
 
 # What may be pasted before a token, from a request.
@@ -34,8 +34,8 @@ def find(file: str | None, stdin: TextIO, environ: Mapping[str, str], root: Path
     if file == "-":
         return {"standard input": stdin.read()}
     try:
-        claims.read(_bare(file))
-    except NotAToken:
+        read_claims(_bare(file))
+    except MalformedToken:
         return {file: _text(Path(file))}
     raise CommandError("that is a token, not a file: give it on standard input, where no list of processes shows it")
 
@@ -48,8 +48,8 @@ def show(texts: Mapping[str, str], now: float, *, coloured: bool = False) -> str
     parts = []
     for name, text in texts.items():
         try:
-            found = claims.read(_bare(text))
-        except NotAToken as problem:
+            found = read_claims(_bare(text))
+        except MalformedToken as problem:
             raise CommandError(f"{name}: {problem}") from None
         heading = paint(name, Colour.HEADING, coloured=coloured) + "\n" if len(texts) > 1 else ""
         parts.append(heading + _show(found, now, coloured=coloured))

@@ -6,7 +6,7 @@ import re
 from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from typing import Any
 
-from podproof import __version__
+from podproof._version import __version__
 from podproof.identity import ServiceAccount
 
 _DEMO = """\

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from podproof.address import canonical
-from podproof.cli.facts import Facts
+from podproof._authentication.pod_address import canonical_address as canonical
+from podproof.cli.environment import Environment
 from podproof.identity import ServiceAccount
 
 
@@ -25,14 +25,14 @@ class Workload:
     spec: Mapping[str, Any] = field(default_factory=dict)
 
 
-def here(facts: Facts) -> Workload:
+def here(facts: Environment) -> Workload:
     """Return this pod; a machine that is none has no web servers and addresses to look at."""
     if not facts.in_pod:
         return Workload("", facts.environ, (), ())
     return Workload("", facts.environ, list(_running(facts)), list(_addresses(facts)))
 
 
-def of(facts: Facts, account: ServiceAccount) -> list[Workload]:
+def of(facts: Environment, account: ServiceAccount) -> list[Workload]:
     """Return the pods that run as a service account, of several replicas one.
 
     Raises Unavailable.
@@ -66,7 +66,7 @@ def _environment(container: Mapping[str, Any]) -> dict[str, str]:
     return {one["name"]: one.get("value", "") for one in container.get("env", ()) if "valueFrom" not in one}
 
 
-def _running(facts: Facts) -> Iterator[list[str]]:
+def _running(facts: Environment) -> Iterator[list[str]]:
     for file in sorted((facts.root / "proc").glob("[0-9]*/cmdline")):
         try:
             line = file.read_bytes().decode(errors="replace")
@@ -75,7 +75,7 @@ def _running(facts: Facts) -> Iterator[list[str]]:
         yield line.removesuffix("\0").split("\0")
 
 
-def _addresses(facts: Facts) -> Iterator[str]:
+def _addresses(facts: Environment) -> Iterator[str]:
     """Read this pod's addresses from its hosts file: the kubelet writes them there, with the pod's name."""
     hosts = facts.root / "etc/hosts"
     for line in hosts.read_text().splitlines() if hosts.exists() else ():

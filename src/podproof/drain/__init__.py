@@ -9,6 +9,6 @@ drain have what is left of it.
 
 from __future__ import annotations
 
-from podproof.drain.stamps import is_draining
+from podproof.drain.shared_state import is_draining
 
 __all__ = ["is_draining"]

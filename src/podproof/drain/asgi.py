@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 
 from podproof.drain.settings import DrainSettings
-from podproof.drain.stamps import SHARED, Stamps, is_draining
+from podproof.drain.shared_state import SHARED, SharedState, is_draining
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -28,7 +28,7 @@ class DrainedApp:
         app: App,
         settings: DrainSettings,
         *,
-        stamps: Stamps = SHARED,
+        stamps: SharedState = SHARED,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.app = app

@@ -17,10 +17,10 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol, TypeAlias, Unpack
 
 from podproof.drain.asgi import DrainedApp
-from podproof.drain.gap import stop_at
 from podproof.drain.listeners import Listener, waiting
+from podproof.drain.schedule import stop_at
 from podproof.drain.settings import DrainOptions, DrainSettings, settings_from
-from podproof.drain.stamps import SHARED, Stamps
+from podproof.drain.shared_state import SHARED, SharedState
 
 # gunicorn reads every name of this module that is also one of its settings.
 __all__ = ["post_worker_init", "when_ready"]
@@ -65,7 +65,7 @@ class Drain:
         self,
         master: Master,
         settings: DrainSettings,
-        stamps: Stamps,
+        stamps: SharedState,
         *,
         clock: Callable[[], float] = time.monotonic,
         set_alarm: Callable[[float], None] = set_alarm,
@@ -130,7 +130,7 @@ class Drain:
 
 
 def stamping(
-    then: PreRequest, settings: DrainSettings, stamps: Stamps, clock: Callable[[], float] = time.monotonic
+    then: PreRequest, settings: DrainSettings, stamps: SharedState, clock: Callable[[], float] = time.monotonic
 ) -> PreRequest:
     """Return a `pre_request` hook that stamps requests and closes their connections, if draining, before `then`."""
 
@@ -146,7 +146,7 @@ def stamping(
     return pre_request
 
 
-def join(worker: Any, settings: DrainSettings, stamps: Stamps) -> None:
+def join(worker: Any, settings: DrainSettings, stamps: SharedState) -> None:
     """Make a worker, its app loaded, take part in the drain."""
     kinds = {kind.__name__ for kind in type(worker).__mro__}
     if "ASGIWorker" in kinds:

@@ -26,9 +26,9 @@ from types import FrameType
 from typing import Unpack
 
 from podproof.drain.asgi import App, DrainedApp, Receive, Scope, Send
-from podproof.drain.gap import stop_at
+from podproof.drain.schedule import stop_at
 from podproof.drain.settings import DrainOptions, DrainSettings, settings_from
-from podproof.drain.stamps import SHARED, Stamps
+from podproof.drain.shared_state import SHARED, SharedState
 
 # uvicorn's own logger, the one that its logging configuration shows.
 logger = logging.getLogger("uvicorn.error")
@@ -47,7 +47,7 @@ class DrainMiddleware(DrainedApp):
         self,
         app: App,
         *,
-        stamps: Stamps = SHARED,
+        stamps: SharedState = SHARED,
         clock: Callable[[], float] = time.monotonic,
         **options: Unpack[DrainOptions],
     ) -> None:
@@ -73,7 +73,7 @@ class Drain:
         self,
         loop: asyncio.AbstractEventLoop,
         settings: DrainSettings,
-        stamps: Stamps,
+        stamps: SharedState,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from podproof.drain.stamps import is_draining
+from podproof.drain.shared_state import is_draining
 
 
 def ready(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:  # noqa: ARG001 (PEP 3333)

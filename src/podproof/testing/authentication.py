@@ -46,12 +46,12 @@ _WORDS = {
 }
 
 
-class Rejected(Exception):
+class TokenReviewFailed(Exception):
     """A token that is recognized and refused; the text is the API server's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Decision:
     """What came of a token: the user and the audiences it is good for, or an error, or neither."""
 
     user: User | None = None
@@ -77,7 +77,7 @@ class Authentication:
         self.clock = clock
         self._version = version
         self._words = _WORDS if version >= WORDS_SINCE else _OLD_WORDS
-        self._accepted: dict[tuple[str, tuple[str, ...]], tuple[float, Verdict]] = {}
+        self._accepted: dict[tuple[str, tuple[str, ...]], tuple[float, Decision]] = {}
         self.key = tokens.signing_key()
         self.issuer = ISSUER
         self.api_audiences: tuple[str, ...] = (ISSUER,)
@@ -127,7 +127,7 @@ class Authentication:
         """Sign claims with the cluster's key."""
         return tokens.sign(claims, self.key)
 
-    def header(self, value: str | None, audiences: tuple[str, ...]) -> Verdict:
+    def header(self, value: str | None, audiences: tuple[str, ...]) -> Decision:
         """Judge the value of an Authorization header, the way the API server takes it apart.
 
         It splits at blanks, so what follows a second one is not seen; and when there are two in a row there is no
@@ -135,58 +135,60 @@ class Authentication:
         """
         parts = (value or "").strip().split(" ")
         if len(parts) < 2 or parts[0].lower() != "bearer" or not parts[1]:
-            return Verdict(ANONYMOUS, audiences)
+            return Decision(ANONYMOUS, audiences)
         return self._cached(parts[1], audiences)
 
-    def _cached(self, token: str, audiences: tuple[str, ...]) -> Verdict:
+    def _cached(self, token: str, audiences: tuple[str, ...]) -> Decision:
         now = self.clock()
         known = self._accepted.get((token, audiences))
         if known is not None and now < known[0]:
             return known[1]
         try:
             verdict = self._judge(token, audiences)
-        except Rejected as error:
-            return Verdict(error=f"[{INVALID}, {error}]")
+        except TokenReviewFailed as error:
+            return Decision(error=f"[{INVALID}, {error}]")
         if verdict.user is not None:
             self._accepted[token, audiences] = (now + CACHE, verdict)
         return verdict
 
-    def _judge(self, token: str, audiences: tuple[str, ...]) -> Verdict:
+    def _judge(self, token: str, audiences: tuple[str, ...]) -> Decision:
         if (static := self.static.get(token)) is not None:
             shared = tuple(audience for audience in self.api_audiences if audience in audiences)
-            return Verdict(static, shared) if shared else Verdict(error=INVALID)
+            return Decision(static, shared) if shared else Decision(error=INVALID)
         if tokens.issuer(token) != self.issuer:
-            return Verdict(error=INVALID)
+            return Decision(error=INVALID)
         try:
             parsed = tokens.parse(token)
         except ValueError:
-            return Verdict(error=INVALID)
+            return Decision(error=INVALID)
         if not parsed.is_signed_by(self.key.public_key()):
-            raise Rejected(self._words["signature"])
+            raise TokenReviewFailed(self._words["signature"])
         claims = parsed.claims
         for_whom = claims.get("aud") or self.api_audiences
         known = [for_whom] if isinstance(for_whom, str) else list(for_whom)
         shared = tuple(audience for audience in audiences if audience in known)
         if not shared:
-            raise Rejected(f"token audiences {go_list(known)} is invalid for the target audiences {go_list(audiences)}")
+            raise TokenReviewFailed(
+                f"token audiences {go_list(known)} is invalid for the target audiences {go_list(audiences)}"
+            )
         try:
-            return Verdict(self._user(claims), shared)
+            return Decision(self._user(claims), shared)
         except (KeyError, TypeError) as error:
-            raise Rejected(self._words["odd"]) from error
+            raise TokenReviewFailed(self._words["odd"]) from error
 
     def _user(self, claims: Mapping[str, Any]) -> User:
         now = self.clock()
         if now + LEEWAY < claims["nbf"]:
-            raise Rejected(self._words["early"])
+            raise TokenReviewFailed(self._words["early"])
         if now - LEEWAY > claims["exp"]:
-            raise Rejected(self._words["expired"])
+            raise TokenReviewFailed(self._words["expired"])
         private = claims["kubernetes.io"]
         namespace, account = private["namespace"], private["serviceaccount"]
         live = self._store.get("serviceaccounts", namespace, account["name"])
         if live is None:
-            raise Rejected(f'serviceaccounts "{account["name"]}" not found')
+            raise TokenReviewFailed(f'serviceaccounts "{account["name"]}" not found')
         if _uid(live) != account["uid"]:
-            raise Rejected(self._words["account"].format(live=_uid(live), claimed=account["uid"]))
+            raise TokenReviewFailed(self._words["account"].format(live=_uid(live), claimed=account["uid"]))
         if (pod := private.get("pod")) is not None:
             self._check_pod(namespace, pod, now)
         return User(
@@ -199,9 +201,9 @@ class Authentication:
     def _check_pod(self, namespace: str, claimed: Mapping[str, str], now: float) -> None:
         live = self._store.get("pods", namespace, claimed["name"])
         if live is None or _is_long_gone(live, now):
-            raise Rejected(self._words["invalidated"])
+            raise TokenReviewFailed(self._words["invalidated"])
         if _uid(live) != claimed["uid"]:
-            raise Rejected(self._words["pod"].format(live=_uid(live), claimed=claimed["uid"]))
+            raise TokenReviewFailed(self._words["pod"].format(live=_uid(live), claimed=claimed["uid"]))
 
 
 def _is_long_gone(pod: Mapping[str, Any], now: float) -> bool:

@@ -18,7 +18,7 @@ from podproof.testing import certificates, pods, rbac, requestinfo, status, toke
 from podproof.testing.api import API
 from podproof.testing.authentication import ISSUER, Authentication
 from podproof.testing.faults import Fault, Faults
-from podproof.testing.inhabitants import Pod, ServiceAccount
+from podproof.testing.objects import Pod, ServiceAccount
 from podproof.testing.resources import RESOURCES, Resource, Resources
 from podproof.testing.server import Answer, Call, Server
 from podproof.testing.store import Store

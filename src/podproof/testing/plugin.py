@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from podproof.testing.cluster import Cluster
-    from podproof.testing.inhabitants import Pod
+    from podproof.testing.objects import Pod
 
 
 @pytest.fixture

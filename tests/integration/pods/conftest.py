@@ -8,9 +8,9 @@ import pytest
 
 from tests.integration import images
 from tests.integration.contract import Access
+from tests.integration.pods.actors import Bob, Caller
 from tests.integration.pods.kubectl import Kubectl, eventually
 from tests.integration.pods.manifests import Manifests
-from tests.integration.pods.people import Bob, Caller
 
 STARLETTE = ["uvicorn", "--host=0.0.0.0", "--port=8080", "--no-proxy-headers", "examples.starlette_bob:app"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.integration.pods.people import Bob, Caller
+from tests.integration.pods.actors import Bob, Caller
 
 
 @pytest.fixture(scope="module")

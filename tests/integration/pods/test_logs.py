@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.integration.pods.actors import Bob, Caller
 from tests.integration.pods.kubectl import Kubectl
-from tests.integration.pods.people import Bob, Caller
 
 
 @pytest.mark.trap(33)
@@ -23,6 +23,6 @@ def test_no_pod_s_log_holds_a_token_whatever_came_of_it(
         for sent in (token, *others):
             caller.send(bob, token=sent)
     logs = kubectl.logs()
-    assert "refused with" in "".join(logs.values())
+    assert "denied with" in "".join(logs.values())
     # Every JSON Web Token begins with a brace and a quote in base64.
     assert [pod for pod, log in logs.items() if "eyJ" in log] == []

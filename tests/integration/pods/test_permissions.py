@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.integration.pods.actors import Bob, Caller
 from tests.integration.pods.kubectl import Kubectl, eventually
 from tests.integration.pods.manifests import Manifests
-from tests.integration.pods.people import Bob, Caller
 
 
 @pytest.mark.trap(13)

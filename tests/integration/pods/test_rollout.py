@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.pods.actors import Bob, Caller
 from tests.integration.pods.kubectl import Kubectl, eventually
 from tests.integration.pods.manifests import Manifests
-from tests.integration.pods.people import Bob, Caller
 
 LOAD = Path(__file__).with_name("inside_load.py").read_text()
 REPLICAS = 3

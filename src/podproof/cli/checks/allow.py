@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podproof.cli.facts import Facts
+from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, warn
 from podproof.errors import Unavailable
 from podproof.options import Options
 
 
-def check(facts: Facts, options: Options) -> Iterator[Finding]:
+def check(facts: Environment, options: Options) -> Iterator[Finding]:
     """Look up each service account that is allowed by its plain name, where we may."""
     patterns = options.allow.patterns if options.allow else ()
     for pattern in patterns:

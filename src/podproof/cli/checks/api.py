@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from podproof import claims
-from podproof.cli.facts import Facts
+from podproof._token.jwt import CLOCK_SKEW
+from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.cli.times import span
 from podproof.errors import Unavailable
@@ -40,7 +40,7 @@ _MENDS = (
 )  # fmt: skip
 
 
-def check(facts: Facts) -> Iterator[Finding]:
+def check(facts: Environment) -> Iterator[Finding]:
     """Call the API server, and look at what it says of itself."""
     try:
         endpoint = facts.own.endpoint()
@@ -87,10 +87,8 @@ def _version(url: str, text: str) -> Finding:
 
 def _clock(ahead: float) -> Finding:
     off = f"this clock is {span(ahead)} {'ahead of' if ahead > 0 else 'behind'} the API server's"
-    if abs(ahead) > claims.CLOCK_SKEW:
+    if abs(ahead) > CLOCK_SKEW:
         return fail("clock", f"{off}: good tokens are refused as expired or not begun", "timedatectl set-ntp true")
     if abs(ahead) > _CLOSE:
-        return warn(
-            "clock", f"{off}; more than {claims.CLOCK_SKEW:.0f} s would be too much", "timedatectl set-ntp true"
-        )
+        return warn("clock", f"{off}; more than {CLOCK_SKEW:.0f} s would be too much", "timedatectl set-ntp true")
     return ok("clock", "the same as the API server's, to a few seconds")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from podproof import claims
-from podproof.cli.facts import Facts
+from podproof._token.jwt import CLOCK_SKEW, read_claims
+from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.cli.times import span
-from podproof.errors import NotAToken
+from podproof.errors import MalformedToken
 
 # The kubelet's own may be good for a year (--service-account-extend-token-expiration).
 _YEARS = 400 * 86400
@@ -21,7 +21,7 @@ automountServiceAccountToken: true"""
 _RENEW = "kubectl rollout restart deployment/NAME   (and see the kubelet's log on the node: it keeps this file fresh)"
 
 
-def check(facts: Facts) -> Iterator[Finding]:
+def check(facts: Environment) -> Iterator[Finding]:
     """Look at the files that the kubelet mounts for calls to the API server, or for the kubeconfig."""
     if facts.in_pod:
         yield from _check_mounted(facts)
@@ -33,7 +33,7 @@ def check(facts: Facts) -> Iterator[Finding]:
             yield ok("credential", f"the kubeconfig {named}")
 
 
-def _check_mounted(facts: Facts) -> Iterator[Finding]:
+def _check_mounted(facts: Environment) -> Iterator[Finding]:
     certificate, file = facts.mounted / "ca.crt", facts.mounted / "token"
     try:
         text = file.read_text(errors="replace").strip()
@@ -55,14 +55,14 @@ def _check_mounted(facts: Facts) -> Iterator[Finding]:
         yield fail("credential", f"{file} is empty", _RENEW)
         return
     try:
-        found = claims.read(text)
-    except NotAToken:
+        found = read_claims(text)
+    except MalformedToken:
         yield fail("credential", f"{file} does not hold a JSON Web Token", _RENEW)
         return
     yield _check_life(facts, found.get("exp"))
 
 
-def _check_life(facts: Facts, expires_at: object) -> Finding:
+def _check_life(facts: Environment, expires_at: object) -> Finding:
     who = facts.who
     left = expires_at - facts.now() if isinstance(expires_at, int | float) else math.inf
     if left > _YEARS:
@@ -72,6 +72,6 @@ def _check_life(facts: Facts, expires_at: object) -> Finding:
             "kubectl get secrets --field-selector type=kubernetes.io/service-account-token\n"
             "and mount no such Secret: from Kubernetes 1.21 on, the kubelet mounts a token that ends, and renews it",
         )
-    if left < -claims.CLOCK_SKEW:
+    if left < -CLOCK_SKEW:
         return fail("credential", f"{who}'s token for the API server expired {span(left)} ago", _RENEW)
     return ok("credential", f"{who}'s token for the API server, {span(left)} left")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podproof.cli.facts import Facts
+from podproof._request.setup import check_audiences
+from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.errors import ConfigurationError, Unavailable
 from podproof.options import Options
-from podproof.startup import check_audiences
 
 _READABLE = (
     "kubectl create clusterrolebinding service-account-issuer-discovery \\\n"
@@ -16,7 +16,7 @@ _READABLE = (
 )
 
 
-def check(facts: Facts, options: Options) -> Iterator[Finding]:
+def check(facts: Environment, options: Options) -> Iterator[Finding]:
     """Compare the options with the issuer's own documents, and have a token for others refused."""
     issuer = facts.own_claims.get("iss")
     try:
@@ -46,7 +46,7 @@ def _check_issuer(options: Options, issuer: object) -> Iterator[Finding]:
         )
 
 
-def _check_audience(facts: Facts, options: Options, issuer: object) -> Finding | None:
+def _check_audience(facts: Environment, options: Options, issuer: object) -> Finding | None:
     try:
         check_audiences(options.audience, facts.own.own_token())
     except ConfigurationError as error:
@@ -60,7 +60,7 @@ def _check_audience(facts: Facts, options: Options, issuer: object) -> Finding |
     )
 
 
-def _check_review(facts: Facts, options: Options) -> Iterator[Finding]:
+def _check_review(facts: Environment, options: Options) -> Iterator[Finding]:
     """Have a token reviewed that is not for us: our own for the API server, which has it anyway."""
     token = facts.own.own_token()
     if not token or not facts.own_claims:

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 
+from podproof._authorization.rules_file import read_rules
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.cli.mounts import below
 from podproof.errors import ConfigurationError
 from podproof.options import Options
-from podproof.rules_file import read_rules
 
 _LONG = 300
 """Seconds for which a caller may be remembered before that is worth a word."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
-from podproof.cli.facts import Facts
+from podproof._apiserver.permissions import CREATE_ACCESS_REVIEWS, CREATE_TOKENREVIEWS, GET_PODS, Permission
+from podproof._authorization.rbac import RBAC
+from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
-from podproof.cluster import CREATE_ACCESS_REVIEWS, CREATE_TOKENREVIEWS, GET_PODS, Permission
 from podproof.errors import Unavailable
 from podproof.identity import ServiceAccount
 from podproof.options import Options
-from podproof.rbac import RBAC
 
 
-def check(facts: Facts, options: Options | None) -> Iterator[Finding]:
+def check(facts: Environment, options: Options | None) -> Iterator[Finding]:
     """Ask the API server, by SelfSubjectAccessReview, for each call that podproof makes."""
     rbac = options is not None and isinstance(options.policy, RBAC)
     try:
@@ -28,7 +28,7 @@ def check(facts: Facts, options: Options | None) -> Iterator[Finding]:
         )
 
 
-def check_account(facts: Facts, account: ServiceAccount) -> Iterator[Finding]:
+def check_account(facts: Environment, account: ServiceAccount) -> Iterator[Finding]:
     """Look whether there is such a service account, and whether we may ask as if we were it."""
     path = f"/api/v1/namespaces/{account.namespace}/serviceaccounts/{account.name}"
     with suppress(Unavailable):  # we may not look: then its permissions will show
@@ -48,7 +48,7 @@ def check_account(facts: Facts, account: ServiceAccount) -> Iterator[Finding]:
             )
 
 
-def _check_needed(facts: Facts, *, rbac: bool) -> Iterator[Finding]:
+def _check_needed(facts: Environment, *, rbac: bool) -> Iterator[Finding]:
     needed = [CREATE_TOKENREVIEWS, GET_PODS, *([CREATE_ACCESS_REVIEWS] if rbac else [])]
     missing = [one for one in needed if not facts.app.is_allowed(one, facts.deadline())]
     for permission in needed:
@@ -70,7 +70,7 @@ def _check_needed(facts: Facts, *, rbac: bool) -> Iterator[Finding]:
         )
 
 
-def _in_a_namespace(facts: Facts, missing: list[Permission]) -> str:
+def _in_a_namespace(facts: Environment, missing: list[Permission]) -> str:
     """Tell a RoleBinding from no binding: the first gives the permission in its namespace alone."""
     account = facts.account
     if account is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from podproof._apiserver.connection import MOUNTED
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.cli.mounts import TOKENS
-from podproof.cluster import MOUNTED
 from podproof.identity import ServiceAccount
 
 _SIDECARS = ("istio-proxy", "linkerd-proxy", "envoy", "kuma-sidecar", "consul-dataplane")

@@ -117,6 +117,6 @@ def _check_forwarded(name: str, given: Namespace, mend: str) -> Finding:
     return warn(
         "server",
         f"{name} believes X-Forwarded-For from {' and '.join(believed)}, and leaves no trace of the true peer: such "
-        "requests are refused (no-peer)",
+        "requests are refused (peer-unknown)",
         mend,
     )

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from podproof import claims
-from podproof.cli.facts import Facts
+from podproof._token.jwt import read_claims
+from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.cli.times import span
 from podproof.client import TokenFile, TokenUnavailable
@@ -16,7 +16,7 @@ _RENEWED = 0.9
 """The part of a token's life by which the kubelet has renewed it: it begins to try at four fifths."""
 
 
-def check(facts: Facts, wanted: str | None) -> Iterator[Finding]:
+def check(facts: Environment, wanted: str | None) -> Iterator[Finding]:
     """Look at each file that a `TokenClient` may read, and for one for the audience that is wanted."""
     files = facts.token_files
     folders = [file.parent.name for file in files]
@@ -27,18 +27,18 @@ def check(facts: Facts, wanted: str | None) -> Iterator[Finding]:
         yield from _check_file(facts, file, file.parent.name if file.parent.parent == facts.folder else wanted)
 
 
-def _check_file(facts: Facts, file: Path, audience: str | None) -> Iterator[Finding]:
+def _check_file(facts: Environment, file: Path, audience: str | None) -> Iterator[Finding]:
     try:
         text = TokenFile(file, audience=audience, clock=facts.now).read()
     except TokenUnavailable as problem:
         yield fail("token", *problem.args)
         return
-    found = claims.read(text)
+    found = read_claims(text)
     yield from _check_binding(facts, file, found)
     yield from _check_renewal(facts, file, found)
 
 
-def _check_binding(facts: Facts, file: Path, found: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_binding(facts: Environment, file: Path, found: Mapping[str, Any]) -> Iterator[Finding]:
     bound = found.get("kubernetes.io")
     pod = bound.get("pod") if isinstance(bound, dict) else None
     if not isinstance(bound, dict) or not isinstance(pod, dict):
@@ -65,7 +65,7 @@ def _check_binding(facts: Facts, file: Path, found: Mapping[str, Any]) -> Iterat
         )
 
 
-def _check_renewal(facts: Facts, file: Path, found: Mapping[str, Any]) -> Iterator[Finding]:
+def _check_renewal(facts: Environment, file: Path, found: Mapping[str, Any]) -> Iterator[Finding]:
     left = found["exp"] - facts.now()
     issued_at = found.get("iat")
     life = found["exp"] - issued_at if isinstance(issued_at, int | float) else None

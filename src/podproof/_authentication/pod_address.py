@@ -1,0 +1,76 @@
+"""Addresses: their canonical form, and whether a peer is one of the caller's pod. The one place that compares them."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from podproof.errors import HostNetwork, NoAddressYet, WrongAddress
+from podproof.identity import Pod
+
+Address = IPv4Address | IPv6Address
+
+MAX_ADDRESS_LENGTH = 64  # an IPv6 address in its longest spelling, and a zone
+
+_ZONE = re.compile(r"[!-~]{1,15}")  # the name of a network interface: IFNAMSIZ, less its end
+
+
+def parse_address(text: str) -> Address:
+    """Parse an address; an IPv4-mapped IPv6 one (RFC 4291 section 2.5.5.2) is the IPv4 address it maps.
+
+    A zone is dropped where it means nothing, and kept on a link-local address, which then equals no pod's.
+
+    Raises ValueError.
+    """
+    address = ip_address(text)
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return address.ipv4_mapped
+        if address.scope_id is not None:
+            if _ZONE.fullmatch(address.scope_id) is None:
+                raise ValueError("not a zone")
+            if not address.is_link_local:
+                return IPv6Address(int(address))
+    return address
+
+
+def canonical_address(text: str) -> str | None:
+    """Return the one spelling of an address, None for what is none."""
+    return _canonical(text) if len(text) <= MAX_ADDRESS_LENGTH else None
+
+
+@lru_cache(maxsize=4096)
+def _canonical(text: str) -> str | None:
+    try:
+        return str(parse_address(text))
+    except ValueError:
+        return None
+
+
+def accepted_addresses(pod: Pod, *, host_network: bool) -> tuple[str, ...]:
+    """Return where a pod's callers are let in from: nowhere if it is on the host network, unless those are accepted."""
+    return () if pod.host_network and not host_network else pod.addresses
+
+
+def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
+    """Refuse a peer, in canonical form, that is not one of the pod's accepted addresses.
+
+    Raises HostNetwork for a pod on the host network unless those are accepted, NoAddressYet for one that has no address
+    to compare with, WrongAddress else.
+    """
+    if peer in accepted_addresses(pod, host_network=host_network):
+        return
+    if pod.host_network and not host_network:
+        raise HostNetwork(
+            f"pod {pod} is on the host network, where its address proves only the node: set host_network to accept it"
+        )
+    if not pod.addresses:
+        raise NoAddressYet(f"pod {pod} has no address yet that the connection from {peer} could be compared with")
+    seen = f"the connection comes from {peer}, and pod {pod} has {', '.join(pod.addresses)}"
+    if ip_address(peer).is_loopback:
+        raise WrongAddress(
+            f"{seen}: a sidecar or a proxy in this pod hides the caller (a mesh, kubectl port-forward); "
+            "keep this port out of the mesh, or name the proxy in trusted_proxies"
+        )
+    raise WrongAddress(f"{seen}; if that is a proxy of yours, name it in trusted_proxies")

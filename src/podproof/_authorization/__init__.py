@@ -1,0 +1,1 @@
+"""May it: allow-lists, rules and Kubernetes RBAC."""

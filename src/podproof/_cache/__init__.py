@@ -1,0 +1,1 @@
+"""Caches that expire, calls that are shared, and values that are made anew after a fork."""

@@ -1,0 +1,1 @@
+"""Decision records, metrics and traces."""

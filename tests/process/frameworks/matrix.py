@@ -1,0 +1,95 @@
+"""What is run: each server with every framework that it can run, and the table of it in docs/frameworks.md."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+WSGI = ("Flask", "Django", "Falcon", "Bottle")
+ASGI = ("Starlette", "FastAPI", "Litestar", "Django", "Quart", "Falcon")
+ON_TRIO = ("Starlette", "FastAPI", "Litestar")  # the others want asyncio
+WITH_WEBSOCKETS = ("Starlette", "FastAPI", "Litestar", "Quart", "Falcon")
+
+# Middleware that puts a header's address in the place of the socket's, each around one of the apps; and what podproof
+# says to that. Werkzeug's keeps the true one where it can be found.
+_REWRITTEN = "peer-unknown: the address 127.0.0.2 may have been taken from a forwarded header"
+WSGI_PROXIES = {
+    "granian-proxy-headers": _REWRITTEN,
+    "werkzeug-proxy-fix": "wrong-address: the connection comes from 127.0.0.3",
+}
+ASGI_PROXIES = {
+    "granian-proxy-headers": _REWRITTEN,
+    "hypercorn-proxy-fix": _REWRITTEN,
+    "hypercorn-proxy-fix-modern": _REWRITTEN,
+    "uvicorn-proxy-headers": _REWRITTEN,
+}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A server as it is started: `command` comes after `python`.
+
+    `denials` says that it has ASGI's denial response extension, so that a refused WebSocket gets the whole answer.
+    """
+
+    name: str
+    command: list[str]
+    frameworks: tuple[str, ...]
+    denials: bool = True
+
+    @property
+    def proxies(self) -> Mapping[str, str]:
+        return WSGI_PROXIES if self.frameworks is WSGI else ASGI_PROXIES
+
+    def speaks_websocket(self, framework: str) -> bool:
+        return self.frameworks is not WSGI and framework in WITH_WEBSOCKETS
+
+    def tried(self, framework: str) -> str:
+        if framework not in self.frameworks:
+            return ""
+        return "HTTP, WebSocket" if self.speaks_websocket(framework) else "HTTP"
+
+
+_WSGI = "tests.process.frameworks.wsgi_apps:app"
+_ASGI = "tests.process.frameworks.asgi_apps:app"
+_BIND = ["--bind", "127.0.0.1:{port}"]
+_PORT = ["--port", "{port}"]
+_GUNICORN = ["-m", "gunicorn", "--no-control-socket", *_BIND]
+_UVICORN_WORKER = ["--worker-class", "uvicorn_worker.UvicornWorker"]
+
+SERVERS = (
+    Kind("gunicorn, sync", [*_GUNICORN, _WSGI], WSGI),
+    Kind("gunicorn, gthread", [*_GUNICORN, "--threads", "4", _WSGI], WSGI),
+    Kind("gunicorn, gevent", [*_GUNICORN, "--worker-class", "gevent", _WSGI], WSGI),
+    Kind("granian, wsgi", ["-m", "granian", "--interface", "wsgi", *_PORT, _WSGI], WSGI),
+    Kind("Werkzeug", ["-m", "tests.process.frameworks.wsgi_apps", "{port}"], WSGI),
+    Kind("uvicorn", ["-m", "uvicorn", "--no-proxy-headers", *_PORT, _ASGI], ASGI),
+    Kind("gunicorn, asgi", [*_GUNICORN, "--worker-class", "asgi", _ASGI], ASGI, denials=False),
+    Kind("gunicorn, uvicorn-worker", [*_GUNICORN, *_UVICORN_WORKER, _ASGI], ASGI),
+    Kind("hypercorn, asyncio", ["-m", "hypercorn", *_BIND, _ASGI], ASGI),
+    Kind("hypercorn, trio", ["-m", "hypercorn", "--worker-class", "trio", *_BIND, _ASGI], ON_TRIO),
+    Kind("granian, asgi", ["-m", "granian", "--interface", "asgi", *_PORT, _ASGI], ASGI),
+)
+
+
+def table() -> str:
+    """Return the two tables of docs/frameworks.md: a server a row, a framework a column."""
+    return "\n".join(
+        "\n".join(
+            [
+                _row("", *frameworks),
+                _row(*["---"] * (1 + len(frameworks))),
+                *(
+                    _row(server.name, *map(server.tried, frameworks))
+                    for server in SERVERS
+                    if (server.frameworks is WSGI) == (frameworks is WSGI)
+                ),
+                "",
+            ]
+        )
+        for frameworks in (WSGI, ASGI)
+    )
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"

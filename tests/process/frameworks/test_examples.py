@@ -1,0 +1,41 @@
+"""Each example of a Bob, started as its first lines say."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from podproof.testing import Cluster
+from tests.support.server_process import ROOT, serving
+
+ADDRESS = {
+    "gunicorn": ["--no-control-socket", "--bind", "127.0.0.1:{port}"],
+    "hypercorn": ["--bind", "127.0.0.1:{port}"],
+}
+EXAMPLES = sorted(ROOT.glob("examples/*_bob.py"))
+
+ELSEWHERE = ("flask_bob", "starlette_bob")  # which are run in tests/repository/test_examples.py
+
+
+def commands(example: Path) -> list[str]:
+    return re.findall(r"`PODPROOF_AUDIENCE=bob (.+?)`", ast.get_docstring(ast.parse(example.read_text())) or "")
+
+
+def test_each_example_says_how_it_is_started() -> None:
+    assert all(commands(example) for example in EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    "command", [command for example in EXAMPLES if example.stem not in ELSEWHERE for command in commands(example)]
+)
+def test_an_example_runs_as_it_says(command: str, cluster: Cluster, tmp_path: Path) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["127.0.0.2"]).token("bob")
+    server, *rest = command.split()
+    given = ["-m", server, *ADDRESS.get(server, ["--port", "{port}"]), *rest]
+    with serving(given, tmp_path, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig)) as bob:
+        assert bob.get("127.0.0.2", alice).json == {"service_account": "default/alice", "pod": "default/alice-pod"}
+        assert bob.get("127.0.0.3", alice).status == 403
+        assert bob.get("127.0.0.3", None, "/healthz").status == 200

@@ -1,0 +1,36 @@
+"""An app that has open connections to the API server when it is forked, as one may that a server preloads."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from podproof._apiserver.client import APIServerClient
+from podproof._request.setup import build_authenticator
+from podproof.options import Options
+from podproof.wsgi import IDENTITY, PodAuthMiddleware
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+client = APIServerClient()
+authenticator = build_authenticator(Options.read({}, os.environ), client)
+
+
+def ask(number: int) -> None:
+    client.review_token(f"junk{number}", ["bob"], time.monotonic() + 5)
+
+
+with ThreadPoolExecutor(8) as threads:
+    list(threads.map(ask, range(32)))
+
+
+def show(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [f"{environ[IDENTITY].pod} in {os.getpid()}".encode()]
+
+
+app = PodAuthMiddleware(show, authenticator=authenticator)

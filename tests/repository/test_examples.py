@@ -1,0 +1,156 @@
+"""The examples, started as their first lines say, on the emulated cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from podproof.testing import Cluster
+from podproof.testing.objects import Pod
+from tests.support.server_process import ROOT, SECONDS, Server, serving
+
+COMMANDS = {
+    "flask_bob": [
+        *["-m", "gunicorn", "--bind", "127.0.0.1:{port}", "--no-control-socket"],
+        *["-c", "python:podproof.drain.gunicorn", "examples.flask_bob:app"],
+    ],
+    "starlette_bob": ["-m", "uvicorn", "--port", "{port}", "--no-proxy-headers", "examples.starlette_bob:app"],
+}
+ALICE = {"service_account": "default/alice", "pod": "default/alice-pod"}
+
+
+@pytest.fixture(scope="module")
+def alice(module_cluster: Cluster) -> Pod:
+    return module_cluster.pod("default/alice-pod", service_account="alice", addresses=["127.0.0.1"])
+
+
+@pytest.fixture(scope="module")
+def module_cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        cluster.service_account("default/bob")
+        cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
+        cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+        yield cluster
+
+
+@pytest.fixture(scope="module", params=COMMANDS)
+def bob(
+    request: pytest.FixtureRequest, module_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Give each Bob, all of whose settings are in the environment."""
+    environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(module_cluster.kubeconfig_for("default/bob"))}
+    with serving(COMMANDS[request.param], tmp_path_factory.mktemp("bob"), **environ) as server:
+        yield server
+
+
+def run_alice(bob: Server, token_file: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PODPROOF_")}
+    given = {"BOB_URL": f"http://127.0.0.1:{bob.port}", "PODPROOF_TOKEN_FILE": str(token_file)}
+    command = [sys.executable, "examples/alice.py"]
+    return subprocess.run(
+        command, cwd=ROOT, env=inherited | given | environ, capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+def test_whoami_tells_the_caller(bob: Server, alice: Pod) -> None:
+    answer = bob.get("127.0.0.1", alice.token("bob"))
+    assert (answer.status, answer.json) == (200, ALICE)
+
+
+def test_another_s_token_is_refused(bob: Server, alice: Pod) -> None:
+    assert bob.get("127.0.0.2", alice.token("bob")).status == 403
+    assert bob.get("127.0.0.1", alice.token("carol")).status == 401
+    assert bob.get("127.0.0.1", None).status == 401
+
+
+def test_echo_returns_what_was_posted(bob: Server, alice: Pod) -> None:
+    sent = {"Content-Type": "text/x-fable"}
+    answer = bob.ask("POST", "127.0.0.1", "/echo", sent, token=alice.token("bob"), body=b"once upon a time")
+    assert (answer.status, answer.body) == (200, b"once upon a time")
+    assert answer.headers["content-type"].startswith("text/x-fable")
+
+
+def test_healthz_is_open_to_all(bob: Server) -> None:
+    answer = bob.get("127.0.0.2", None, "/healthz")
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_readyz_turns_callers_away_once_bob_is_told_to_leave_and_healthz_does_not(
+    name: str, module_cluster: Cluster, tmp_path: Path
+) -> None:
+    environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(module_cluster.kubeconfig_for("default/bob"))}
+    with serving(COMMANDS[name], tmp_path, **environ, PODPROOF_DRAIN_GAP="60", PODPROOF_DRAIN_MAX="60") as bob:
+        assert bob.get("127.0.0.2", None, "/readyz").status == 200
+        os.kill(bob.pid, signal.SIGTERM)
+        end = time.monotonic() + SECONDS
+        while bob.get("127.0.0.2", None, "/readyz").status != 503:
+            assert time.monotonic() < end, bob.log.read_text()
+        assert bob.get("127.0.0.2", None, "/healthz").status == 200
+
+
+@pytest.mark.parametrize("bob", ["starlette_bob"], indirect=True)
+def test_a_websocket_s_first_message_tells_the_caller(bob: Server, alice: Pod) -> None:
+    with connect(f"ws://127.0.0.1:{bob.port}/ws", additional_headers=alice.headers("bob")) as websocket:
+        assert json.loads(websocket.recv()) == ALICE
+
+
+def test_alice_calls_and_prints_the_answer(bob: Server, alice: Pod, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text(alice.token("bob"))
+    done = run_alice(bob, token_file)
+    assert (done.returncode, done.stderr) == (0, "")
+    status, _, body = done.stdout.partition(" ")
+    assert (status, json.loads(body)) == ("200", ALICE)
+
+
+def test_alice_finds_bob_by_what_kubernetes_tells_of_his_service(bob: Server, alice: Pod, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text(alice.token("bob"))
+    service = {"BOB_SERVICE_HOST": "127.0.0.1", "BOB_SERVICE_PORT": str(bob.port)}
+    assert run_alice(bob, token_file, BOB_URL="", **service).stdout.startswith("200 ")
+
+
+def test_alice_fails_without_a_token_and_when_bob_refuses_her(
+    bob: Server, module_cluster: Cluster, tmp_path: Path
+) -> None:
+    token_file = tmp_path / "token"
+    assert "serviceAccountToken" in run_alice(bob, token_file).stderr
+    elsewhere = module_cluster.pod(f"default/at-{bob.port}", addresses=["127.0.0.9"])
+    token_file.write_text(elsewhere.token("bob"))
+    done = run_alice(bob, token_file)
+    assert done.returncode == 1
+    assert done.stdout.startswith("403 ")
+    assert elsewhere.token("bob") not in done.stderr
+
+
+def test_alice_fails_when_bob_is_away_unless_she_is_to_call_again_and_again(alice: Pod, tmp_path: Path) -> None:
+    token_file = tmp_path / "token"
+    token_file.write_text(alice.token("bob"))
+    away = "http://127.0.0.1:9"
+    environ = os.environ | {"BOB_URL": away, "PODPROOF_TOKEN_FILE": str(token_file)}
+    command = [sys.executable, "examples/alice.py"]
+    once = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert once.returncode == 1
+    assert "Connection refused" in once.stderr
+
+    environ |= {"ALICE_PAUSE": "0.01"}
+    with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        said = [running.stdout.readline() for _ in range(3)]
+        running.kill()
+    assert ["Connection refused" in line for line in said] == [True] * 3
+
+
+@pytest.mark.parametrize("name", ["alice", "flask_bob", "starlette_bob"])
+def test_an_example_is_under_thirty_lines(name: str) -> None:
+    assert len((ROOT / f"examples/{name}.py").read_text().splitlines()) < 30

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+
+import pytest
+
+from podproof._authentication.claims import check_claims
+from podproof._token.jwt import read_claims
+from podproof.errors import Expired, InvalidToken, MalformedToken, NotPodBound, WrongAudience, WrongIssuer
+from tests.support.fake_api import ALICE, NOW, segment, token
+
+HEAD, SIGNATURE = segment(b"{}"), segment(b"signature")
+
+
+def check(
+    changes: Mapping[str, object], *, audiences: tuple[str, ...] = ("bob",), issuers: tuple[str, ...] = ()
+) -> float:
+    return check_claims(read_claims(token(**changes)), audiences=audiences, issuers=issuers, now=NOW)
+
+
+def test_a_tokens_claims_are_read() -> None:
+    assert read_claims(token()) == ALICE
+
+
+@pytest.mark.trap(29)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a",
+        "..",
+        "a.b",
+        f"{HEAD}.{segment(b'{}')}",
+        f"{HEAD}.{segment(b'{}')}.{SIGNATURE}.{SIGNATURE}",
+        f"{HEAD}..{SIGNATURE}",
+        f"{HEAD}.{segment(b'')}.{SIGNATURE}",
+        f"{HEAD}.{segment(b'not json')}.{SIGNATURE}",
+        f"{HEAD}.{segment(b'[]')}.{SIGNATURE}",
+        f"{HEAD}.{segment(b'null')}.{SIGNATURE}",
+        f"{HEAD}.{segment(b'{} {}')}.{SIGNATURE}",
+        f"{HEAD}.{segment(bytes([0x7B, 0x22, 0xFF, 0x22, 0x3A, 0x31, 0x7D]))}.{SIGNATURE}",
+        f"{HEAD}.{segment(b'[' * 5000)}.{SIGNATURE}",
+        f"{HEAD}.{segment(b'9' * 5000)}.{SIGNATURE}",
+        "eyJhbGciOiJub25lIn0.eyJ.",
+    ],
+)
+def test_what_is_no_json_web_token_is_refused(text: str) -> None:
+    with pytest.raises(MalformedToken):
+        read_claims(text)
+
+
+@pytest.mark.trap(2)
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda text: text + "=",
+        lambda text: text + "==",
+        lambda text: text.replace(".", "=.", 1),
+        lambda text: " " + text,
+        lambda text: text + "\n",
+        lambda text: text + ".",
+        # `{}` is e30: its last character's two low bits are not part of the value.
+        lambda text: text.replace("e30.", "e31.", 1),
+        lambda text: text.replace("e30.", "e33.", 1),
+        lambda text: text.replace("e30.", "e3.", 1),
+        lambda text: text.replace("e30.", "e300A.", 1),
+        lambda text: text.replace("e30.", "e3\u0660.", 1),
+        lambda text: text.replace("e30.", "e3+.", 1),
+    ],
+)
+def test_a_token_has_one_spelling(other: Callable[[str], str]) -> None:
+    with pytest.raises(MalformedToken):
+        read_claims(other(token()))
+
+
+@pytest.mark.parametrize("aud", ["bob", ["bob"], ["carol", "bob"], ["bob", None]])
+def test_a_token_for_one_of_our_audiences_may_be_good(aud: object) -> None:
+    assert check({"aud": aud}) == NOW + 3600
+    assert check({"aud": aud}, audiences=("dave", "bob")) == NOW + 3600
+
+
+@pytest.mark.trap(29)
+@pytest.mark.parametrize(
+    "aud", [None, "", [], "bobby", ["eve"], ["BOB"], ["bob "], 7, {"bob": 1}, [["bob"]], [None, {}]]
+)
+def test_a_token_for_others_is_refused_unasked(aud: object) -> None:
+    with pytest.raises(WrongAudience, match="not issued for bob or carol"):
+        check({"aud": aud}, audiences=("bob", "carol"))
+
+
+@pytest.mark.trap(29)
+@pytest.mark.parametrize("iss", [None, "", "https://eve", 7, ["https://kubernetes.default.svc"]])
+def test_a_token_of_another_issuer_is_refused_unasked(iss: object) -> None:
+    assert check({"iss": iss})
+    with pytest.raises(WrongIssuer):
+        check({"iss": iss}, issuers=("https://kubernetes.default.svc", "https://new"))
+
+
+def test_one_of_several_issuers_is_enough() -> None:
+    assert check({}, issuers=("https://new", "https://kubernetes.default.svc"))
+
+
+@pytest.mark.trap(48)
+@pytest.mark.parametrize(("seconds", "good"), [(60, True), (60.5, False)])
+def test_clocks_may_differ_by_a_minute_at_either_end_of_a_token(seconds: float, good: bool) -> None:
+    for changes in ({"exp": NOW - seconds}, {"nbf": NOW + seconds}):
+        with nullcontext() if good else pytest.raises(Expired, match=r"expired|begins"):
+            assert check(changes)
+
+
+def test_a_token_need_not_say_when_it_begins() -> None:
+    assert check({"nbf": None})
+
+
+@pytest.mark.parametrize("value", [None, "soon", True, [], {}, -1, 1e300, 10**400, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["exp", "nbf"])
+def test_a_time_that_is_none_is_refused(name: str, value: object) -> None:
+    text = json.dumps(ALICE | {name: value})
+    with pytest.raises(MalformedToken, match=f"{name} claim"):
+        check_claims(json.loads(text), audiences=["bob"], issuers=(), now=NOW)
+
+
+@pytest.mark.trap(12)
+@pytest.mark.parametrize("claim", [None, [], "pod", {}, {"pod": None}, {"pod": "alice-pod"}, {"secret": {"name": "s"}}])
+def test_a_token_that_is_bound_to_no_pod_is_refused_unasked(claim: object) -> None:
+    with pytest.raises(NotPodBound, match="projected volume"):
+        check({"kubernetes.io": claim})
+
+
+@pytest.mark.trap(33)
+@pytest.mark.parametrize("name", ["aud", "iss", "exp", "nbf", "kubernetes.io"])
+def test_no_reason_quotes_a_claim(name: str) -> None:
+    with pytest.raises(InvalidToken) as raised:
+        check({name: "s3cret"}, issuers=("https://kubernetes.default.svc",))
+    assert "s3cret" not in str(raised.value)

@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from podproof._authorization.rules_file import CHECK_INTERVAL, RulesFile, read_rules
+from podproof.errors import ConfigurationError, NotAllowed
+from podproof.identity import Pod, PodIdentity, ServiceAccount
+from tests.support.fake_api import Clock
+from tests.support.middleware_client import MiddlewareClient
+
+ALICE = PodIdentity(ServiceAccount("default", "alice"), Pod("default", "alice-pod", "uid"), "bob", 0)
+
+FOR_ALICE = """\
+rules:
+  - path: /invoices/*
+    methods: [GET, POST]
+    allow: [default/alice, "*/auditor"]
+  - {path: /closed, allow: []}
+"""
+FOR_BATCH = "rules: [{path: /invoices/*, allow: [batch/*]}]\n"
+
+
+class Mount:
+    """A directory as the kubelet mounts a ConfigMap: its file is a link through a link that is led elsewhere."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._versions = 0
+        self.file = directory / "rules.yaml"
+        self.file.symlink_to("..data/rules.yaml")
+
+    def publish(self, text: str | bytes) -> None:
+        self._versions += 1
+        version = self._directory / f"..version{self._versions}"
+        version.mkdir()
+        (version / "rules.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        new = self._directory / "..data_tmp"
+        new.symlink_to(version.name)
+        new.replace(self._directory / "..data")
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Mount:
+    mount = Mount(tmp_path)
+    mount.publish(FOR_ALICE)
+    return mount
+
+
+@pytest.fixture
+def rules(mount: Mount, time: Clock) -> RulesFile:
+    return RulesFile(mount.file, monotonic=time, start=lambda work: work())
+
+
+def allows(rules: RulesFile) -> bool:
+    try:
+        return rules.check(ALICE, "GET", "/invoices/1") is None
+    except NotAllowed:
+        return False
+
+
+def test_a_file_says_who_may(rules: RulesFile) -> None:
+    assert allows(rules)
+    for method, path in (("PUT", "/invoices/1"), ("GET", "/closed"), ("GET", "/")):
+        with pytest.raises(NotAllowed):
+            rules.check(ALICE, method, path)
+
+
+def test_a_file_that_changes_is_read_again(rules: RulesFile, mount: Mount, time: Clock) -> None:
+    mount.publish(FOR_BATCH)
+    assert allows(rules)
+    time.passes(CHECK_INTERVAL)
+    assert not allows(rules)
+
+
+def test_a_file_that_is_written_in_place_is_read_again(tmp_path: Path, time: Clock) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text(FOR_ALICE)
+    rules = RulesFile(file, monotonic=time, start=lambda work: work())
+    file.write_text(FOR_BATCH)
+    time.passes(CHECK_INTERVAL)
+    assert not allows(rules)
+
+
+def test_a_file_is_looked_at_once_a_second_and_read_once_a_change(mount: Mount, time: Clock) -> None:
+    readings: list[Callable[[], None]] = []
+    rules = RulesFile(mount.file, monotonic=time, start=readings.append)
+    for _ in range(3):
+        mount.publish(FOR_BATCH)
+        assert allows(rules)
+    time.passes(CHECK_INTERVAL)
+    for _ in range(3):
+        assert allows(rules)  # for it has not been read yet
+    assert len(readings) == 1
+    readings[0]()
+    assert not allows(rules)
+
+
+def test_between_two_looks_the_file_is_let_be(rules: RulesFile, time: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Path] = []
+    monkeypatch.setattr("podproof._authorization.rules_file._look", looks.append)
+    time.passes(CHECK_INTERVAL)
+    for _ in range(3):
+        rules.check(ALICE, "GET", "/invoices/1")
+    assert len(looks) == 1
+
+
+def test_of_two_readings_the_later_change_counts_whichever_ends_first(mount: Mount, time: Clock) -> None:
+    readings: list[Callable[[], None]] = []
+    rules = RulesFile(mount.file, monotonic=time, start=readings.append)
+    for text in (FOR_BATCH, FOR_ALICE):
+        mount.publish(text)
+        time.passes(CHECK_INTERVAL)
+        rules.check(ALICE, "GET", "/invoices/1")
+    first, second = readings
+    second()
+    mount.publish(FOR_BATCH)
+    first()
+    assert allows(rules)
+
+
+@pytest.mark.parametrize("broken", ["rules: [", "rules: []x", b"\xff", "rules: [{path: /}]"])
+def test_a_broken_file_leaves_the_rules_and_is_said_once(
+    rules: RulesFile, mount: Mount, time: Clock, caplog: pytest.LogCaptureFixture, broken: str | bytes
+) -> None:
+    mount.publish(broken)
+    for _ in range(3):
+        time.passes(CHECK_INTERVAL)
+        assert allows(rules)
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+    assert caplog.messages[0].startswith("the rules stay as they were: ")
+    mount.publish(FOR_BATCH)
+    time.passes(CHECK_INTERVAL)
+    assert not allows(rules)
+
+
+def test_a_file_that_is_gone_for_a_while_leaves_the_rules(
+    rules: RulesFile, mount: Mount, time: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    mount.file.unlink()
+    for _ in range(3):
+        time.passes(CHECK_INTERVAL)
+        assert allows(rules)
+    assert len(caplog.records) == 1
+    assert "cannot be read: No such file or directory" in caplog.text
+    mount.file.symlink_to("..data/rules.yaml")
+    mount.publish(FOR_BATCH)
+    time.passes(CHECK_INTERVAL)
+    assert not allows(rules)
+
+
+def test_by_default_a_thread_reads_it(mount: Mount, time: Clock) -> None:
+    rules = RulesFile(mount.file, monotonic=time)
+    mount.publish(FOR_BATCH)
+    time.passes(CHECK_INTERVAL)
+    allows(rules)
+    for thread in threading.enumerate():
+        if thread.name == "podproof-rules":
+            thread.join(10)
+    assert not allows(rules)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is empty"),
+        ("# nothing\n", "is empty"),
+        ("rules", "line 1: there should be a mapping with rules"),
+        ("- a", "line 1: there should be a mapping with rules"),
+        ("{}", "line 1: rules is missing"),
+        ("rules: []\nmore: 1", "line 2: there is no key 'more'; possible is rules"),
+        ("rules: []\nrules: []", "line 2: rules is there twice"),
+        ("rules:\n", "line 1: rules is to be a list"),
+        ("rules:\n- /a", "line 2: there should be a mapping with path, allow, methods"),
+        ("rules:\n- path: /a", "line 2: allow is missing"),
+        ("rules:\n- allow: [a/b]", "line 2: path is missing"),
+        ("rules:\n- path: /a\n  alow: [a/b]", "line 3: there is no key 'alow'; possible is path, allow, methods"),
+        ("rules:\n- path: /a\n  path: /b\n  allow: [a/b]", "line 3: path is there twice"),
+        ("rules:\n- path: /a\n  allow: a/b", "line 3: allow is to be a list"),
+        ("rules:\n- path: /a\n  allow:\n  - alice", "line 2: 'alice' is not of the form"),
+        ("rules:\n- path: /a\n  allow:\n  - 1", "line 4: allow is to be text; what YAML reads as something else"),
+        ("rules:\n- path: [/a]\n  allow: [a/b]", "line 2: path is to be text"),
+        ("rules:\n- path: a\n  allow: [a/b]", "line 2: path 'a' is not a plain path"),
+        ("rules:\n- path: /a\n  methods: []\n  allow: [a/b]", "line 2: methods .* are not HTTP methods"),
+        ("rules:\n- path: /a\n  methods: GET\n  allow: [a/b]", "line 3: methods is to be a list"),
+        ("rules:\n- {path: /a, allow: [*/*]}", r'no YAML: line 2: .*; what begins with "\*" needs quotes'),
+        ("rules:\n- {path: /a", "no YAML: line 2: "),
+        ("a: 1\n---\nb: 1", "no YAML: line 2: "),
+        ("rules: \x00", "no YAML: it holds bytes or characters that text does not have"),
+        (b"rules: \xff", "no YAML: it holds bytes or characters that text does not have"),
+        ("? [a]\n: b", "line 1: there is no key .*; possible is rules"),
+    ],
+)
+def test_a_wrong_file_is_an_error_that_names_the_line(tmp_path: Path, text: str | bytes, said: str) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigurationError, match=said) as raised:
+        read_rules(file)
+    assert str(file) in str(raised.value)
+
+
+def test_an_app_does_not_start_on_a_wrong_file(make_client: Callable[..., MiddlewareClient], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+        make_client(rules_file=tmp_path / "rules.yaml")
+    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+        make_client(rules_file=os.fspath(tmp_path))
+
+
+def test_a_middleware_goes_by_its_file(make_client: Callable[..., MiddlewareClient], mount: Mount) -> None:
+    app = make_client(rules_file=mount.file)
+    assert app("/invoices/1").status == 200
+    assert app("/invoices/1", method="DELETE").status == 403

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+
+from podproof._request.paths import ExemptPaths
+
+PATHS = ExemptPaths(["/healthz", "/health/", "/public/*", "/"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/healthz",
+        "/health/",
+        "/",
+        "/public/",
+        "/public/a",
+        "/public/a/b.css",
+        "/public/.a",
+        "/public/...",
+        "/public/a/",
+    ],
+)
+def test_an_exempt_path_is_open(path: str) -> None:
+    assert PATHS.open(path)
+    assert PATHS.open(path, path)
+
+
+@pytest.mark.trap(38)
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/admin",
+        "/healthz/",
+        "/healthz/admin",
+        "/healthzz",
+        "/Healthz",
+        "/health",
+        "healthz",
+        "//healthz",
+        "//",
+        "/./healthz",
+        "/admin/../healthz",
+        "/healthz/../admin",
+        "/healthz;admin",
+        "/healthz\n",
+        "/healthz\x00",
+        "/healthz%00",
+        "/healthz?",
+        "/public",
+        "/publicity/a",
+        "/public/../admin",
+        "/public/..",
+        "/public/.",
+        "/public/./a",
+        "/public/a/..",
+        "/public//admin",
+        "/public/..\\admin",
+        "/public/..;/admin",
+        "/public/%2e%2e/admin",
+        "/public/a\x7f",
+        "/public/..\n",
+    ],
+)
+def test_a_path_that_only_looks_like_one_is_not(path: str) -> None:
+    assert not PATHS.open(path)
+
+
+@pytest.mark.trap(38)
+@pytest.mark.parametrize("raw_path", ["/%68ealthz", "/health%7A", "/healthz%"])
+def test_a_path_that_was_sent_with_an_escape_is_not_exempt(raw_path: str) -> None:
+    assert not PATHS.open("/healthz", raw_path)
+
+
+def test_without_paths_nothing_is_exempt() -> None:
+    assert not ExemptPaths([]).open("/healthz")
+    assert not ExemptPaths(["/healthz"]).open("")

@@ -1,0 +1,502 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import anyio
+import pytest
+import trio
+from starlette.applications import Starlette
+from starlette.authentication import requires
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from podproof import current_caller
+from podproof.asgi import PodAuthMiddleware, _land
+from podproof.errors import ConfigurationError, IdentityEnded, Unavailable
+from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, FakeAPI, review, token
+
+SECONDS = 10  # that a test waits at the most for another thread
+DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
+
+pytestmark = pytest.mark.anyio
+
+
+def scope_of(kind: str = "http", path: str = "/", **changes: Any) -> dict[str, Any]:
+    scope: dict[str, Any] = {
+        "type": kind,
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"authorization", f"Bearer {token()}".encode())],
+        "client": (PEER, 4711),
+    }
+    if kind == "http":
+        scope["method"] = "GET"
+    return scope | changes
+
+
+async def call(app: ASGIApp, scope: Scope, received: Sequence[Message] = ()) -> list[Message]:
+    """Call an app, which receives these messages, and a disconnection when it has answered; return what it sends."""
+    left, sent, answered = [*received], [], anyio.Event()
+
+    async def receive() -> Message:
+        if left:
+            return left.pop(0)
+        await answered.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            answered.set()
+
+    with anyio.fail_after(SECONDS):
+        await app(scope, receive, send)
+    return sent
+
+
+def status_of(sent: list[Message]) -> int:
+    status: int = sent[0]["status"]
+    return status
+
+
+def headers_of(sent: list[Message]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in sent[0]["headers"]}
+
+
+def body_of(sent: list[Message]) -> Any:
+    return json.loads(sent[1]["body"])
+
+
+def show(connection: HTTPConnection) -> Response:
+    known = current_caller()
+    return JSONResponse(
+        {
+            "user": connection.user.display_name,
+            "authenticated": connection.user.is_authenticated,
+            "scopes": connection.auth.scopes,
+            "current": known and str(known.pod),
+            "headers": repr(connection.headers),
+        }
+    )
+
+
+@requires("serviceaccount:default/alice")
+async def for_alice(request: Request) -> Response:
+    return show(request)
+
+
+@requires("namespace:payments")
+async def for_payments(request: Request) -> Response:
+    return show(request)
+
+
+@pytest.fixture
+def app() -> Starlette:
+    async def anybody(request: Request) -> Response:
+        return show(request)
+
+    routes = [Route("/alice", for_alice), Route("/payments", for_payments)]
+    return Starlette(routes=[*routes, Mount("/", Starlette(routes=[Route("/{rest:path}", anybody)]))])
+
+
+@pytest.fixture
+def bob(app: Starlette, make_authenticator: AuthenticatorFactory) -> ASGIApp:
+    return PodAuthMiddleware(app, authenticator=make_authenticator(exempt=["/healthz"]))
+
+
+async def test_an_app_is_told_who_is_calling(bob: ASGIApp) -> None:
+    told = body_of(await call(bob, scope_of()))
+    assert told["user"] == "default/alice"
+    assert told["authenticated"] is True
+    assert told["scopes"] == ["authenticated", "namespace:default", "serviceaccount:default/alice"]
+    assert told["current"] == "default/alice-pod"
+    assert current_caller() is None
+
+
+async def test_starlettes_own_requires_goes_by_namespace_and_service_account(bob: ASGIApp) -> None:
+    assert status_of(await call(bob, scope_of(path="/alice"))) == 200
+    assert status_of(await call(bob, scope_of(path="/payments"))) == 403
+
+
+async def test_a_known_caller_is_not_asked_about_again(bob: ASGIApp, fake_api: FakeAPI) -> None:
+    for _ in range(3):
+        assert status_of(await call(bob, scope_of())) == 200
+    assert fake_api.reviews == 1
+
+
+@pytest.mark.parametrize("kind", ["lifespan", "something-new"])
+async def test_what_is_no_request_passes_through(make_authenticator: AuthenticatorFactory, kind: str) -> None:
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+
+    scope = {"type": kind}
+    await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope)
+    assert seen == [{"type": kind}]
+
+
+@pytest.mark.trap(36)
+async def test_the_token_is_taken_off_for_the_app_and_for_those_around_it(bob: ASGIApp) -> None:
+    other = (b"x-other", b"kept")
+    for path in ("/", "/healthz"):
+        scope = scope_of(path=path)
+        scope["headers"].append(other)
+        told = body_of(await call(bob, scope))
+        assert token() not in told["headers"]
+        assert scope["headers"] == [other]
+
+
+async def test_the_token_stays_where_it_is_to_stay(app: Starlette, make_authenticator: AuthenticatorFactory) -> None:
+    bob = PodAuthMiddleware(app, authenticator=make_authenticator(keep_authorization=True))
+    assert token() in body_of(await call(bob, scope_of()))["headers"]
+
+
+@pytest.mark.trap(39)
+@pytest.mark.parametrize(
+    ("headers", "status", "challenge"),
+    [
+        ([], 401, 'Bearer realm="bob"'),
+        ([(b"authorization", b"Bearer a b")], 400, 'Bearer realm="bob", error="invalid_request"'),
+        ([(b"authorization", b"Bearer \xff")], 400, 'Bearer realm="bob", error="invalid_request"'),
+        ([(b"authorization", b"Bearer junk")], 401, 'Bearer realm="bob", error="invalid_token"'),
+    ],
+)
+async def test_a_refused_caller_gets_problem_details(bob: ASGIApp, headers: Any, status: int, challenge: str) -> None:
+    sent = await call(bob, scope_of(headers=headers))
+    assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
+    assert (status_of(sent), headers_of(sent)["www-authenticate"]) == (status, challenge)
+    assert headers_of(sent)["content-type"] == "application/problem+json"
+    assert headers_of(sent)["content-length"] == str(len(sent[1]["body"]))
+    assert body_of(sent)["status"] == status
+
+
+@pytest.mark.trap(34)
+async def test_two_authorization_headers_are_refused(bob: ASGIApp) -> None:
+    headers = scope_of()["headers"] * 2
+    assert status_of(await call(bob, scope_of(headers=headers))) == 400
+
+
+async def test_our_trouble_is_503(bob: ASGIApp, fake_api: FakeAPI) -> None:
+    fake_api.review = Unavailable("away")
+    sent = await call(bob, scope_of())
+    assert (status_of(sent), headers_of(sent)["retry-after"]) == (503, "1")
+
+
+@pytest.mark.trap(39)
+@pytest.mark.parametrize(
+    ("headers", "client", "status"),
+    [([], (PEER, 1), 401), (None, ("10.1.2.99", 1), 403), ([(b"authorization", b"")], (PEER, 1), 400)],
+)
+async def test_a_refused_websocket_gets_the_answer_where_it_can_and_is_closed_unaccepted_else(
+    bob: ASGIApp, headers: Any, client: Any, status: int
+) -> None:
+    scope = scope_of("websocket", client=client) | ({} if headers is None else {"headers": headers})
+    sent = await call(bob, {**scope, **DENIAL})
+    assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
+    assert status_of(sent) == status
+    assert body_of(sent)["status"] == status
+    for without in ("extensions", "something-else"):
+        assert await call(bob, {**scope, without: {}}) == [{"type": "websocket.close", "code": 1008}]
+
+
+async def test_a_websocket_is_told_who_is_calling(make_authenticator: AuthenticatorFactory) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept", "who": str(HTTPConnection(scope).user.pod)})
+        assert current_caller() is not None
+        await receive()
+        await send({"type": "websocket.close"})
+
+    sent = await call(
+        PodAuthMiddleware(app, authenticator=make_authenticator()),
+        scope_of("websocket"),
+        [{"type": "websocket.connect"}],
+    )
+    assert sent == [{"type": "websocket.accept", "who": "default/alice-pod"}, {"type": "websocket.close"}]
+
+
+@pytest.mark.trap(35)
+async def test_optional_lets_pass_who_has_no_credential_and_not_who_has_a_bad_one(
+    app: Starlette, make_authenticator: AuthenticatorFactory
+) -> None:
+    bob = PodAuthMiddleware(app, authenticator=make_authenticator(optional=True))
+    told = body_of(await call(bob, scope_of(headers=[])))
+    assert (told["user"], told["authenticated"], told["scopes"], told["current"]) == ("", False, [], None)
+    assert status_of(await call(bob, scope_of(path="/alice", headers=[]))) == 403
+    assert status_of(await call(bob, scope_of(headers=[(b"authorization", b"Bearer junk")]))) == 401
+
+
+@pytest.mark.trap(37)
+async def test_a_header_makes_nobody_known(app: Starlette, make_authenticator: AuthenticatorFactory) -> None:
+    names = [b"user", b"auth", b"podproof.identity", b"podproof-identity", b"remote-user", b"x-remote-user"]
+    bob = PodAuthMiddleware(app, authenticator=make_authenticator(optional=True))
+    told = body_of(await call(bob, scope_of(headers=[(name, b"default/eve") for name in names])))
+    assert (told["user"], told["authenticated"]) == ("", False)
+
+
+@pytest.mark.trap(26)
+@pytest.mark.parametrize("client", [None, (), ("", 0), ("/run/bob.sock", 1), ("testclient", 50000)])
+async def test_no_peer_no_entry(bob: ASGIApp, client: object) -> None:
+    scope = scope_of(client=client)
+    assert status_of(await call(bob, scope)) == 403
+    del scope["client"]
+    assert status_of(await call(bob, scope | {"headers": scope_of()["headers"]})) == 403
+
+
+@pytest.mark.trap(23)
+async def test_a_client_with_port_0_is_no_peer(bob: ASGIApp, caplog: pytest.LogCaptureFixture) -> None:
+    assert status_of(await call(bob, scope_of(client=(PEER, 0)))) == 403
+    assert "--no-proxy-headers" in caplog.text
+
+
+@pytest.mark.trap(23)
+@pytest.mark.parametrize(
+    "header", [(b"x-forwarded-for", f"1.1.1.1, {PEER}:80".encode()), (b"forwarded", f"for={PEER}".encode())]
+)
+async def test_a_client_that_stands_in_a_header_is_no_peer(bob: ASGIApp, header: tuple[bytes, bytes]) -> None:
+    scope = scope_of()
+    scope["headers"].append(header)
+    assert status_of(await call(bob, scope)) == 403
+
+
+@pytest.mark.trap(22)
+async def test_all_occurrences_of_a_forwarded_header_count_in_order(
+    app: Starlette, make_authenticator: AuthenticatorFactory
+) -> None:
+    bob = PodAuthMiddleware(app, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
+    for name, values, status in (
+        (b"x-forwarded-for", ["10.1.2.99", PEER], 200),
+        (b"x-forwarded-for", [PEER, "10.1.2.99"], 403),
+        (b"x-forwarded-for", [PEER, "10.9.0.2"], 200),
+        (b"forwarded", ["for=10.1.2.99", f"for={PEER}"], 200),
+        (b"forwarded", [f"for={PEER}", "for=10.1.2.99"], 403),
+        (b"forwarded", [f"for={PEER}", "for=10.9.0.2"], 200),
+    ):
+        scope = scope_of(client=("10.9.0.1", 1))
+        scope["headers"] += [(name, value.encode()) for value in values]
+        assert status_of(await call(bob, scope)) == status
+
+
+@pytest.mark.trap(38)
+@pytest.mark.parametrize(
+    ("path", "raw_path", "root_path", "status"),
+    [
+        ("/healthz", b"/healthz", "", 200),
+        ("/healthz", None, "", 200),
+        ("/healthz", b"", "", 200),
+        ("/healthz", b"/%68ealthz", "", 401),
+        ("//healthz", b"//healthz", "", 401),
+        ("/healthz/../admin", b"/healthz/../admin", "", 401),
+        ("/healthz/", b"/healthz/", "", 401),
+        ("/mount/healthz", b"/mount/healthz", "/mount", 200),
+        ("/healthz", b"/healthz", "/mount", 200),
+        ("/mounted/healthz", b"/mounted/healthz", "/mount", 401),
+        # An app that is mounted at an exempt path: this is its root, and that is not exempt.
+        ("/healthz", b"/healthz", "/healthz", 401),
+        ("/healthz/healthz", b"/healthz/healthz", "/healthz", 200),
+    ],
+)
+async def test_an_exempt_path_is_open_as_the_apps_routes_see_it(
+    make_authenticator: AuthenticatorFactory, path: str, raw_path: bytes | None, root_path: str, status: int
+) -> None:
+    bob = PodAuthMiddleware(JSONResponse({}), authenticator=make_authenticator(exempt=["/healthz"]))
+    for kind, denied in (("http", status), ("websocket", None)):
+        scope = scope_of(kind, path=path, raw_path=raw_path, root_path=root_path, headers=[], extensions={})
+        if kind == "http":
+            assert status_of(await call(bob, scope)) == denied
+        elif status == 401:
+            assert (await call(bob, scope))[0]["type"] == "websocket.close"
+    del scope["raw_path"], scope["root_path"]
+    assert status_of(await call(bob, scope | {"type": "http", "method": "GET", "path": "/healthz"})) == 200
+
+
+async def test_a_server_need_not_tell_the_raw_path(make_authenticator: AuthenticatorFactory) -> None:
+    bob = PodAuthMiddleware(JSONResponse({}), authenticator=make_authenticator(exempt=["/healthz"]))
+    scope = scope_of(path="/healthz", headers=[])
+    del scope["raw_path"], scope["root_path"]
+    assert status_of(await call(bob, scope)) == 200
+
+
+@pytest.mark.trap(27)
+async def test_callers_at_the_same_time_share_one_review_that_outlives_the_first(
+    bob: ASGIApp, fake_api: FakeAPI
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        answer.wait(SECONDS)
+
+    fake_api.before = wait
+    statuses: list[int] = []
+
+    async def ask() -> None:
+        statuses.append(status_of(await call(bob, scope_of())))
+
+    async with anyio.create_task_group() as others:
+        async with anyio.create_task_group() as first:
+            first.start_soon(ask)
+            await anyio.to_thread.run_sync(asked.wait, SECONDS)
+            for _ in range(5):
+                others.start_soon(ask)
+            await anyio.wait_all_tasks_blocked()
+            first.cancel_scope.cancel()
+        answer.set()
+    assert statuses == [200] * 5
+    assert fake_api.reviews == 1
+
+
+async def test_a_review_holds_up_nothing_else_on_the_event_loop(bob: ASGIApp, fake_api: FakeAPI) -> None:
+    answer = threading.Event()
+    await call(bob, scope_of())
+    fake_api.before = lambda: answer.wait(SECONDS)
+    unknown = scope_of(headers=[(b"authorization", f"Bearer {token(jti='2')}".encode())])
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(call, bob, unknown)
+        await anyio.wait_all_tasks_blocked()
+        assert status_of(await call(bob, scope_of())) == 200
+        answer.set()
+
+
+async def test_who_waits_too_long_gets_503_and_the_next_the_answer(
+    app: Starlette, make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+) -> None:
+    answer = threading.Event()
+    fake_api.before = lambda: answer.wait(SECONDS)
+    bob = PodAuthMiddleware(app, authenticator=make_authenticator(timeout=0.05))
+    assert status_of(await call(bob, scope_of())) == 503
+    answer.set()
+    make_authenticator.made[0].ask(token(), PEER).result(SECONDS)
+    assert status_of(await call(bob, scope_of())) == 200
+    assert fake_api.reviews == 1
+
+
+@pytest.mark.trap(31)
+async def test_a_websocket_is_closed_when_the_token_expires(make_authenticator: AuthenticatorFactory) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "websocket.accept"})
+        await receive()
+
+    scope = scope_of("websocket", headers=[(b"authorization", f"Bearer {token(exp=NOW + 0.05)}".encode())])
+    sent = await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope)
+    assert [(message["type"], message.get("code")) for message in sent] == [
+        ("websocket.accept", None),
+        ("websocket.close", 1008),
+    ]
+
+
+@pytest.mark.trap(31)
+@pytest.mark.parametrize("received", [[], [{"type": "websocket.disconnect", "code": 1001}]])
+async def test_a_websocket_that_is_closed_already_is_not_closed_again(
+    make_authenticator: AuthenticatorFactory, received: list[Message]
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if received:
+            await receive()
+        else:
+            await send({"type": "websocket.close", "code": 1000})
+        await anyio.sleep_forever()
+
+    scope = scope_of("websocket", headers=[(b"authorization", f"Bearer {token(exp=NOW + 0.05)}".encode())])
+    sent = await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope, received)
+    assert [message["code"] for message in sent] == ([] if received else [1000])
+
+
+@pytest.mark.trap(31)
+async def test_a_response_is_broken_off_when_the_token_expires(make_authenticator: AuthenticatorFactory) -> None:
+    ended: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"event\n", "more_body": True})
+        await send({"type": "http.response.body", "body": b"event\n", "more_body": True})
+        ended.append((await receive())["type"])
+        await send({"type": "http.response.body", "body": b"event\n", "more_body": True})
+
+    scope = scope_of(headers=[(b"authorization", f"Bearer {token(exp=NOW + 0.05)}".encode())])
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    with pytest.raises(IdentityEnded):
+        await PodAuthMiddleware(app, authenticator=make_authenticator())(scope, anyio.sleep_forever, send)  # type: ignore[arg-type]  # it never returns
+    assert ended == ["http.disconnect"]
+    assert len(sent) == 3
+
+
+@pytest.mark.trap(31)
+async def test_an_answer_that_was_long_in_the_making_is_still_given_in_one_piece(
+    make_authenticator: AuthenticatorFactory,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    scope = scope_of(headers=[(b"authorization", f"Bearer {token(exp=NOW + 0.05)}".encode())])
+    assert len(await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope)) == 2
+
+
+async def test_a_request_body_reaches_the_app(make_authenticator: AuthenticatorFactory) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive())["body"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    received = [{"type": "http.request", "body": b"hello"}]
+    assert (await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope_of(), received))[1][
+        "body"
+    ] == b"hello"
+
+
+@pytest.mark.trap(33)
+async def test_no_log_line_has_the_token(bob: ASGIApp, fake_api: FakeAPI, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    fake_api.review = review(error=token(), authenticated=False)
+    assert status_of(await call(bob, scope_of())) == 401
+    assert status_of(await call(bob, scope_of(headers=scope_of()["headers"] * 2))) == 400
+    assert sum("401" in message or "400" in message for message in caplog.messages) == 2
+    assert token().split(".")[1] not in caplog.text
+
+
+async def test_a_refusal_is_logged_with_what_was_asked(bob: ASGIApp, caplog: pytest.LogCaptureFixture) -> None:
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    headers = [(b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())]
+    await call(bob, scope_of(path="/a\xe9", headers=headers))
+    assert f"peer={PEER} request=GET '/a\\xe9' request_id={trace}]" in caplog.messages[-1]
+    await call(bob, scope_of("websocket", path="/ws", headers=headers, client=None))
+    assert f"peer=- request=WEBSOCKET '/ws' request_id={trace}]" in caplog.messages[-1]
+
+
+async def test_options_are_checked_when_the_app_is_made(app: Starlette) -> None:
+    with pytest.raises(ConfigurationError, match="did you mean audience"):
+        PodAuthMiddleware(app, audiences="bob")  # type: ignore[call-arg]  # which is what is tried
+
+
+def run_until_given_up(run: Callable[[Callable[[], Awaitable[None]]], object], flight: Future[Any]) -> None:
+    async def give_up() -> None:
+        assert await _land(flight, 0.01) is None
+
+    run(give_up)
+
+
+@pytest.mark.parametrize("run", [lambda wait: asyncio.run(wait()), trio.run], ids=["asyncio", "trio"])
+def test_a_flight_that_lands_after_the_event_loop_has_ended_troubles_nobody(
+    run: Callable[[Callable[[], Awaitable[None]]], object], caplog: pytest.LogCaptureFixture
+) -> None:
+    flight: Future[Any] = Future()
+    run_until_given_up(run, flight)
+    with caplog.at_level(logging.DEBUG):
+        flight.set_result(None)
+    assert caplog.records == []

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from podproof._authorization.rules import Rule
+from podproof._request.pipeline import RequestPipeline
+from podproof._telemetry.decision_log import FIELDS
+from podproof._telemetry.decision_log import RequestRecord as Request
+from podproof._telemetry.decision_log import record_allowed as admitted
+from podproof._telemetry.decision_log import record_denied as refused
+from podproof.audit import CallerFilter, JSONFormatter
+from podproof.errors import TokenReviewFailed, Unavailable
+from podproof.identity import Pod, PodIdentity, ServiceAccount
+from tests.support.fake_api import PEER, AuthenticatorFactory, FakeAPI, token
+from tests.support.middleware_client import MiddlewareClient
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
+ALICE = PodIdentity(
+    ServiceAccount("default", "alice"), Pod("default", "alice-pod", "pod-uid", node="node1"), "bob", 0, "JTI=1"
+)
+OF_ALICE = {
+    "namespace": "default",
+    "service_account": "alice",
+    "pod": "alice-pod",
+    "pod_uid": "pod-uid",
+    "node": "node1",
+    "credential_id": "JTI=1",
+    "audience": "bob",
+}
+OF_NOBODY = dict.fromkeys(OF_ALICE)
+REQUEST = Request("GET", "/invoices", PEER, None)
+
+
+@pytest.fixture
+def book(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """Give the records of the audit, as their fields and level, from INFO up."""
+    with caplog.at_level(logging.INFO, "podproof.audit"):
+        yield lambda: [
+            {name: vars(record)[name] for name in FIELDS} | {"level": record.levelname}
+            for record in caplog.records
+            if record.name == "podproof.audit"
+        ]
+
+
+def test_an_admission_is_written_down(
+    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+) -> None:
+    make_client()("/invoices", method="POST", headers={"traceparent": TRACEPARENT})
+    assert book() == [
+        OF_ALICE
+        | {
+            "decision": "allowed",
+            "code": "authenticated",
+            "status": None,
+            "reason": None,
+            "peer": PEER,
+            "method": "POST",
+            "path": "/invoices",
+            "request_id": TRACE,
+            "level": "INFO",
+        }
+    ]
+
+
+def test_so_is_a_refusal_of_somebody(
+    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+) -> None:
+    app = make_client(rules=[Rule("/a", allow=["*/*"])])
+    app("/invoices", headers={"traceparent": TRACEPARENT})
+    app("/a", peer="10.9.9.9")
+    by_rule, by_address = book()
+    assert by_rule == OF_ALICE | {
+        "decision": "denied",
+        "code": "not-allowed",
+        "status": 403,
+        "reason": "no rule is about this path and method",
+        "peer": PEER,
+        "method": "GET",
+        "path": "/invoices",
+        "request_id": TRACE,
+        "level": "WARNING",
+    }
+    assert by_address["code"] == "wrong-address"
+    assert by_address | OF_ALICE == by_address
+    assert by_address["peer"] == "10.9.9.9"
+
+
+def test_so_is_a_refusal_of_nobody(
+    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+) -> None:
+    answer = make_client()(headers={"Authorization": "Bearer junk"})
+    (written,) = book()
+    assert written | OF_NOBODY == written
+    assert (written["code"], written["peer"], written["level"]) == ("malformed-token", PEER, "WARNING")
+    assert written["request_id"] == json.loads(answer.body)["request_id"]
+
+
+def test_one_that_an_allow_list_refuses_is_named(
+    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+) -> None:
+    make_client(allow=["batch/*"])()
+    (written,) = book()
+    assert [written[name] for name in ("code", "namespace", "service_account", "pod")] == [
+        "not-allowed",
+        "default",
+        "alice",
+        "alice-pod",
+    ]
+
+
+def test_our_own_trouble_is_an_error(
+    make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI, book: Callable[[], list[dict[str, Any]]]
+) -> None:
+    fake_api.review = Unavailable("away")
+    make_client()()
+    (written,) = book()
+    assert (written["code"], written["status"], written["level"]) == ("unavailable", 503, "ERROR")
+
+
+def test_what_is_open_to_all_is_written_down_too(
+    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+) -> None:
+    make_client(exempt=["/healthz"])("/healthz")
+    (written,) = book()
+    assert written | OF_NOBODY == written
+    assert (written["decision"], written["code"], written["peer"]) == ("allowed", "anonymous", PEER)
+
+
+def test_behind_a_proxy_the_peer_is_the_one_that_was_compared(
+    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+) -> None:
+    app = make_client(trusted_proxies=["10.9.0.0/16"])
+    app(peer="10.9.0.1", headers={"X-Forwarded-For": PEER})
+    app(peer="10.9.0.1", headers={"X-Forwarded-For": "10.1.2.99"})
+    assert [written["peer"] for written in book()] == [PEER, "10.1.2.99"]
+
+
+def test_where_none_is_compared_it_is_the_connection_s(
+    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+) -> None:
+    make_client(source_address="off")(peer="10.9.9.9")
+    assert [written["peer"] for written in book()] == ["10.9.9.9"]
+
+
+def test_admissions_are_not_written_where_nobody_reads_them(
+    make_client: Callable[..., MiddlewareClient], caplog: pytest.LogCaptureFixture
+) -> None:
+    make_client()()
+    assert caplog.records == []
+
+
+def test_nor_is_anything_gathered_for_them(make_authenticator: AuthenticatorFactory) -> None:
+    def gather(_: object) -> Request:
+        raise AssertionError
+
+    RequestPipeline({"authenticator": make_authenticator()}).admit(ALICE, PEER, gather, {})
+
+
+@pytest.mark.trap(33)
+def test_no_record_holds_a_token(
+    make_client: Callable[..., MiddlewareClient],
+    fake_api: FakeAPI,
+    book: Callable[[], list[dict[str, Any]]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = make_client(exempt=["/healthz"])
+    for path, peer in (("/", PEER), ("/", "10.9.9.9"), ("/healthz", PEER)):
+        app(path, peer=peer)
+    app(headers={"Authorization": f"Bearer {token(aud=['eve'])}"})
+    app(headers={"Authorization": f"Basic {token()}"})
+    fake_api.review = RuntimeError(token())
+    app(headers={"Authorization": f"Bearer {token(jti='other')}"})
+    assert len(book()) == 6
+    told = "\n".join(JSONFormatter().format(record) + repr(vars(record)) for record in caplog.records)
+    for part in token().split(".")[1:]:
+        assert part not in told
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]]:
+    caplog.set_level(logging.INFO, "podproof.audit")
+    return lambda: [json.loads(JSONFormatter().format(record)) for record in caplog.records]
+
+
+def test_a_json_line_has_the_time_and_what_is_known(
+    lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
+) -> None:
+    admitted(ALICE, None, REQUEST)
+    caplog.records[0].created = 1_800_000_000.25
+    assert lines() == [
+        OF_ALICE
+        | {
+            "time": "2027-01-15T08:00:00.250Z",
+            "level": "INFO",
+            "message": f"allowed default/alice [pod=default/alice-pod peer={PEER} request=GET '/invoices' "
+            "request_id=-]",
+            "decision": "allowed",
+            "code": "authenticated",
+            "peer": PEER,
+            "method": "GET",
+            "path": "/invoices",
+        }
+    ]
+
+
+@pytest.mark.parametrize("text", ["a\nb", 'a"b', "a\u2028b", "\ud800", "\x1b[2J"])
+def test_a_json_line_is_one_line_whatever_a_caller_sends(
+    lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    refused(TokenReviewFailed("why"), Request(text, text, text, text), "17")
+    admitted(None, None, Request(text, text, None, None))
+    first, second = lines()
+    assert (first["method"], first["path"], first["request_id"]) == (text, text, "17")
+    assert second["path"] == text
+    assert "peer" not in first
+    for record in caplog.records:
+        for told in (JSONFormatter().format(record), record.getMessage()):
+            assert told.isascii()
+            assert told.isprintable()
+
+
+def test_an_app_s_own_records_can_be_json_too() -> None:
+    record = logging.makeLogRecord({"msg": "%d invoices", "args": (3,), "levelname": "INFO", "created": 0.0})
+    line = {"time": "1970-01-01T00:00:00.000Z", "level": "INFO", "message": "3 invoices"}
+    assert json.loads(JSONFormatter().format(record)) == line
+
+
+def test_the_caller_is_on_every_line_of_the_app(make_client: Callable[..., MiddlewareClient]) -> None:
+    log, text = logging.getLogger("an.app"), io.StringIO()
+    handler = logging.StreamHandler(text)
+    handler.setFormatter(logging.Formatter("%(caller)s %(caller_pod)s %(message)s"))
+    handler.addFilter(CallerFilter())
+    log.addHandler(handler)
+    try:
+        make_client(lambda: log.warning("works"))()
+        log.warning("is idle")
+    finally:
+        log.removeHandler(handler)
+    assert text.getvalue().splitlines() == ["default/alice default/alice-pod works", "- - is idle"]

@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from types import SimpleNamespace
+from typing import Any
+from wsgiref.util import FileWrapper
+from wsgiref.validate import validator
+
+import pytest
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.test import Client, TestResponse, create_environ, run_wsgi_app
+
+from podproof import current_caller
+from podproof.errors import ConfigurationError, IdentityEnded
+from podproof.wsgi import IDENTITY, PodAuthMiddleware
+from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, review, token
+
+App = Callable[..., Iterable[bytes]]
+
+
+def show(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer with what an app is told of its caller."""
+    start_response("200 OK", [("Content-Type", "application/json")])
+    identity, known = environ[IDENTITY], current_caller()
+    told = {
+        "identity": identity and str(identity.service_account),
+        "current": known and str(known.service_account),
+        "keys": {key: environ.get(key) for key in ("REMOTE_USER", "AUTH_TYPE", "HTTP_AUTHORIZATION")},
+        "everything": repr(environ),
+    }
+    return [json.dumps(told).encode()]
+
+
+def current_pod() -> str:
+    caller = current_caller()
+    return str(caller and caller.pod)
+
+
+@pytest.fixture
+def bob(make_authenticator: AuthenticatorFactory) -> App:
+    return PodAuthMiddleware(show, authenticator=make_authenticator(exempt=["/healthz", "/public/*"]))
+
+
+def get(app: Any, path: str = "/", *, peer: str | None = PEER, headers: Any = None, **given: Any) -> TestResponse:
+    if headers is None:
+        headers = {"Authorization": f"Bearer {token()}"}
+    environ = {"REMOTE_ADDR": peer} if peer is not None else {}
+    return Client(app).open(path, headers=headers, environ_overrides=environ, buffered=True, **given)
+
+
+def test_an_app_is_told_who_is_calling(bob: App) -> None:
+    answer = get(bob)
+    assert answer.status_code == 200
+    assert answer.json is not None
+    assert answer.json["identity"] == answer.json["current"] == "default/alice"
+    assert answer.json["keys"]["REMOTE_USER"] == "system:serviceaccount:default:alice"
+    assert answer.json["keys"]["AUTH_TYPE"] == "Bearer"
+
+
+def test_a_known_caller_is_not_asked_about_again(bob: App, fake_api: FakeAPI) -> None:
+    for _ in range(3):
+        assert get(bob).status_code == 200
+    assert fake_api.reviews == 1
+
+
+def test_it_keeps_to_the_standard(make_authenticator: AuthenticatorFactory) -> None:
+    app = validator(PodAuthMiddleware(validator(show), authenticator=make_authenticator()))
+    for headers, status in (({"Authorization": f"Bearer {token()}"}, "200 OK"), ({}, "401 UNAUTHORIZED")):
+        environ = create_environ(headers=headers, environ_overrides={"REMOTE_ADDR": PEER, "SERVER_NAME": "bob"})
+        body, given, _ = run_wsgi_app(app, environ)
+        assert given.upper() == status
+        assert b"".join(body)
+        body.close()  # type: ignore[attr-defined]  # as an iterator of Werkzeug's has it
+
+
+@pytest.mark.trap(36)
+def test_the_token_is_taken_off_unless_it_is_to_stay(bob: App, make_authenticator: AuthenticatorFactory) -> None:
+    for path in ("/", "/healthz"):
+        answer = get(bob, path)
+        assert token() not in answer.text
+        assert answer.json is not None
+        assert answer.json["keys"]["HTTP_AUTHORIZATION"] is None
+    kept = get(PodAuthMiddleware(show, authenticator=make_authenticator(keep_authorization=True)))
+    assert token() in kept.text
+
+
+@pytest.mark.trap(39)
+@pytest.mark.parametrize(
+    ("headers", "status", "challenge"),
+    [
+        ({}, 401, 'Bearer realm="bob"'),
+        ({"Authorization": "Basic YTpi"}, 401, 'Bearer realm="bob"'),
+        ({"Authorization": "Bearer a b"}, 400, 'Bearer realm="bob", error="invalid_request"'),
+        ({"Authorization": "Bearer junk"}, 401, 'Bearer realm="bob", error="invalid_token"'),
+        ({"Authorization": f"Bearer {token(aud=['eve'])}"}, 401, 'Bearer realm="bob", error="invalid_token"'),
+    ],
+)
+def test_a_refused_caller_gets_problem_details(bob: App, headers: Any, status: int, challenge: str) -> None:
+    answer = get(bob, headers=headers)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (status, challenge)
+    assert answer.mimetype == "application/problem+json"
+    assert answer.json is not None
+    assert set(answer.json) == {"type", "title", "status", "detail", "request_id"}
+
+
+def test_the_wrong_place_is_403_and_our_trouble_503(bob: App, fake_api: FakeAPI) -> None:
+    assert get(bob, peer="10.1.2.99").status_code == 403
+    fake_api.review = RuntimeError("away")
+    answer = get(bob, headers={"Authorization": f"Bearer {token(jti='2')}"})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert "WWW-Authenticate" not in answer.headers
+
+
+@pytest.mark.trap(26)
+@pytest.mark.parametrize("peer", [None, ""])
+def test_who_comes_through_a_unix_socket_does_not_come_in(bob: App, peer: str | None) -> None:
+    assert get(bob, peer=peer).status_code == 403
+
+
+def test_a_refused_head_has_the_headers_and_no_body(bob: App) -> None:
+    given = get(bob, headers={}, method="GET")
+    head = create_environ(method="HEAD", environ_overrides={"REMOTE_ADDR": PEER})
+    body, status, headers = run_wsgi_app(bob, head)
+    assert b"".join(body) == b""
+    assert (status, headers["Content-Length"]) == ("401 Unauthorized", given.headers["Content-Length"])
+
+
+@pytest.mark.trap(34)
+def test_two_authorization_headers_are_refused_as_servers_join_them(bob: App) -> None:
+    assert get(bob, headers={"Authorization": f"Bearer {token()},Bearer {token()}"}).status_code == 400
+
+
+@pytest.mark.trap(35)
+def test_optional_lets_pass_who_has_no_credential_and_not_who_has_a_bad_one(
+    make_authenticator: AuthenticatorFactory,
+) -> None:
+    bob = PodAuthMiddleware(show, authenticator=make_authenticator(optional=True))
+    answer = get(bob, headers={})
+    assert answer.json is not None
+    assert answer.json["identity"] is answer.json["current"] is answer.json["keys"]["REMOTE_USER"] is None
+    assert get(bob, headers={"Authorization": "Bearer junk"}).status_code == 401
+
+
+@pytest.mark.trap(37)
+def test_a_header_makes_nobody_known(make_authenticator: AuthenticatorFactory) -> None:
+    bob = PodAuthMiddleware(show, authenticator=make_authenticator(optional=True))
+    names = ["podproof.identity", "Podproof-Identity", "podproof_identity", "Remote-User", "REMOTE_USER", "Auth-Type"]
+    answer = get(bob, headers=dict.fromkeys(names, "default/eve"))
+    assert answer.json is not None
+    assert answer.json["identity"] is answer.json["keys"]["REMOTE_USER"] is answer.json["keys"]["AUTH_TYPE"] is None
+
+
+@pytest.mark.trap(38)
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/healthz", 200),
+        ("/healthz?a=%20", 200),
+        ("/public/a", 200),
+        ("//healthz", 401),
+        ("/%68ealthz", 401),
+        ("/public/%2e%2e/admin", 401),
+        ("/public/../admin", 401),
+        ("/healthz/../admin", 401),
+        ("/healthz/", 401),
+    ],
+)
+def test_an_exempt_path_is_open_in_its_one_form(bob: App, path: str, status: int) -> None:
+    environ = create_environ(environ_overrides={"REMOTE_ADDR": PEER, "REQUEST_URI": path, "RAW_URI": path})
+    environ["PATH_INFO"] = path.partition("?")[0].replace("%68", "h").replace("%2e", ".")
+    assert run_wsgi_app(bob, environ)[1][:3] == str(status)
+    if "%" not in path.partition("?")[0]:
+        del environ["RAW_URI"], environ["REQUEST_URI"]
+        assert run_wsgi_app(bob, environ)[1][:3] == str(status)
+
+
+@pytest.mark.trap(38)
+@pytest.mark.parametrize(("path", "status"), [("/healthz", 401), ("/healthz/", 401), ("/healthz/healthz", 200)])
+def test_an_exempt_path_of_a_mounted_app_is_below_its_mount(bob: App, path: str, status: int) -> None:
+    assert get(DispatcherMiddleware(show, {"/healthz": bob}), path, headers={}).status_code == status
+
+
+@pytest.mark.trap(23)
+def test_proxy_fix_around_it_changes_no_peer(bob: App) -> None:
+    app = ProxyFix(bob, x_for=1)
+    good = {"Authorization": f"Bearer {token()}"}
+    assert get(app, headers=good).status_code == 200
+    assert get(app, peer="10.1.2.99", headers=good | {"X-Forwarded-For": PEER}).status_code == 403
+
+
+@pytest.mark.trap(23)
+def test_proxy_fix_around_it_hides_no_trusted_proxy(make_authenticator: AuthenticatorFactory) -> None:
+    bob = PodAuthMiddleware(show, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
+    headers = {"Authorization": f"Bearer {token()}", "X-Forwarded-For": PEER}
+    assert get(ProxyFix(bob, x_for=1), peer="10.9.0.1", headers=headers).status_code == 200
+
+
+@pytest.mark.trap(22)
+def test_a_trusted_proxy_is_believed(make_authenticator: AuthenticatorFactory) -> None:
+    bob = PodAuthMiddleware(show, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
+    for headers, status in (
+        ({"X-Forwarded-For": f"1.1.1.1, {PEER}"}, 200),
+        ({"Forwarded": f"for=1.1.1.1, for={PEER}"}, 200),
+        ({"X-Forwarded-For": f"{PEER}, 10.1.2.99"}, 403),
+        ({}, 403),
+    ):
+        good = {"Authorization": f"Bearer {token()}"}
+        assert get(bob, peer="10.9.0.1", headers=good | headers).status_code == status
+        assert get(bob, peer="10.8.0.1", headers=good | headers).status_code == 403
+
+
+def test_the_caller_is_current_until_the_answer_is_sent_and_no_longer(make_authenticator: AuthenticatorFactory) -> None:
+    closed: list[str] = []
+
+    class Body:
+        def __iter__(self) -> Iterator[bytes]:
+            yield current_pod().encode()
+
+        def close(self) -> None:
+            closed.append(current_pod())
+
+    def stream(environ: Any, start_response: Any) -> Body:
+        start_response("200 OK", [])
+        return Body()
+
+    answer = get(PodAuthMiddleware(stream, authenticator=make_authenticator()))
+    assert answer.text == "default/alice-pod"
+    assert closed == ["default/alice-pod"]
+    assert current_caller() is None
+
+
+def test_an_app_that_fails_leaves_no_caller_behind(make_authenticator: AuthenticatorFactory) -> None:
+    def fail(environ: Any, start_response: Any) -> list[bytes]:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        get(PodAuthMiddleware(fail, authenticator=make_authenticator()))
+    assert current_caller() is None
+
+
+def test_a_file_reaches_the_server_as_it_is(make_authenticator: AuthenticatorFactory) -> None:
+    def send(environ: Any, start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](io.BytesIO(b"content"))
+
+    good = {"Authorization": f"Bearer {token()}"}
+    given = {"REMOTE_ADDR": PEER, "wsgi.file_wrapper": FileWrapper}
+    body = PodAuthMiddleware(send, authenticator=make_authenticator())(
+        create_environ(headers=good, environ_overrides=given), lambda *_: lambda _: None
+    )
+    assert isinstance(body, FileWrapper)
+    assert current_caller() is None
+
+
+@pytest.mark.trap(31)
+def test_an_answer_is_broken_off_when_the_token_expires(
+    make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+
+    def stream(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        for _ in range(9):
+            yield b"event\n"
+            time.passes(1)
+
+    app = PodAuthMiddleware(stream, authenticator=make_authenticator())
+    good = {"Authorization": f"Bearer {token(exp=NOW + 5)}"}
+    body, _, _ = run_wsgi_app(app, create_environ(headers=good, environ_overrides={"REMOTE_ADDR": PEER}))
+    sent: list[bytes] = []
+    with pytest.raises(IdentityEnded):
+        sent.extend(body)
+    body.close()  # type: ignore[attr-defined]  # as what Werkzeug gives has it
+    assert len(sent) == 5
+
+
+@pytest.mark.trap(33)
+def test_no_log_line_has_the_token(bob: App, fake_api: FakeAPI, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(0)
+    fake_api.review = review(error=token(), authenticated=False)
+    for headers in ({"Authorization": f"Bearer {token()}"}, {"Authorization": f"Bearer {token()} x"}):
+        assert get(bob, headers=headers).status_code in (400, 401)
+    assert len(caplog.records) == 2
+    assert token() not in caplog.text
+    assert token().split(".")[1] not in caplog.text
+
+
+def test_a_refusal_is_logged_with_what_was_asked(bob: App, caplog: pytest.LogCaptureFixture) -> None:
+    get(DispatcherMiddleware(show, {"/mount": bob}), "/mount/a", headers={}, method="DELETE")
+    assert f"peer={PEER} request=DELETE '/mount/a'" in caplog.messages[0]
+
+
+def test_options_are_checked_when_the_app_is_made() -> None:
+    with pytest.raises(ConfigurationError, match="did you mean audience"):
+        PodAuthMiddleware(show, audiences="bob")  # type: ignore[call-arg]  # which is what is tried
