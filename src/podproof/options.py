@@ -1,108 +1,359 @@
-"""The options of both middlewares, given as arguments or in the environment as PODPROOF_<NAME>."""
+"""The options of both middlewares, given as arguments or in the environment as PODPROOF_<NAME>.
+
+Each option is declared once, as a field of `Options`: its type, default, parser, the form of a valid value, its
+meaning. The rest is derived from there (`signature`, `markdown_table`, the help of `Options`) or compared with it by a
+test (`OptionArguments`, which type checkers need written out).
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from inspect import Parameter, Signature, cleandoc
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_network
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self, TypedDict, cast
+from typing import Any, Literal, Self, TypedDict, TypeVar, cast, get_type_hints
 
 from podproof._authorization.allow_list import AllowList
 from podproof._authorization.path_pattern import is_path_pattern
 from podproof._authorization.policy import Policy
-from podproof._authorization.rbac import RBAC
 from podproof._authorization.rules import Rule
 from podproof.errors import ConfigurationError
 
+__all__ = ["PREFIX", "OptionArguments", "Options", "markdown_table", "signature"]
+
 PREFIX = "PODPROOF_"
+"""What the name of an option begins with in the environment."""
+
+MAX_SHOWN = 80
+"""Characters of an invalid value that a message shows: enough to recognize it, too few for a whole token."""
 
 # An audience stands in a header's quoted string as the realm (RFC 9110 section 5.6.4), and in lists split at commas:
 # visible ASCII without quotes, commas and backslashes.
 _AUDIENCE = re.compile(r"[!#-+\--\[\]-~]+")
 
-# What a pod's environment says of each Service, after the Service's name.
-_OF_A_SERVICE = re.compile(r"(.*_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+# The variables that Kubernetes sets in each container for a Service, after the Service's name
+# (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
+_SERVICE_VARIABLE = re.compile(r"(.*_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
+
+_FLAGS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+T = TypeVar("T")
+Network = IPv4Network | IPv6Network
+
+
+class _InvalidItem(ValueError):
+    """One item of a list is invalid: the message shows it instead of the whole list."""
+
+    def __init__(self, item: object) -> None:
+        super().__init__(item)
+        self.item = item
+
+
+def _parse_strings(value: object) -> tuple[str, ...]:
+    """Return a list of at least one string; text is split at commas."""
+    items = value.split(",") if isinstance(value, str) else list(cast("Iterable[Any]", value))
+    stripped = tuple(item.strip() for item in items if isinstance(item, str))
+    if not items or len(stripped) != len(items) or not all(stripped):
+        raise ValueError
+    return stripped
+
+
+def _parse_each(parse: Callable[[Any], T], items: Iterable[object]) -> tuple[T, ...]:
+    parsed = []
+    for item in items:
+        try:
+            parsed.append(parse(item))
+        except (ValueError, TypeError):
+            raise _InvalidItem(item) from None
+    return tuple(parsed)
+
+
+def _parse_audience(item: str) -> str:
+    if _AUDIENCE.fullmatch(item) is None:
+        raise ValueError
+    return item
+
+
+def _parse_audiences(value: object) -> tuple[str, ...]:
+    return _parse_each(_parse_audience, _parse_strings(value))
+
+
+def _parse_allow(value: object) -> AllowList | None:
+    if value is None or isinstance(value, AllowList):
+        return value
+    patterns = _parse_strings(value)
+    _parse_each(lambda pattern: AllowList([pattern]), patterns)
+    return AllowList(patterns)
+
+
+def _parse_rules(value: object) -> tuple[Rule, ...] | None:
+    if value is None:
+        return None
+    rules = tuple(cast("Iterable[object]", value))
+    if not rules or not all(isinstance(rule, Rule) for rule in rules):
+        raise ValueError
+    return cast("tuple[Rule, ...]", rules)
+
+
+def _parse_file(value: object) -> Path | None:
+    if value == "":
+        raise ValueError
+    return None if value is None else Path(cast("str | PathLike[str]", value))
+
+
+def _parse_policy(value: object) -> Policy | Literal["rbac"] | None:
+    if isinstance(value, str) and value.strip().lower() == "rbac":
+        return "rbac"
+    if value is None or (isinstance(value, Policy) and not isinstance(value, type)):
+        return value
+    raise ValueError
+
+
+def _parse_issuers(value: object) -> tuple[str, ...]:
+    return _parse_strings(value) if value else ()
+
+
+def _parse_source_address(value: object) -> str:
+    if value not in ("pod", "off"):
+        raise ValueError
+    return value
+
+
+def _parse_network(item: object) -> Network:
+    if isinstance(item, IPv4Network | IPv6Network):
+        return item
+    if isinstance(item, str | IPv4Address | IPv6Address):
+        return ip_network(item)
+    raise TypeError  # ip_network would take a number for an address
+
+
+def _parse_networks(value: object) -> tuple[Network, ...]:
+    items = _parse_strings(value) if isinstance(value, str) else cast("Iterable[object]", value)
+    networks = _parse_each(_parse_network, items)
+    together: list[Network] = [
+        *collapse_addresses(one for one in networks if isinstance(one, IPv4Network)),
+        *collapse_addresses(one for one in networks if isinstance(one, IPv6Network)),
+    ]
+    if any(network.prefixlen == 0 for network in together):
+        raise ValueError
+    return networks
+
+
+def _parse_path(item: str) -> str:
+    if not is_path_pattern(item):
+        raise ValueError
+    return item
+
+
+def _parse_paths(value: object) -> tuple[str, ...]:
+    return _parse_each(_parse_path, _parse_strings(value) if isinstance(value, str) or value else ())
+
+
+def _parse_flag(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.strip().lower() not in _FLAGS:
+        raise ValueError
+    return _FLAGS[value.strip().lower()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Declaration:
+    """What an option's field says besides its type and default.
+
+    `parse` returns the value or raises ValueError or TypeError; `expected` is the form of a valid value, for messages;
+    `meaning` is one line for the help and the README.
+    """
+
+    parse: Callable[[object], object]
+    expected: str
+    meaning: str
+
+
+def _option(parse: Callable[[object], object], expected: str, meaning: str) -> Mapping[str, _Declaration]:
+    return {"option": _Declaration(parse, expected, meaning)}
+
+
+def _flag(meaning: str) -> Mapping[str, _Declaration]:
+    return _option(_parse_flag, "true or false", meaning)
+
+
+def _seconds(least: float, most: float, meaning: str) -> Mapping[str, _Declaration]:
+    def parse(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise TypeError
+        number = float(value)
+        if not least <= number <= most:
+            raise ValueError
+        return number
+
+    return _option(parse, f"seconds between {least:g} and {most:g}", f"{meaning}, in seconds")
+
+
+def _count(meaning: str, *, most: int = 10_000_000) -> Mapping[str, _Declaration]:
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise TypeError
+        number = int(value)
+        if not 1 <= number <= most:
+            raise ValueError
+        return number
+
+    return _option(parse, f"a whole number between 1 and {most}", meaning)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the middlewares can be told. Times are in seconds.
+    """The options of both middlewares, parsed and validated.
 
-    audience: one name or several; a token must have been issued for one of them.
-    allow: who may call, as "namespace/name" with shell globs; None for everyone who is known.
-    rules: who may call which path by which method, see `podproof.rules.Rule`; the first that fits decides.
-    rules_file: the same in a YAML file, which is read again when it changes.
-    policy: what decides instead of rules: "rbac" or a `podproof.rbac.RBAC`, or one of your own.
-    issuers: whose tokens are looked at; none named means that the API server decides.
-    source_address: "pod" (the connection must come from the caller's pod) or "off" (not checked).
-    trusted_proxies: networks whose X-Forwarded-For or Forwarded is believed.
-    host_network: accept pods on the host network, whose address proves only the node.
-    exempt: paths open to all, exact or "prefix/*", as the wrapped app sees them.
-    optional: let a request without any credential pass as anonymous.
-    cache_ttl, cache_size: how long and how many callers are remembered.
-    rejection_ttl, rejection_size: how long and how many refused tokens are remembered, and addresses they came from.
-    timeout: for one whole identification.
-    max_reviews: how many tokens are reviewed at a time.
-    keep_authorization: leave the Authorization header on the request.
-
-    Raises ConfigurationError for a value that is not possible: what was given, and what is possible.
+    Raises ConfigurationError for an invalid value, with the value and what is expected.
     """
 
-    audience: tuple[str, ...]
-    allow: AllowList | None = None
-    rules: tuple[Rule, ...] | None = None
-    rules_file: Path | None = None
-    policy: Policy | None = None
-    issuers: tuple[str, ...] = ()
-    source_address: Literal["pod", "off"] = "pod"
-    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-    host_network: bool = False
-    exempt: tuple[str, ...] = ()
-    optional: bool = False
-    cache_ttl: float = 60.0
-    cache_size: int = 10_000
-    rejection_ttl: float = 10.0
-    rejection_size: int = 2_000
-    timeout: float = 5.0
-    max_reviews: int = 8
-    keep_authorization: bool = False
+    audience: tuple[str, ...] = field(
+        metadata=_option(
+            _parse_audiences,
+            'one name or several, such as "bob", without blanks, quotes, commas or backslashes',
+            "one name or several; a token must be issued for one of them",
+        )
+    )
+    allow: AllowList | None = field(
+        default=None,
+        metadata=_option(
+            _parse_allow,
+            'a list of "namespace/name" with shell globs, such as "payments/*", in lower case as Kubernetes names are',
+            'who may call: service accounts as `"namespace/name"` with shell globs; without it every authenticated pod',
+        ),
+    )
+    rules: tuple[Rule, ...] | None = field(
+        default=None,
+        metadata=_option(
+            _parse_rules,
+            f"a list of podproof.Rule (in the environment: {PREFIX}RULES_FILE)",
+            "who may call which path by which method: a list of `podproof.Rule`, of which the first match decides; "
+            "no match is denied",
+        ),
+    )
+    rules_file: Path | None = field(
+        default=None,
+        metadata=_option(
+            _parse_file,
+            "the path of a YAML file",
+            "the rules in a YAML file, read again when it changes",
+        ),
+    )
+    policy: Policy | Literal["rbac"] | None = field(
+        default=None,
+        metadata=_option(
+            _parse_policy,
+            '"rbac", a podproof.RBAC(...) or another object with a method check(identity, method, path)',
+            'what decides instead of rules: `"rbac"`, a `podproof.RBAC(...)` or an object of your own',
+        ),
+    )
+    issuers: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            _parse_issuers,
+            'a list of issuers as in the tokens\' iss claim, such as "https://kubernetes.default.svc"',
+            "accepted `iss` values; unset: whatever the API server trusts",
+        ),
+    )
+    source_address: Literal["pod", "off"] = field(
+        default="pod",
+        metadata=_option(
+            _parse_source_address,
+            '"pod" or "off"',
+            '`"pod"`: the peer must have an address of the caller\'s pod; `"off"`: not compared (logs a warning)',
+        ),
+    )
+    trusted_proxies: tuple[Network, ...] = field(
+        default=(),
+        metadata=_option(
+            _parse_networks,
+            'a list of addresses and networks of proxies, such as "10.0.0.7" or "10.1.0.0/24"; '
+            "with 0.0.0.0/0 or ::/0 every caller could choose its own address",
+            "networks whose `X-Forwarded-For` or `Forwarded` is believed, from right to left, up to the first hop that "
+            "is in none of them",
+        ),
+    )
+    host_network: bool = field(
+        default=False,
+        metadata=_flag("accept pods on the host network, whose address proves only the node that they run on"),
+    )
+    exempt: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            _parse_paths,
+            'a list of plain paths, such as "/healthz" or "/public/*"',
+            "paths open to all, exact or `prefix/*`, as the wrapped app's routes see them",
+        ),
+    )
+    optional: bool = field(
+        default=False,
+        metadata=_flag(
+            "let a request without a credential pass as anonymous; a bad credential is still denied. Cannot be "
+            "combined with `rules`, `rules_file` or `policy`"
+        ),
+    )
+    cache_ttl: float = field(
+        default=60.0,
+        metadata=_seconds(0, 3600, "how long a caller is cached, never beyond the token's expiry"),
+    )
+    cache_size: int = field(default=10_000, metadata=_count("how many callers are cached"))
+    rejection_ttl: float = field(
+        default=10.0,
+        metadata=_seconds(0, 3600, "how long a rejected token is cached, and an address with 20 of them is limited"),
+    )
+    rejection_size: int = field(
+        default=2_000, metadata=_count("how many rejected tokens are cached, and how many addresses they came from")
+    )
+    timeout: float = field(
+        default=5.0,
+        metadata=_seconds(0.05, 300, "deadline of a request's authentication and authorization"),
+    )
+    max_reviews: int = field(default=8, metadata=_count("how many calls to the API server run at a time"))
+    keep_authorization: bool = field(
+        default=False, metadata=_flag("leave the `Authorization` header on the request that the app sees")
+    )
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            object.__setattr__(self, field.name, _parse(field.name, field.name, getattr(self, field.name)))
+        for one in fields(self):
+            object.__setattr__(self, one.name, _parse(one, one.name, getattr(self, one.name)))
         deciding = [name for name in ("rules", "rules_file", "policy") if getattr(self, name) is not None]
         if len(deciding) > 1:
-            raise ConfigurationError(f"{' and '.join(deciding)} were given; possible is one of them")
+            raise ConfigurationError(
+                f"rules, rules_file and policy exclude each other: expected one of them, got {' and '.join(deciding)}"
+            )
         if deciding and self.optional:
             raise ConfigurationError(
-                f"optional was given, and {deciding[0]}, which anonymous callers would pass by; possible is exempt, "
-                "for paths that are open to all"
+                f"optional cannot be combined with {deciding[0]}: anonymous callers would bypass it; use exempt"
             )
 
     @classmethod
     def read(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
-        """Read the options: an argument wins over the environment, the environment over the default.
+        """Return the options: an argument wins over the environment, the environment over the default.
 
-        Raises ConfigurationError, for a name that is not possible too.
+        A variable that is empty counts as unset: Helm charts set such.
+
+        Raises ConfigurationError, for an unknown name too.
         """
-        names = [field.name for field in fields(cls)]
+        declared = {one.name: one for one in fields(cls)}
         for name in given:
-            if name not in names:
-                raise ConfigurationError(f"there is no option {name!r}; {_suggest(name, names)}")
+            if name not in declared:
+                raise ConfigurationError(f"unknown option {name!r}: {_suggest(name, declared)}")
         values = dict(given)
         for variable, text in environ.items():
-            name = variable.removeprefix(PREFIX).lower()
-            if not variable.startswith(PREFIX) or _is_foreign_variable(variable):
+            if not variable.startswith(PREFIX) or _is_foreign_variable(variable) or not text.strip():
                 continue
-            if name not in names:
-                suggestion = _suggest(variable, [PREFIX + one.upper() for one in names])
-                raise ConfigurationError(f"the environment's {variable} is no option; {suggestion}")
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in declared:
+                variables = [PREFIX + one.upper() for one in declared]
+                raise ConfigurationError(f"unknown option {variable}: {_suggest(variable, variables)}")
             if name not in values:
-                values[name] = _parse(name, variable, text)
+                values[name] = _parse(declared[name], variable, text)
         if "audience" not in values:
             raise ConfigurationError(
                 "no audience was given: name the one that callers request tokens for, "
@@ -115,7 +366,7 @@ class OptionArguments(TypedDict, total=False):
     """The options as a middleware takes them: see `Options`."""
 
     audience: str | Sequence[str]
-    allow: Sequence[str] | None
+    allow: Sequence[str] | AllowList | None
     rules: Sequence[Rule] | None
     rules_file: str | PathLike[str] | None
     policy: Policy | Literal["rbac"] | None
@@ -134,157 +385,83 @@ class OptionArguments(TypedDict, total=False):
     keep_authorization: bool
 
 
-def _suggest(name: str, names: Iterable[str]) -> str:
-    close = get_close_matches(name, names, n=1)
-    return f"did you mean {close[0]}?" if close else f"possible are {', '.join(names)}"
+def signature() -> Signature:
+    """Return a middleware's signature, for `help()` and editors: the app, each option by keyword, or an authenticator.
 
-
-def _is_foreign_variable(variable: str) -> bool:
-    """Tell the variables that are not for the middlewares.
-
-    Those are the ones of podproof's other parts, and those that Kubernetes sets for a Service called podproof, or
-    podproof-<more>.
+    An option without a default has to be given, as an argument or in the environment.
     """
-    rest = variable.removeprefix(PREFIX)
-    return rest == "TOKEN_FILE" or rest.startswith("DRAIN_") or _OF_A_SERVICE.fullmatch(rest) is not None
-
-
-def _parse(name: str, where: str, value: object) -> object:
-    parse, possible = _PARSERS[name]
-    try:
-        return parse(value)
-    except (ValueError, TypeError):
-        raise ConfigurationError(f"{where} was given {value!r:.200}; possible is {possible}") from None
-
-
-def _list(value: object) -> tuple[str, ...]:
-    """Return a non-empty list of strings: text is split at commas."""
-    items = value.split(",") if isinstance(value, str) else list(cast("Iterable[Any]", value))
-    stripped = tuple(item.strip() for item in items if isinstance(item, str))
-    if not items or len(stripped) != len(items) or not all(stripped):
-        raise ValueError
-    return stripped
-
-
-def _audiences(value: object) -> tuple[str, ...]:
-    audiences = _list(value)
-    if any(_AUDIENCE.fullmatch(one) is None for one in audiences):
-        raise ValueError
-    return audiences
-
-
-def _allow(value: object) -> AllowList | None:
-    if value is None or isinstance(value, AllowList):
-        return value
-    return AllowList(_list(value))
-
-
-def _rules(value: object) -> tuple[Rule, ...] | None:
-    if value is None:
-        return None
-    rules = tuple(cast("Iterable[object]", value))
-    if not rules or not all(isinstance(rule, Rule) for rule in rules):
-        raise ValueError
-    return cast("tuple[Rule, ...]", rules)
-
-
-def _path_of_file(value: object) -> Path | None:
-    return None if value is None else Path(cast("str | PathLike[str]", value))
-
-
-def _policy(value: object) -> Policy | None:
-    if isinstance(value, str) and value.strip().lower() == "rbac":
-        return RBAC()
-    if value is None or (isinstance(value, Policy) and not isinstance(value, type)):
-        return value
-    raise ValueError
-
-
-def _source_address(value: object) -> str:
-    if value not in ("pod", "off"):
-        raise ValueError
-    return value
-
-
-def _networks(value: object) -> tuple[IPv4Network | IPv6Network, ...]:
-    if isinstance(value, str):
-        value = _list(value)
-    return tuple(
-        one if isinstance(one, IPv4Network | IPv6Network) else ip_network(cast("str", one))
-        for one in cast("Iterable[object]", value)
+    hints = get_type_hints(OptionArguments)
+    return Signature(
+        [
+            Parameter("app", Parameter.POSITIONAL_OR_KEYWORD),
+            *(
+                Parameter(one.name, Parameter.KEYWORD_ONLY, annotation=hints[one.name], default=_default(one))
+                for one in fields(Options)
+            ),
+            Parameter("authenticator", Parameter.KEYWORD_ONLY, default=None),
+        ]
     )
 
 
-def _paths(value: object) -> tuple[str, ...]:
-    paths = _list(value) if isinstance(value, str) or value else ()
-    if not all(is_path_pattern(path) for path in paths):
-        raise ValueError
-    return paths
+def markdown_table() -> str:
+    """Return the options as a Markdown table, one row an option, as README has it."""
+    lines = ["| option | default | meaning |", "|---|---|---|"]
+    for one in fields(Options):
+        default = _default(one)
+        if default is Parameter.empty:
+            shown = "required"
+        elif default in (None, ()):
+            shown = "none"
+        elif isinstance(default, str):
+            shown = f'`"{default}"`'
+        else:
+            shown = f"`{default:g}`" if isinstance(default, float) else f"`{default}`"
+        lines.append(f"| `{one.name}` | {shown} | {_declaration(one).meaning} |")
+    return "\n".join(lines) + "\n"
 
 
-def _flag(value: object) -> bool:
-    if isinstance(value, bool):
-        return value
-    words = {
-        "true": True,
-        "1": True,
-        "yes": True,
-        "on": True,
-        "false": False,
-        "0": False,
-        "no": False,
-        "off": False,
-    }
-    if not isinstance(value, str) or value.strip().lower() not in words:
-        raise ValueError
-    return words[value.strip().lower()]
+def _default(one: Field[Any]) -> object:
+    return Parameter.empty if one.default is MISSING else one.default
 
 
-def _number(least: float, most: float) -> Callable[[object], float]:
-    def parse(value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float | str):
-            raise TypeError
-        number = float(value)
-        if not least <= number <= most:
-            raise ValueError
-        return number
-
-    return parse
+def _declaration(one: Field[Any]) -> _Declaration:
+    declaration: _Declaration = one.metadata["option"]
+    return declaration
 
 
-def _count(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str):
-        raise TypeError
-    number = int(value)
-    if not 1 <= number <= 10_000_000:
-        raise ValueError
-    return number
+def _parse(one: Field[Any], where: str, value: object) -> object:
+    """Return a parsed value; `where` names its origin: the option or the environment's variable."""
+    declaration = _declaration(one)
+    try:
+        return declaration.parse(value)
+    except _InvalidItem as invalid:
+        value = invalid.item
+    except (ValueError, TypeError):
+        pass
+    shown = repr(value)
+    if len(shown) > MAX_SHOWN:
+        shown = f"{shown[:MAX_SHOWN]}…"
+    raise ConfigurationError(f"invalid {where} {shown}: expected {declaration.expected}")
 
 
-_SECONDS = "a number of seconds"
-_PARSERS: Mapping[str, tuple[Callable[[object], object], str]] = {
-    "audience": (
-        _audiences,
-        'one name or several, such as "bob", without blanks, quotes, commas or backslashes',
-    ),
-    "allow": (_allow, 'a list of "namespace/name" with shell globs, such as "payments/*"'),
-    "rules": (_rules, "a list of podproof.rules.Rule; in the environment, PODPROOF_RULES_FILE names a file of them"),
-    "rules_file": (_path_of_file, "the path of a YAML file"),
-    "policy": (_policy, '"rbac", a podproof.rbac.RBAC(...), or another object that is a podproof.policy.Policy'),
-    "issuers": (
-        lambda value: _list(value) if value else (),
-        "a list of issuers as the tokens' iss claim has them",
-    ),
-    "source_address": (_source_address, '"pod" or "off"'),
-    "trusted_proxies": (_networks, 'a list of networks, such as "10.0.0.7" or "10.1.0.0/24"'),
-    "host_network": (_flag, "true or false"),
-    "exempt": (_paths, 'a list of plain paths, such as "/healthz" or "/public/*"'),
-    "optional": (_flag, "true or false"),
-    "cache_ttl": (_number(0, 3600), f"{_SECONDS} up to 3600"),
-    "cache_size": (_count, "a whole number from 1"),
-    "rejection_ttl": (_number(0, 3600), f"{_SECONDS} up to 3600"),
-    "rejection_size": (_count, "a whole number from 1"),
-    "timeout": (_number(0.05, 300), f"{_SECONDS} from 0.05 to 300"),
-    "max_reviews": (_count, "a whole number from 1"),
-    "keep_authorization": (_flag, "true or false"),
-}
+def _suggest(name: str, names: Iterable[str]) -> str:
+    close = get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"expected one of {', '.join(names)}"
+
+
+def _is_foreign_variable(variable: str) -> bool:
+    """Return True for PODPROOF_ variables that belong to other parts or that Kubernetes injects for a Service.
+
+    A Service called podproof, or podproof-<more>, has its address in such variables.
+    """
+    rest = variable.removeprefix(PREFIX)
+    return rest == "TOKEN_FILE" or rest.startswith("DRAIN_") or _SERVICE_VARIABLE.fullmatch(rest) is not None
+
+
+Options.__doc__ = "\n".join(
+    [
+        cleandoc(Options.__doc__ or ""),
+        "",
+        *(f"{one.name}: {_declaration(one).meaning}." for one in fields(Options)),
+    ]
+)

@@ -80,7 +80,7 @@ def test_so_is_a_refusal_of_somebody(
         "decision": "denied",
         "code": "not-allowed",
         "status": 403,
-        "reason": "no rule is about this path and method",
+        "reason": "no rule matches this path and method",
         "peer": PEER,
         "method": "GET",
         "path": "/invoices",

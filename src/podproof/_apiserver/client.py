@@ -1,7 +1,7 @@
 """The calls that podproof makes to the Kubernetes API server, on the official client's configuration and connections.
 
-Responses are handed on as raw JSON: deciding is for other rooms. Whatever keeps a response from us is `Unavailable`,
-with a reason for the log that says what to change and never holds a credential.
+Responses are returned as raw JSON; what they mean is decided elsewhere. A call without a usable response raises
+`Unavailable`, whose reason says what to change and never holds a credential.
 """
 
 from __future__ import annotations
@@ -28,18 +28,28 @@ from podproof._telemetry import metrics
 from podproof.errors import Unavailable
 
 ATTEMPTS = 3
+ATTEMPT_TIMEOUT = 1.25
+"""Seconds after which a call is tried again on a new connection, while attempts are left.
+
+Kubernetes' service level objective is 1 s for 99 % of calls about one object
+(https://github.com/kubernetes/community/blob/master/sig-scalability/slos/api_call_latency.md).
+"""
 BACKOFF = 0.1
-"""Seconds that a first retry waits at the most; each further one up to twice as long."""
+"""Seconds before a first retry, at most; twice as long before each further one."""
 
 _TRANSIENT = {429, 500, 502, 503, 504}
 
 
 class APIServerClient:
-    """Asks the API server.
+    """Calls the API server.
 
-    `connections` is how many are kept open. `impersonate` is the username to act as: a service account's, which gets
-    its groups too. A `deadline` is in seconds on the `monotonic` clock; transient failures are
-    tried again within it, after a random pause. `load` fills in a Configuration: by default as `kubectl` would.
+    `connections` is how many are kept open. `impersonate` is the username to act as; a service account's brings its
+    groups too. `load` fills in a Configuration: by default as `kubectl` would. That happens at the first call: the
+    constructor does no I/O.
+
+    A `deadline` is in seconds on the `monotonic` clock. Transient failures are retried within it, after a random pause.
+    An attempt takes `attempt_timeout` seconds and half of the time left at most, the last one all that is left: a
+    connection that hangs costs a caller no more than that.
     """
 
     def __init__(
@@ -48,6 +58,7 @@ class APIServerClient:
         connections: int = 8,
         impersonate: str | None = None,
         load: Callable[[Configuration], None] | None = None,
+        attempt_timeout: float = ATTEMPT_TIMEOUT,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -55,6 +66,7 @@ class APIServerClient:
         self._connections = ForkLocal(
             lambda: Connection(load or load_configuration, connections, impersonate, monotonic)
         )
+        self._attempt_timeout = attempt_timeout
         self._monotonic = monotonic
         self._sleep = sleep
         self._uniform = uniform
@@ -68,26 +80,26 @@ class APIServerClient:
         }
         path = "/apis/authentication.k8s.io/v1/tokenreviews"
         with metrics.timed("tokenreviews"):
-            return self._expect("TokenReview", self._ask("POST", path, CREATE_TOKENREVIEWS, deadline, body))
+            return _expect_kind("TokenReview", self._call("POST", path, CREATE_TOKENREVIEWS, deadline, body))
 
     def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any] | None:
-        """Return a Pod (v1), read live from the API server's store, or None where there is none of that name."""
+        """Return a Pod (v1), read from etcd and not from the API server's cache, or None if there is none."""
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
         with metrics.timed("pods"):
-            response = self._ask("GET", path, GET_PODS, deadline)
+            response = self._call("GET", path, GET_PODS, deadline)
         if response.status == HTTPStatus.NOT_FOUND:
             return None
-        return self._expect("Pod", response)
+        return _expect_kind("Pod", response)
 
     def review_access(self, spec: Mapping[str, Any], deadline: float) -> Mapping[str, Any]:
         """Return the SubjectAccessReview (authorization.k8s.io/v1) of this spec."""
         body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": spec}
         path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
         with metrics.timed("subjectaccessreviews"):
-            return self._expect("SubjectAccessReview", self._ask("POST", path, CREATE_ACCESS_REVIEWS, deadline, body))
+            return _expect_kind("SubjectAccessReview", self._call("POST", path, CREATE_ACCESS_REVIEWS, deadline, body))
 
     def is_allowed(self, permission: Permission, deadline: float) -> bool:
-        """Tell whether we have a permission, by a SelfSubjectAccessReview (authorization.k8s.io/v1)."""
+        """Return True if we have a permission, by a SelfSubjectAccessReview (authorization.k8s.io/v1)."""
         attributes = permission._asdict()
         body = {
             "apiVersion": "authorization.k8s.io/v1",
@@ -95,20 +107,20 @@ class APIServerClient:
             "spec": {"resourceAttributes": attributes},
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-        review = self._expect("SelfSubjectAccessReview", self._ask("POST", path, CREATE_SELF_REVIEWS, deadline, body))
+        review = _expect_kind("SelfSubjectAccessReview", self._call("POST", path, CREATE_SELF_REVIEWS, deadline, body))
         status = review.get("status")
         return isinstance(status, dict) and status.get("allowed") is True
 
     def get(self, path: str, deadline: float) -> APIResponse:
-        """Read an object, a list or a document by its path; a 404 is an response too."""
-        return self._ask("GET", path, Permission("get", "", path), deadline)
+        """Return the response to a GET: an object, a list or a document; 404 is returned too."""
+        return self._call("GET", path, Permission("get", "", path), deadline)
 
     def endpoint(self) -> Endpoint:
-        """Return where the API server is. Raises Unavailable where nothing tells us."""
+        """Return where the API server is. Raises Unavailable if no configuration is found."""
         return self._connections.get().endpoint
 
     def own_token(self) -> str | None:
-        """Return the bearer token that we call the API server with, None where there is none to be had now."""
+        """Return the bearer token of our calls to the API server, None if there is none now."""
         try:
             header = self._connections.get().credential().get("Authorization")
         except Unavailable:
@@ -121,13 +133,7 @@ class APIServerClient:
         if connection is not None:
             connection.pool.close()
 
-    def _expect(self, kind: str, response: APIResponse) -> Mapping[str, Any]:
-        document = response.document
-        if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or document.get("kind") != kind:
-            raise Unavailable(f"the API server answered {response.status} where a {kind} was asked for")
-        return document
-
-    def _ask(
+    def _call(
         self,
         method: str,
         path: str,
@@ -135,37 +141,47 @@ class APIServerClient:
         deadline: float,
         body: Mapping[str, Any] | None = None,
     ) -> APIResponse:
-        """Make one call: up to ATTEMPTS times, and once more with our credential read anew."""
-        renewed, failures = False, 0
+        """Return the response after up to ATTEMPTS attempts, and one more with a new credential if ours is rejected."""
+        reloaded, failures = False, 0
         while True:
             connection = self._connections.get()
+            seconds = deadline - self._monotonic()
+            if failures < ATTEMPTS - 1:
+                seconds = min(seconds / 2, self._attempt_timeout)
             try:
-                response = connection.send(method, path, body, deadline - self._monotonic())
-            except ConnectionFailed as trouble:
-                reason, pause = str(trouble), None
+                response = connection.send(method, path, body, seconds)
+            except ConnectionFailed as failure:
+                reason, pause = str(failure), None
             else:
                 if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-                    if renewed:
-                        raise Unavailable(_explain_refusal(response.status, permission))
-                    renewed = True
+                    if reloaded:
+                        raise Unavailable(_explain_denial(response.status, permission))
+                    reloaded = True
                     self._connections.drop(connection)
                     continue
                 if response.status not in _TRANSIENT:
                     return response
-                reason, pause = f"it answered {response.status}", response.retry_after
+                reason, pause = f"status {response.status}", response.retry_after
             failures += 1
             if pause is None:
                 pause = self._uniform(0, BACKOFF * 2 ** (failures - 1))
             if failures == ATTEMPTS or self._monotonic() + pause >= deadline:
-                raise Unavailable(f"the API server did not help ({method} {path}): {reason}")
+                raise Unavailable(f"API server request failed ({method} {path}): {reason}")
             self._sleep(pause)
 
 
-def _explain_refusal(status: int, permission: Permission) -> str:
+def _expect_kind(kind: str, response: APIResponse) -> Mapping[str, Any]:
+    document = response.document
+    if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or document.get("kind") != kind:
+        raise Unavailable(f"unexpected API server response: expected a {kind}, got status {response.status}")
+    return document
+
+
+def _explain_denial(status: int, permission: Permission) -> str:
     if status == HTTPStatus.UNAUTHORIZED:
         return (
             "the API server does not accept our own credential (401): "
-            "is this app's service account token still mounted, and fresh?"
+            "check that this app's service account token is mounted and not expired"
         )
     return (
         f"the API server forbids us to {permission} (403): this app's service account needs a ClusterRole with it, "

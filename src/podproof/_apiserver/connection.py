@@ -1,4 +1,4 @@
-"""One process's connection to the API server: its configuration, its pool, our credential, and what comes back."""
+"""One process's connections to the API server: configuration, connection pool, our credential, responses."""
 
 from __future__ import annotations
 
@@ -36,19 +36,20 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 MAX_RESPONSE = 4 * 1024 * 1024
-"""The longest answer read, in bytes. etcd holds no object above 1.5 MiB."""
+"""The longest response read, in bytes. etcd holds no object above 1.5 MiB."""
 
 CREDENTIAL_AGE = 1.0
-"""Seconds for which our own credential is not asked for again: the official client takes 0.1 ms to tell."""
+"""Seconds for which our own credential is cached: the official client takes 0.1 ms to look it up."""
 
-_JSON = re.compile(r"application/(?:[\w.-]+\+)?json(?:[ \t]*;.*)?", re.IGNORECASE)  # JWKS have a type of their own
+# RFC 6839 section 3.1: a JWKS is application/jwk-set+json.
+_JSON = re.compile(r"application/(?:[\w.-]+\+)?json(?:[ \t]*;.*)?", re.IGNORECASE)
 _BEARER = re.compile(r"bearer [\x21-\x7e]+", re.IGNORECASE)
 
 
 class APIResponse(NamedTuple):
-    """What the API server answered: a JSON object, empty where an error has none.
+    """A response of the API server: its JSON object, empty for an error without one.
 
-    `retry_after` is in seconds, None where it does not tell; `date` is its clock, an HTTP-date.
+    `retry_after` is in seconds, None without that header; `date` is the server's time, an HTTP-date.
     """
 
     status: int
@@ -57,7 +58,7 @@ class APIResponse(NamedTuple):
     date: str
 
     def clock(self) -> float | None:
-        """Return the server's clock (RFC 9110 section 5.6.7) in Unix seconds, None where it does not tell."""
+        """Return the server's time (RFC 9110 section 5.6.7) in Unix seconds, None without a valid Date header."""
         try:
             return parsedate_to_datetime(self.date).timestamp()
         except ValueError:
@@ -65,7 +66,7 @@ class APIResponse(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """Where the API server is called, whether its certificate is checked, and the proxy on the way, if any."""
+    """The API server's URL, whether its certificate is verified, and the proxy on the way (host and port), if any."""
 
     url: str
     verified: bool
@@ -79,32 +80,44 @@ MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 def load_configuration(
     configuration: Configuration, environ: Mapping[str, str] = os.environ, mounted: Path = MOUNTED
 ) -> None:
-    """Fill in where the API server is and our credential for it, as `kubectl` finds them.
+    """Fill in the API server's URL and our credential for it, as `kubectl` finds them.
 
-    That is `KUBECONFIG` where it is set (its current context), else the credential that is mounted in a pod, else
+    That is `KUBECONFIG` if it is set (its current context), else the credential that is mounted in a pod, else
     `~/.kube/config`.
 
-    Raises kubernetes.config.ConfigException.
+    Raises Unavailable if that one is missing or invalid.
     """
     named = environ.get("KUBECONFIG")
-    if not named and environ.get(SERVICE_HOST_ENV_NAME):
-        loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
-            str(mounted / "token"), str(mounted / "ca.crt"), environ=environ
-        )
-        loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
-        return
-    path = named or str(Path("~/.kube/config").expanduser())
-    load_kube_config(  # type: ignore[no-untyped-call]
-        config_file=path, client_configuration=configuration, persist_config=False
-    )
+    in_pod = not named and environ.get(SERVICE_HOST_ENV_NAME)
+    if in_pod:
+        source = f"{mounted}/token and ca.crt"
+    else:
+        source = f"KUBECONFIG={named}" if named else f"KUBECONFIG and {SERVICE_HOST_ENV_NAME}, not set; ~/.kube/config"
+    try:
+        if in_pod:
+            loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
+                str(mounted / "token"), str(mounted / "ca.crt"), environ=environ
+            )
+            loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
+        else:
+            load_kube_config(  # type: ignore[no-untyped-call]
+                config_file=named or str(Path("~/.kube/config").expanduser()),
+                client_configuration=configuration,
+                persist_config=False,
+            )
+    except Exception as error:  # noqa: BLE001  what a broken kubeconfig raises is almost anything
+        fix = "mount the service account's token (automountServiceAccountToken)" if in_pod else "set KUBECONFIG"
+        raise Unavailable(
+            f"no API server configuration found (looked for: {source}; {type(error).__name__}): {fix}"
+        ) from None
 
 
 class ConnectionFailed(Exception):
-    """A call did not come through; `str()` says how, and holds nothing that was sent."""
+    """A request got no usable response; `str()` says why, without anything that was sent."""
 
 
 class Connection:
-    """One process's way to the API server: its configuration, its connection pool, our credential."""
+    """One process's connections to the API server: configuration, connection pool, our credential."""
 
     def __init__(
         self,
@@ -114,29 +127,22 @@ class Connection:
         monotonic: Callable[[], float],
     ) -> None:
         configuration = Configuration()
-        try:
-            load(configuration)
-            configuration.connection_pool_maxsize = connections
-            configuration.retries = False  # urllib3 would try four times, each with the whole timeout
-            manager: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
-            manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-            # The one pool that there will be: the manager would look for it anew on each call.
-            self.pool: urllib3.HTTPConnectionPool = manager.connection_from_url(configuration.host)
-        except Exception as error:  # noqa: BLE001  what a broken kubeconfig raises is almost anything
-            raise Unavailable(
-                f"no way to the API server is configured ({type(error).__name__}): in a pod, mount the service "
-                "account's token (automountServiceAccountToken); elsewhere set KUBECONFIG"
-            ) from None
+        load(configuration)
+        configuration.connection_pool_maxsize = connections
+        configuration.retries = False  # urllib3 would try four times, each with the whole timeout
+        self._manager = _make_pool_manager(configuration)
+        # Kept here: the manager would look it up on each call.
+        self.pool: urllib3.HTTPConnectionPool = self._manager.connection_from_url(configuration.host)
         self._configuration = configuration
-        self._proxy = getattr(manager, "proxy", None)
-        # A proxy is told the whole URL (RFC 9112 section 3.2.2), unless it only hands on what is encrypted.
+        self._proxy = getattr(self._manager, "proxy", None)
+        # A proxy gets the whole URL (RFC 9112 section 3.2.2), unless it only forwards what is encrypted.
         whole = self._proxy is not None and configuration.host.startswith("http:")
         self._base = configuration.host if whole else urlsplit(configuration.host).path
         self._authorization: str | None = None
-        self._recent: dict[str, str] = {}
-        self._ask_again_at = -math.inf
+        self._credential: dict[str, str] = {}
+        self._renew_at = -math.inf
         self._monotonic = monotonic
-        # The keys are of a type of their own, and refused (406) to who does not ask for it.
+        # The API server's JWKS has a type of its own, and is denied with 406 to a request that does not accept it.
         self._headers = {
             "Accept": "application/json, application/jwk-set+json",
             "User-Agent": f"podproof/{__version__}",
@@ -152,17 +158,18 @@ class Connection:
         return Endpoint(url, verified, self._proxy.netloc if self._proxy else None)
 
     def send(self, method: str, path: str, body: Mapping[str, Any] | None, seconds: float) -> APIResponse:
-        """Send one request and read its answer, all within `seconds`.
+        """Send one request and read its response, all within `seconds`.
 
         Raises ConnectionFailed.
         """
         if seconds <= 0:
-            raise ConnectionFailed("there was no time left")
-        headers = self._headers | self._recent_credential()
+            raise ConnectionFailed("no time left")
+        pool = self.pool
+        headers = self._headers | self._cached_credential()
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            response = self.pool.urlopen(
+            response = pool.urlopen(
                 method,
                 self._base + path,
                 body=None if body is None else json.dumps(body),
@@ -176,21 +183,33 @@ class Connection:
             try:
                 data = _read(response)
             finally:
-                _give_back(response)
+                _release(response)
         except (HTTPError, OSError, ValueError) as error:
             # The type alone: the text may quote what was sent.
-            raise ConnectionFailed(f"the connection failed with {_kind(error)}") from None
+            self._renew_pool(pool)
+            raise ConnectionFailed(f"connection failed with {_describe(error)}") from None
         return _parse_response(response, data)
 
-    def _recent_credential(self) -> dict[str, str]:
+    def _renew_pool(self, failed: urllib3.HTTPConnectionPool) -> None:
+        """Replace a pool in which a connection has failed.
+
+        After a failover of the API server or a load balancer all idle connections may be dead without a sign of it:
+        each would cost a caller an attempt. Requests under way keep their connections; urllib3 closes the old pool with
+        the last of them.
+        """
+        if self.pool is failed:  # and not one that another thread has just made
+            self._manager.clear()
+            self.pool = self._manager.connection_from_url(self._configuration.host)
+
+    def _cached_credential(self) -> dict[str, str]:
         now = self._monotonic()
-        if now >= self._ask_again_at:
-            self._recent = self.credential()
-            self._ask_again_at = now + CREDENTIAL_AGE  # only now: other threads take what is there
-        return self._recent
+        if now >= self._renew_at:
+            self._credential = self.credential()
+            self._renew_at = now + CREDENTIAL_AGE  # last: until then other threads use the cached one
+        return self._credential
 
     def credential(self) -> dict[str, str]:
-        """Return our Authorization header; a file that is empty or gone for a moment leaves the one we have."""
+        """Return our Authorization header; while its file is empty or missing, the previous one."""
         try:
             settings: Mapping[str, Any] = self._configuration.auth_settings()
         except (ConfigException, OSError):
@@ -198,28 +217,47 @@ class Connection:
         value = str(settings.get("BearerToken", {}).get("value") or "").strip()
         if _BEARER.fullmatch(value):
             if value != self._authorization:
-                _note_end(value.partition(" ")[2])
+                _export_expiry(value.partition(" ")[2])
             self._authorization = value
         return {"Authorization": self._authorization} if self._authorization else {}
 
 
-def _note_end(own_token: str) -> None:
+def _make_pool_manager(configuration: Configuration) -> urllib3.PoolManager:
+    """Return the official client's pool manager, with connections of ours in its pools. Raises Unavailable."""
+    proxy = str(configuration.proxy or "").partition(":")[0]
+    unsupported = Unavailable(f"unsupported API server proxy ({proxy}): expected http or https")
+    socks = proxy.startswith("socks")
+    try:
+        manager: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
+        replaced = manager.pool_classes_by_scheme
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        manager.connection_from_url(configuration.host)
+    except Exception as error:  # noqa: BLE001  whatever the official client makes of a kubeconfig's values
+        if socks:  # needs PySocks
+            raise unsupported from None
+        raise Unavailable(f"invalid API server configuration ({type(error).__name__}): check the kubeconfig") from None
+    if replaced is not urllib3.poolmanager.pool_classes_by_scheme:
+        raise unsupported  # the pools of a SOCKS manager are what uses the proxy: ours would connect past it
+    return manager
+
+
+def _export_expiry(own_token: str) -> None:
     with suppress(MalformedToken):
         metrics.own_token_end.set(numeric_date(read_claims(own_token), "exp"))
 
 
 def _read(response: BaseHTTPResponse) -> bytes:
-    """Read a body of up to MAX_ANSWER bytes."""
+    """Return the body. Raises ConnectionFailed for more than MAX_RESPONSE bytes."""
     data = bytearray()
     while chunk := response.read1(65536):
         data += chunk
         if len(data) > MAX_RESPONSE:
-            raise ConnectionFailed(f"its answer is longer than {MAX_RESPONSE} bytes")
+            raise ConnectionFailed(f"response longer than {MAX_RESPONSE} bytes")
     return bytes(data)
 
 
-def _give_back(response: BaseHTTPResponse) -> None:
-    """Keep the connection if its answer was read to the end, close it else."""
+def _release(response: BaseHTTPResponse) -> None:
+    """Keep the connection if its response was read to the end, else close it."""
     if response.closed:
         response.release_conn()
     else:
@@ -230,31 +268,31 @@ def _parse_response(response: BaseHTTPResponse, data: bytes) -> APIResponse:
     pause = response.headers.get("Retry-After", "")
     retry_after = float(pause) if pause.isascii() and pause.isdigit() else None
     try:
-        # A proxy's page is no answer, whatever it holds.
+        # Another type is a proxy's page, even if it parses.
         document = json.loads(data) if _JSON.fullmatch(response.headers.get("Content-Type", "")) else None
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         if response.status < HTTPStatus.BAD_REQUEST:
-            raise ConnectionFailed(f"it answered {response.status} with something that is not a JSON object")
+            raise ConnectionFailed(f"status {response.status} without a JSON object")
         document = {}
     if response.status == HTTPStatus.NOT_FOUND and document.get("kind") != "Status":
-        raise ConnectionFailed("it answered 404 and is no API server, by its answer's form")
+        raise ConnectionFailed("status 404 without a Status object: not from an API server")
     return APIResponse(response.status, document, retry_after, response.headers.get("Date", ""))
 
 
-def _kind(error: BaseException) -> str:
-    """Name an error, and the one that it wraps."""
+def _describe(error: BaseException) -> str:
+    """Return the type of an error and of the one that it wraps."""
     inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
     if isinstance(inner, SSLCertVerificationError):
-        return f"{type(inner).__name__}: {inner.verify_message}"  # OpenSSL's words on the server's certificate
+        return f"{type(inner).__name__}: {inner.verify_message}"  # what OpenSSL says of the server's certificate
     return type(error).__name__ + (f" ({type(inner).__name__})" if isinstance(inner, BaseException) else "")
 
 
 class _TimelyIO(io.RawIOBase):
-    """What comes in until a socket's timeout, which in the socket itself begins anew with every byte.
+    """Reads from a socket until its timeout has passed in all.
 
-    A server that drips bytes would hold us for ever.
+    The socket's own timeout starts again with each byte: a server that drips bytes would hold a request for ever.
     """
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Permission(NamedTuple):
-    """One thing that RBAC may allow: a verb on a resource of an API group, in the whole cluster or one namespace."""
+    """A verb on a resource of an API group, in the whole cluster or one namespace."""
 
     verb: str
     group: str
@@ -14,7 +14,7 @@ class Permission(NamedTuple):
     namespace: str = ""
 
     def __str__(self) -> str:
-        where = f" in {self.namespace}" if self.namespace else ""
+        where = f" in namespace {self.namespace}" if self.namespace else ""
         return f"{self.verb} {self.resource}" + (f".{self.group}" if self.group else "") + where
 
 

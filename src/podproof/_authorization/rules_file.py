@@ -1,4 +1,4 @@
-"""Rules in a YAML file, which may be a mounted ConfigMap: read again when it has changed."""
+"""Rules in a YAML file, which may be a mounted ConfigMap: read again when it changes."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from podproof.identity import PodIdentity
 log = logging.getLogger("podproof")
 
 CHECK_INTERVAL = 1.0
-"""Seconds for which a file is taken to be as it was."""
+"""Seconds between two looks at the file for changes."""
 
-_Stamp = tuple[int, ...] | None
+_Version = tuple[int, ...] | None
 
 
-def _in_a_thread(work: Callable[[], None]) -> None:
+def _start_thread(work: Callable[[], None]) -> None:
     threading.Thread(target=work, name="podproof-rules", daemon=True).start()
 
 
 class RulesFile:
-    """The rules that a file holds.
+    """The rules of a file, reloaded when it changes.
 
-    One that has become wrong, or cannot be read, leaves the rules as they were, which is said in the log once a change.
-    On the way of a request the file is looked at, once a second at the most, and never read.
+    A file that has become invalid or unreadable leaves the previous rules in force; that is logged once a change. A
+    request costs one `stat` a second at most: the file is read by a thread that `start` starts.
 
-    Raises ConfigurationError for a file that is wrong at the start.
+    Raises ConfigurationError for a file that is invalid from the start.
     """
 
     def __init__(
@@ -42,39 +42,39 @@ class RulesFile:
         path: Path,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        start: Callable[[Callable[[], None]], None] = _in_a_thread,
+        start: Callable[[Callable[[], None]], None] = _start_thread,
     ) -> None:
         self._path = path
         self._monotonic = monotonic
         self._start = start
-        self._look_at = monotonic() + CHECK_INTERVAL
-        self._stamp = _look(path)
+        self._next_look = monotonic() + CHECK_INTERVAL
+        self._version = _version(path)
         self._rules = read_rules(path)
 
     def check(self, identity: PodIdentity, method: str, path: str) -> Future[Decision] | None:
-        """Decide at once, by the rules of now. Raises NotAllowed."""
+        """Decide at once, by the rules loaded last. Raises NotAllowed."""
         now = self._monotonic()
-        if now >= self._look_at:
-            self._look_at = now + CHECK_INTERVAL
-            stamp = _look(self._path)
-            if stamp != self._stamp:
-                self._stamp = stamp
-                self._start(lambda: self._read(stamp))
+        if now >= self._next_look:
+            self._next_look = now + CHECK_INTERVAL
+            version = _version(self._path)
+            if version != self._version:
+                self._version = version
+                self._start(lambda: self._reload(version))
         return self._rules.check(identity, method, path)
 
-    def _read(self, stamp: _Stamp) -> None:
+    def _reload(self, version: _Version) -> None:
         try:
             rules = read_rules(self._path)
         except ConfigurationError as error:
-            log.error("the rules stay as they were: %s", error)
+            log.error("rules not reloaded, the previous ones stay in force: %s", error)
             return
-        if self._stamp == stamp:  # else it has changed once more, and who reads that may be done before us
+        if self._version == version:  # else the file has changed again, and the reload for that may be done already
             self._rules = rules
-            log.info("the rules were read anew from %s", self._path)
+            log.info("rules reloaded from %s", self._path)
 
 
-def _look(path: Path) -> _Stamp:
-    """Return what changes when a file does: a ConfigMap's is a link that is led to another one. None if it is gone."""
+def _version(path: Path) -> _Version:
+    """Return what changes when a file is written or, as a ConfigMap's, its link replaced. None if the file is gone."""
     try:
         found = path.stat()
     except OSError:
@@ -83,82 +83,82 @@ def _look(path: Path) -> _Stamp:
 
 
 def read_rules(path: Path) -> Rules:
-    """Read a file: `rules`, a list of mappings with `path`, `allow` and, where not for all, `methods`; see `Rule`.
+    """Return the rules of a file: `rules`, a list of mappings with `path`, `allow` and optional `methods`; see `Rule`.
 
-    Raises ConfigurationError, which names the line.
+    Raises ConfigurationError with the line.
     """
     try:
         document = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
         if document is None:
-            raise ConfigurationError(f"the rules file {path} is empty")
-        top = _fields(document, needed=("rules",))
-        return Rules([_rule(node) for node in _items(top["rules"], "rules")])
+            raise ConfigurationError(f"invalid rules file {path}: expected a mapping with rules, got an empty file")
+        top = _read_mapping(document, required=("rules",))
+        return Rules([_read_rule(node) for node in _read_list(top["rules"], "rules")])
     except OSError as error:
-        raise ConfigurationError(f"the rules file {path} cannot be read: {error.strerror}") from None
+        raise ConfigurationError(f"cannot read rules file {path}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"the rules file {path} is no YAML: {_describe(error)}") from None
-    except _Wrong as wrong:
-        raise ConfigurationError(f"the rules file {path}, line {wrong.line}: {wrong}") from None
+        raise ConfigurationError(f"invalid rules file {path}: no YAML, {_describe(error)}") from None
+    except _InvalidNode as invalid:
+        raise ConfigurationError(f"invalid rules file {path}: line {invalid.line}: {invalid}") from None
 
 
-class _Wrong(Exception):
-    """Something is not as it must be, at a line of the file."""
+class _InvalidNode(Exception):
+    """A part of the file is invalid: says what was expected, and on which line."""
 
-    def __init__(self, node: yaml.Node, what: str) -> None:
-        super().__init__(what)
+    def __init__(self, node: yaml.Node, message: str) -> None:
+        super().__init__(message)
         self.line = node.start_mark.line + 1
 
 
-def _rule(node: yaml.Node) -> Rule:
-    fields = _fields(node, needed=("path", "allow"), possible=("methods",))
+def _read_rule(node: yaml.Node) -> Rule:
+    fields = _read_mapping(node, required=("path", "allow"), optional=("methods",))
     methods = fields.get("methods")
     try:
         return Rule(
-            _text(fields["path"], "path"),
-            methods=None if methods is None else _texts(methods, "methods"),
-            allow=_texts(fields["allow"], "allow"),
+            _read_string(fields["path"], "path"),
+            methods=None if methods is None else _read_strings(methods, "methods"),
+            allow=_read_strings(fields["allow"], "allow"),
         )
     except ValueError as error:
-        raise _Wrong(node, str(error)) from None
+        raise _InvalidNode(node, str(error)) from None
 
 
-def _fields(node: yaml.Node, *, needed: Sequence[str], possible: Sequence[str] = ()) -> dict[str, yaml.Node]:
-    names = ", ".join([*needed, *possible])
+def _read_mapping(node: yaml.Node, *, required: Sequence[str], optional: Sequence[str] = ()) -> dict[str, yaml.Node]:
+    names = ", ".join([*required, *optional])
     if not isinstance(node, yaml.MappingNode):
-        raise _Wrong(node, f"there should be a mapping with {names}")
+        raise _InvalidNode(node, f"expected a mapping with {names}")
     fields: dict[str, yaml.Node] = {}
     for key, value in node.value:
-        if key.value not in (*needed, *possible):
-            raise _Wrong(key, f"there is no key {key.value!r:.100}; possible is {names}")
+        if key.value not in (*required, *optional):
+            raise _InvalidNode(key, f"unknown key {key.value!r:.100}, expected {names}")
         if key.value in fields:
-            raise _Wrong(key, f"{key.value} is there twice")
+            raise _InvalidNode(key, f"duplicate key {key.value!r}")
         fields[key.value] = value
-    for name in needed:
+    for name in required:
         if name not in fields:
-            raise _Wrong(node, f"{name} is missing")
+            raise _InvalidNode(node, f"missing key {name!r}")
     return fields
 
 
-def _items(node: yaml.Node, name: str) -> list[yaml.Node]:
+def _read_list(node: yaml.Node, name: str) -> list[yaml.Node]:
     if not isinstance(node, yaml.SequenceNode):
-        raise _Wrong(node, f"{name} is to be a list")
+        raise _InvalidNode(node, f"invalid {name}: expected a list")
     items: list[yaml.Node] = node.value
     return items
 
 
-def _text(node: yaml.Node, name: str) -> str:
+def _read_string(node: yaml.Node, name: str) -> str:
     if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
-        raise _Wrong(node, f"{name} is to be text; what YAML reads as something else needs quotes")
+        raise _InvalidNode(node, f"invalid {name}: expected a string; numbers, booleans and null need quotes")
     text: str = node.value
     return text
 
 
-def _texts(node: yaml.Node, name: str) -> list[str]:
-    return [_text(item, name) for item in _items(node, name)]
+def _read_strings(node: yaml.Node, name: str) -> list[str]:
+    return [_read_string(item, name) for item in _read_list(node, name)]
 
 
 def _describe(error: Exception) -> str:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
-        return "it holds bytes or characters that text does not have"
-    hint = '; what begins with "*" needs quotes' if "alias" in f"{error.context} {error.problem}" else ""
+        return "it has bytes or characters that text cannot have"
+    hint = '; a value that begins with "*" needs quotes' if "alias" in f"{error.context} {error.problem}" else ""
     return f"line {error.problem_mark.line + 1}: {error.problem}{hint}"

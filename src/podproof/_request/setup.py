@@ -44,7 +44,7 @@ def build_authenticator(options: Options, cluster: APIServerClient | None = None
     checking = threading.Thread(
         target=log_missing_permissions,
         args=(cluster, options.timeout),
-        kwargs={"rbac": isinstance(options.policy, RBAC)},
+        kwargs={"rbac": options.policy == "rbac" or isinstance(options.policy, RBAC)},
         name="podproof-startup",
         daemon=True,
     )
@@ -66,7 +66,7 @@ def build_policy(options: Options) -> Policy | None:
         from podproof._authorization.rules_file import RulesFile  # noqa: PLC0415  who has no such file needs no YAML
 
         return RulesFile(options.rules_file)
-    return options.policy
+    return RBAC() if options.policy == "rbac" else options.policy
 
 
 def check_audiences(audiences: tuple[str, ...], own_token: str | None) -> None:

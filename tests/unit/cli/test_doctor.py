@@ -168,7 +168,7 @@ def test_without_kubernetes_around_it_says_so(tmp_path: Path, cluster: Cluster) 
         findings = scene.findings()
     finally:
         os.environ["HOME"] = home
-    assert seen(findings, "api server")[0].startswith("no way to the API server is configured")
+    assert seen(findings, "api server")[0].startswith("no API server configuration found")
 
 
 def test_a_process_that_ends_while_it_is_looked_at_is_passed_over(cluster: Cluster, tmp_path: Path) -> None:

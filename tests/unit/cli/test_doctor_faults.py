@@ -128,7 +128,7 @@ SET = "kubectl set env deployment/NAME "
 IN_BOBS_POD = {
     "no audience": Fault(unset("PODPROOF_AUDIENCE"), FAIL, "no audience was given", SET + "PODPROOF_AUDIENCE=bob"),
     "an option is misspelt": Fault(env(PODPROOF_ALOW="a/b"), FAIL, "did you mean PODPROOF_ALLOW?", "VARIABLE-"),
-    "an option is impossible": Fault(env(PODPROOF_ALLOW="alice"), FAIL, "possible is a list of", SET),
+    "an option is impossible": Fault(env(PODPROOF_ALLOW="alice"), FAIL, "expected a list of", SET),
     "a file of rules is broken": Fault(
         both(env(PODPROOF_RULES_FILE="/rules.yaml"), lambda scene: scene.write("rules.yaml", "rules: [{pat: /}]")),
         FAIL,
@@ -222,7 +222,7 @@ IN_BOBS_POD = {
     "the certificate is for another name": Fault(
         cluster("wrong-name"), FAIL, "certificate is not valid for '127.0.0.1'", "a name in its certificate"
     ),
-    "a proxy answers in its place": Fault(cluster("html"), FAIL, "it answered 503", "kubectl get --raw /version"),
+    "a proxy answers in its place": Fault(cluster("html"), FAIL, "status 503", "kubectl get --raw /version"),
     "our service account was made anew": Fault(
         service_account_made_anew, FAIL, "does not accept our own credential (401)", "made anew"
     ),

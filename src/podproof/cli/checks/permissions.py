@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from podproof._apiserver.permissions import CREATE_ACCESS_REVIEWS, CREATE_TOKENREVIEWS, GET_PODS, Permission
-from podproof._authorization.rbac import RBAC
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.errors import Unavailable
@@ -16,7 +15,7 @@ from podproof.options import Options
 
 def check(facts: Environment, options: Options | None) -> Iterator[Finding]:
     """Ask the API server, by SelfSubjectAccessReview, for each call that podproof makes."""
-    rbac = options is not None and isinstance(options.policy, RBAC)
+    rbac = options is not None and options.policy == "rbac"
     try:
         yield from _check_needed(facts, rbac=rbac)
     except Unavailable as trouble:
