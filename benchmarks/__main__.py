@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.extras import leave_out
 from benchmarks.report import Row, as_json, table
 
-PARTS = ("recall", "junk", "imports", "footprint", "stampede", "unknown", "floods", "day", "serving")
+PARTS = ("lookup", "junk", "imports", "footprint", "stampede", "unknown", "floods", "day", "serving")
 PACKAGES = ("podproof", "starlette", "uvicorn", "fastapi", "flask", "gunicorn", "pyjwt", "kubernetes", "urllib3")
 
 

@@ -100,14 +100,14 @@ def replay(options: Options) -> tuple[int, int]:
                 token = tokens.make(name=f"caller-{caller}", issued_at=clock.now, lifetime=ROTATION / 0.8)
                 current[caller] = number, token
             token = current[caller][1]
-            flights: set[Future[AuthenticationResult]] = set()
+            futures: set[Future[AuthenticationResult]] = set()
             for _ in range(burst):
-                if authenticator.recall(token, ADDRESS) is None:
-                    flights.add(authenticator.ask(token, ADDRESS))
-            if flights:
-                api.may_answer.release(len(flights))
-                for flight in flights:
-                    authenticator.conclude(flight.result(), ADDRESS)
+                if authenticator.get_cached(token, ADDRESS) is None:
+                    futures.add(authenticator.start(token, ADDRESS))
+            if futures:
+                api.may_answer.release(len(futures))
+                for future in futures:
+                    authenticator.check_peer(future.result(), ADDRESS)
             requests += burst
     return api.reviews, requests
 

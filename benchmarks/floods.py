@@ -174,7 +174,7 @@ def rows() -> Iterator[Row]:
         stack.enter_context(closing(authenticator))
         tokens: Sequence[str] = api.ready["tokens"]
         for token in tokens:
-            authenticator.identify(token, ADDRESS)
+            authenticator.authenticate(token, ADDRESS)
         stack.enter_context(_log_to_nowhere())
         bob, made = Bob(authenticator), Floods()
         runner = stack.enter_context(asyncio.Runner())
@@ -193,7 +193,7 @@ def rows() -> Iterator[Row]:
         before = _resident()
         repeats = interleaved(competitors, ROUNDS)
         after = _resident()
-        left = sum(authenticator.recall(token, ADDRESS) is not None for token in tokens)
+        left = sum(authenticator.get_cached(token, ADDRESS) is not None for token in tokens)
         most: int = api.ask()
     for name, what in (("junk", "junk tokens"), ("forgeries", "forgeries"), ("both", "of both")):
         yield _beside_quiet(f"{floods[name].reached:,.0f} {what}", name, repeats)

@@ -41,7 +41,7 @@ def remember(callers: int) -> int:
     tokens = Tokens()
 
     def identify(number: int) -> None:
-        authenticator.identify(tokens.make(name=f"alice-7d4b9c6f5-{number:05}"), ADDRESS)
+        authenticator.authenticate(tokens.make(name=f"alice-7d4b9c6f5-{number:05}"), ADDRESS)
 
     identify(0)  # so that threads and the like are there before
     before = _resident()

@@ -52,7 +52,7 @@ def rows() -> Iterator[Row]:
 
 def _refused(authenticator: Authenticator, token: str) -> None:
     try:
-        authenticator.recall(token, ADDRESS) or authenticator.identify(token, ADDRESS)
+        authenticator.get_cached(token, ADDRESS) or authenticator.authenticate(token, ADDRESS)
     except PodAuthError:
         return
     raise AssertionError("a junk token was accepted")

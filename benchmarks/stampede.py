@@ -86,11 +86,11 @@ class _CountingAuthenticator(Authenticator):
     asked = 0
     _counting = threading.Lock()
 
-    def ask(self, token: str, peer: str | None) -> Future[AuthenticationResult]:
-        flight = super().ask(token, peer)
+    def start(self, *review: Any) -> Future[AuthenticationResult]:
+        future = super().start(*review)
         with self._counting:
             self.asked += 1
-        return flight
+        return future
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def _scene() -> Iterator[_Scene]:
         known, unknown = pod.token(audience=AUDIENCE), pod.token(audience=AUDIENCE)
         with closing(client), closing(authenticator):
             client.may_ask.set()
-            authenticator.identify(known, ADDRESS)
+            authenticator.authenticate(known, ADDRESS)
             client.may_ask.clear()
             authenticator.asked = 0
             yield _Scene(cluster, client, authenticator, known, unknown)

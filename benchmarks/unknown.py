@@ -43,7 +43,7 @@ def _row(where: str, cluster: Surroundings) -> Row:
     with closing(client), closing(authenticator):
         tokens = iter(cluster.tokens)
         competitors: dict[str, Callable[[str], object]] = {
-            "podproof": lambda token: authenticator.identify(token, None),
+            "podproof": lambda token: authenticator.authenticate(token, None),
             "urllib3": BareAPI(cluster.kubeconfig).identify,
         }
         works = {name: partial(_run, identify, tokens) for name, identify in competitors.items()}

@@ -4,189 +4,191 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar, Unpack
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Unpack
 
 import anyio
 import anyio.lowlevel
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from podproof._request.context import IDENTITY, Deny, current_request
-from podproof._request.pipeline import MiddlewareOptions, RequestPipeline
-from podproof._request.problem import Answer
-from podproof._telemetry.decision_log import RequestRecord as Request
-from podproof.errors import IdentityEnded, PodAuthError
-from podproof.identity import PodIdentity
+from podproof._authentication.claims import MAX_TOKEN
+from podproof._request.context import IDENTITY, CurrentRequest, current_request
+from podproof._request.incoming import IncomingRequest
+from podproof._request.lifetime import run_http, run_websocket, send_response
+from podproof._request.problem import HTTPResponse
+from podproof._request.setup import MiddlewareOptions, build_pipeline
+from podproof.errors import ConfigurationError, PodAuthError
+from podproof.options import signature
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from podproof._authentication.authenticator import CachedIdentity
+    from podproof._request.pipeline import RequestPipeline
+
+__all__ = ["IDENTITY", "PodAuthMiddleware"]
 
 AnyASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI app, whatever its framework calls the types of the three."""
 
+_REQUESTS = frozenset({"http", "websocket"})
+_WATCHED = frozenset({b"authorization", b"x-forwarded-for", b"forwarded"})
+_LONGEST = len("Bearer ") + MAX_TOKEN
+
 
 class PodAuthMiddleware:
-    """Lets in only requests and WebSockets whose caller is known, and says who it is.
+    """Allows only requests and WebSockets of authenticated pods, and tells the app which pod is calling.
 
     Sets `scope["user"]` to the caller's `PodIdentity` and `scope["auth"]` to its scopes, so that Starlette's own
-    `request.user` and `@requires` work; on a request that is open to all, to Starlette's anonymous ones. The identity
-    is also in `scope["podproof.identity"]`, where no other middleware's user takes its place. The Authorization header
-    is taken off. Options are those of `podproof.options.Options`; instead of them an `authenticator` may be given.
+    `request.user` and `@requires` work, and takes the Authorization header off; on an exempt request user and auth are
+    Starlette's anonymous ones, and the header stays. The identity is also in `scope["podproof.identity"]`, where no
+    other middleware's user takes its place. Options are those of `podproof.options.Options`, or PODPROOF_<NAME> in the
+    environment; `authenticator` takes the place of the one that asks the API server.
 
     When the caller's token expires, so does the connection: a WebSocket is closed with 1008, a response that is still
-    being sent is broken off. A PodAuthError that the app raises before it answers is answered here.
+    being sent is broken off. A PodAuthError that the app raises before it starts a response becomes the response.
 
-    Raises ConfigurationError.
+    Raises ConfigurationError; made on an event loop, as Starlette makes its middleware, it fails the lifespan instead.
     """
+
+    __signature__ = signature()
 
     def __init__(self, app: AnyASGIApp, **given: Unpack[MiddlewareOptions]) -> None:
         self.app: ASGIApp = app
-        self._gate = RequestPipeline(given)
+        self._pipeline: RequestPipeline | None = None
+        self._error: ConfigurationError | None = None
+        try:
+            self._pipeline = build_pipeline(given)
+        except ConfigurationError as error:
+            if not _on_event_loop():
+                raise
+            # Servers take an exception in the lifespan for an app without one, and start: the message goes that way.
+            self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a connection; `lifespan` and whatever else is no request passes through."""
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
+        """Handle a connection."""
+        kind = scope["type"]
+        pipeline = self._pipeline
+        if pipeline is None or kind not in _REQUESTS:
+            await self._handle_other(scope, receive, send)
             return
-        try:
-            identity = await self._identify(scope)
-        except PodAuthError as refusal:
-            await _send_answer(self._refuse(scope, refusal), scope, send)
-            return
+        headers = [*scope["headers"]]
+        caller = key = None
+        index = _credential_index(headers) if pipeline.knows_callers and IDENTITY not in scope else -1
+        if index >= 0 and len(headers[index][1]) <= _LONGEST:
+            # Port 0 is uvicorn's mark of an address from a header; a socket's peer has a port.
+            host, port = scope.get("client") or (None, None)
+            if port != 0:
+                key = sha256(headers[index][1]).digest()
+                caller = pipeline.get_known(key, host if pipeline.compares_addresses else None)
+        if caller is not None:
+            pipeline.record_allowed(caller.identity, None, _read, scope)
+            if not pipeline.keep_authorization:
+                del headers[index]
+        else:
+            try:
+                caller = await _decide(pipeline, scope, key)
+            except PodAuthError as denial:
+                await send_response(_deny(pipeline, scope, denial), scope, send)
+                return
+            if caller is not None and not pipeline.keep_authorization:
+                headers = [header for header in headers if header[0] != b"authorization"]
         # In place, as Starlette's own does: those around us must not see the token either.
-        if not self._gate.keep_authorization:
-            scope["headers"] = [header for header in scope["headers"] if header[0] != b"authorization"]
-        scope[IDENTITY] = identity
-        if identity is None:
+        scope["headers"] = headers
+        request = CurrentRequest()
+        request.deny = partial(_deny, pipeline, scope)
+        ends_at = math.inf
+        if caller is None:
+            scope[IDENTITY] = request.identity = None
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
         else:
-            scope["user"], scope["auth"] = identity, AuthCredentials(identity.scopes)
-        refuse = partial(self._refuse, scope)
-        before = current_request.set((identity, refuse))
+            identity = scope[IDENTITY] = scope["user"] = request.identity = caller.identity
+            # Made for each request: the list in it is the app's to change.
+            scope["auth"] = AuthCredentials(identity.scopes)
+            ends_at = time.monotonic() + caller.ends_at - pipeline.monotonic()
+        before = current_request.set(request)
         try:
-            seconds = self._gate.authenticator.seconds_left(identity) if identity else math.inf
-            run = _run_http if scope["type"] == "http" else _run_websocket
-            await run(self.app, scope, receive, send, seconds=seconds, refuse=refuse)
+            run = run_http if kind == "http" else run_websocket
+            await run(self.app, scope, receive, send, ends_at=ends_at, request=request)
         finally:
+            request.end()
             current_request.reset(before)
 
-    async def _identify(self, scope: Scope) -> PodIdentity | None:
-        authorization, x_forwarded_for, forwarded = [], [], []
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorization.append(value.decode("latin-1"))
-            elif name == b"x-forwarded-for":
-                x_forwarded_for.append(value.decode("latin-1"))
-            elif name == b"forwarded":
-                forwarded.append(value.decode("latin-1"))
-        gate = self._gate
-        path, raw_path = (_route_path(scope), _raw_path(scope)) if gate.judges_paths else ("", None)
-        host, port = scope.get("client") or (None, None)
-        question = gate.question(
-            path=path,
-            raw_path=raw_path,
-            authorization=authorization,
-            remote=host,
-            x_forwarded_for=x_forwarded_for,
-            forwarded=forwarded,
-            rewritten=port == 0,  # uvicorn's mark of an address from a header; a socket's peer has a port
-        )
-        identity = peer = None
-        if question is not None:
-            token, peer = question
-            authenticator, seconds = gate.authenticator, gate.authenticator.options.timeout
-            identity = authenticator.recall(token, peer)
-            if identity is None:
-                outcome = await _land(authenticator.ask(token, peer), seconds)
-                identity = authenticator.conclude(outcome or authenticator.too_late(), peer)
-            if gate.judges_paths:
-                # The handshake of a WebSocket is a GET (RFC 6455 section 4.1).
-                flight = gate.permit(identity, peer, method=scope.get("method", "GET"), path=path, raw_path=raw_path)
-                if flight is not None:
-                    verdict = await _land(flight, seconds)
-                    gate.conclude(verdict, identity, peer)
-        gate.admit(identity, peer, _request, scope)
-        return identity
-
-    def _refuse(self, scope: Scope, refusal: PodAuthError) -> Answer:
-        return self._gate.refuse(refusal, _request(scope))
+    async def _handle_other(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle the lifespan; fail whatever is neither that nor a request, and all if an option is wrong."""
+        if scope["type"] == "lifespan" and self._error is not None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": f"podproof: {self._error}"})
+        elif scope["type"] == "lifespan" and self._pipeline is not None:
+            self._pipeline.begin()
+            await self.app(scope, receive, send)
+        elif self._error is not None:
+            raise self._error
+        else:
+            raise RuntimeError(f"unknown ASGI scope type {scope['type']!r}: expected http, websocket or lifespan")
 
 
-async def _run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, seconds: float, refuse: Deny) -> None:
-    """Run the app; `seconds` from now, the caller neither gets nor gives any more of a body."""
-    end = time.monotonic() + seconds
-    started = begun = False
+def _credential_index(headers: Sequence[tuple[bytes, bytes]]) -> int:
+    """Return the index of the one Authorization header, -1 if there is not one, or a forwarded header beside it."""
+    found = -1
+    for index, (name, _) in enumerate(headers):
+        if name in _WATCHED:
+            if found >= 0 or name != b"authorization":
+                return -1
+            found = index
+    return found
 
-    async def send_in_time(message: Message) -> None:
-        nonlocal started, begun
-        if begun and time.monotonic() >= end:
-            raise IdentityEnded("the caller's token has expired during the response")
-        started, begun = True, message["type"] == "http.response.body"
-        await send(message)
 
-    async def receive_in_time() -> Message:
-        with anyio.move_on_after(end - time.monotonic()):
-            return await receive()
-        return {"type": "http.disconnect"}
-
+def _on_event_loop() -> bool:
     try:
-        await app(scope, receive_in_time, send_in_time)
-    except PodAuthError as refusal:
-        if started:
-            raise
-        await _send_answer(refuse(refusal), scope, send)
+        anyio.lowlevel.current_token()
+    except RuntimeError:
+        return False
+    return True
 
 
-async def _run_websocket(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, seconds: float, refuse: Deny
-) -> None:
-    """Run the app for at most so many seconds, then close the connection with 1008 (RFC 6455 section 7.4.1)."""
-    accepted = closed = False
-
-    async def send_and_note(message: Message) -> None:
-        nonlocal accepted, closed
-        accepted = accepted or message["type"] == "websocket.accept"
-        closed = closed or message["type"] == "websocket.close"
-        await send(message)
-
-    async def receive_and_note() -> Message:
-        nonlocal closed
-        message = await receive()
-        closed = closed or message["type"] == "websocket.disconnect"
-        return message
-
+async def _decide(pipeline: RequestPipeline, scope: Scope, key: bytes | None) -> CachedIdentity | None:
+    request = _read(scope)
+    usual = key is not None and request.authorization[0].startswith("Bearer ")
+    flow = pipeline.decide(request, key if usual else None)
     try:
-        with anyio.move_on_after(seconds) as running:
-            await app(scope, receive_and_note, send_and_note)
-    except PodAuthError as refusal:
-        answer = refuse(refusal)
-        if accepted and not closed:
-            await send({"type": "websocket.close", "code": 1008, "reason": "the caller is not allowed here"})
-        elif not closed:
-            await _send_answer(answer, scope, send)
-        return
-    if running.cancelled_caught and not closed:
-        await send({"type": "websocket.close", "code": 1008, "reason": "the caller's token has expired"})
+        while True:
+            wait = next(flow)
+            await wait_for_future(wait.future, wait.seconds)
+    except StopIteration as decided:
+        caller: CachedIdentity | None = decided.value
+        return caller
 
 
-def _request(scope: Scope) -> Request:
-    traceparent = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
-    client = scope.get("client")
-    return Request(
-        method=scope.get("method", "WEBSOCKET"),
-        path=scope["path"],
-        remote=client[0] if client else None,
-        traceparent=traceparent.decode("latin-1"),
-    )
+def _deny(pipeline: RequestPipeline, scope: Scope, error: PodAuthError) -> HTTPResponse:
+    return pipeline.record_denied(error, _read(scope))
 
 
-def _raw_path(scope: Scope) -> str | None:
-    """Return the path as it was sent, before decoding, where the server tells."""
+def _read(scope: Scope) -> IncomingRequest:
+    occurrences: dict[bytes, list[str]] = {name: [] for name in (*_WATCHED, b"traceparent")}
+    for name, value in scope["headers"]:
+        if name in occurrences:
+            occurrences[name].append(value.decode("latin-1"))
+    host, port = scope.get("client") or (None, None)
     raw_path: bytes | None = scope.get("raw_path")
-    return raw_path.decode("latin-1") if raw_path else None
+    return IncomingRequest(
+        # The handshake of a WebSocket is a GET (RFC 6455 section 4.1).
+        method=scope.get("method", "GET"),
+        path=_route_path(scope),
+        raw_path=raw_path.decode("latin-1") if raw_path else None,
+        full_path=scope["path"],
+        remote=host,
+        authorization=occurrences[b"authorization"],
+        x_forwarded_for=occurrences[b"x-forwarded-for"],
+        forwarded=occurrences[b"forwarded"],
+        traceparent=next(iter(occurrences[b"traceparent"]), None),
+        rewritten=port == 0,
+        authenticated=IDENTITY in scope,
+        websocket=scope["type"] == "websocket",
+    )
 
 
 def _route_path(scope: Scope) -> str:
@@ -196,36 +198,22 @@ def _route_path(scope: Scope) -> str:
     return path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path
 
 
-async def _land(flight: Future[T], seconds: float) -> T | None:
-    """Wait for a flight without holding a thread; None when the time is up. The flight goes on if we are cancelled."""
-    landed = anyio.Event()
-    call = _caller_from_threads()
+async def wait_for_future(future: Future[Any], seconds: float) -> None:
+    """Wait until a future is done, for so many seconds at most, without a thread. Cancelling us does not cancel it."""
+    done = anyio.Event()
+    call = _threadsafe_call()
 
-    def wake(_: Future[T]) -> None:
+    def wake(_: Future[Any]) -> None:
         with suppress(RuntimeError):  # the event loop has ended, and we with it
-            call(landed.set)
+            call(done.set)
 
-    flight.add_done_callback(wake)
+    future.add_done_callback(wake)
     with anyio.move_on_after(seconds):
-        await landed.wait()
-    return flight.result() if flight.done() else None
+        await done.wait()
 
 
-def _caller_from_threads() -> Callable[[Callable[[], None]], object]:
+def _threadsafe_call() -> Callable[[Callable[[], None]], object]:
     """Return what hands a call from any thread to the event loop that runs here: asyncio's or trio's own."""
     loop: Any = anyio.lowlevel.current_token().native_token
     call: Callable[[Callable[[], None]], object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
     return call
-
-
-async def _send_answer(answer: Answer, scope: Scope, send: Send) -> None:
-    """Send an answer; to a WebSocket by the denial response extension, else by closing before it is accepted."""
-    kind = "http"
-    if scope["type"] == "websocket":
-        if "websocket.http.response" not in scope.get("extensions", {}):
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        kind = "websocket.http"
-    headers = [(name.lower().encode(), value.encode()) for name, value in answer.headers]
-    await send({"type": f"{kind}.response.start", "status": answer.status, "headers": headers})
-    await send({"type": f"{kind}.response.body", "body": answer.body})

@@ -20,6 +20,7 @@ from typing import Any, Literal, Self, TypedDict, TypeVar, cast, get_type_hints
 from podproof._authorization.allow_list import AllowList
 from podproof._authorization.path_pattern import is_path_pattern
 from podproof._authorization.policy import Policy
+from podproof._authorization.rbac import RBAC
 from podproof._authorization.rules import Rule
 from podproof.errors import ConfigurationError
 
@@ -105,10 +106,10 @@ def _parse_file(value: object) -> Path | None:
     return None if value is None else Path(cast("str | PathLike[str]", value))
 
 
-def _parse_policy(value: object) -> Policy | Literal["rbac"] | None:
+def _parse_policy(value: object) -> Policy | RBAC | Literal["rbac"] | None:
     if isinstance(value, str) and value.strip().lower() == "rbac":
         return "rbac"
-    if value is None or (isinstance(value, Policy) and not isinstance(value, type)):
+    if value is None or (isinstance(value, Policy | RBAC) and not isinstance(value, type)):
         return value
     raise ValueError
 
@@ -245,7 +246,7 @@ class Options:
             "the rules in a YAML file, read again when it changes",
         ),
     )
-    policy: Policy | Literal["rbac"] | None = field(
+    policy: Policy | RBAC | Literal["rbac"] | None = field(
         default=None,
         metadata=_option(
             _parse_policy,

@@ -5,143 +5,135 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
+from hashlib import sha256
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Unpack
 
-from podproof._authorization.policy import Decision
-from podproof._request.context import IDENTITY, current_request, forget_caller
-from podproof._request.pipeline import MiddlewareOptions, RequestPipeline
-from podproof._request.problem import Answer
-from podproof._telemetry.decision_log import RequestRecord as Request
+from podproof._authentication.claims import MAX_TOKEN
+from podproof._request.context import IDENTITY, CurrentRequest, current_request
+from podproof._request.incoming import IncomingRequest
+from podproof._request.problem import HTTPResponse
+from podproof._request.setup import MiddlewareOptions, build_pipeline
 from podproof.errors import IdentityEnded, PodAuthError
-from podproof.identity import PodIdentity
+from podproof.options import signature
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
+    from podproof._authentication.authenticator import CachedIdentity
+
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
-_JUDGED = ("HTTP_AUTHORIZATION", "HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
+# Where one of these is there, the peer's address may not be the socket's: such a request goes the whole way.
+_UNUSUAL = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "werkzeug.proxy_fix.orig", IDENTITY})
+_LONGEST = len("Bearer ") + MAX_TOKEN
 
 
 class PodAuthMiddleware:
-    """Lets in only requests whose caller is known, and says who it is.
+    """Allows only requests of authenticated pods, and tells the app which pod is calling.
 
     Sets `environ["podproof.identity"]` to the caller's `PodIdentity`, `REMOTE_USER` to its username and `AUTH_TYPE` to
-    `Bearer`; on a request that is open to all the first is None. The Authorization header is taken off. Options are
-    those of `podproof.options.Options`; instead of them an `authenticator` may be given.
+    `Bearer`, and takes the Authorization header off; on an exempt request the identity is None, and the header stays.
+    Options are those of `podproof.options.Options`, or PODPROOF_<NAME> in the environment; `authenticator` takes the
+    place of the one that asks the API server.
 
     When the caller's token expires, a response that is still being sent is broken off. A PodAuthError that the app
-    raises before it answers is answered here.
+    raises before it starts a response becomes the response.
 
     Raises ConfigurationError.
     """
 
+    __signature__ = signature()
+
     def __init__(self, app: WSGIApplication, **given: Unpack[MiddlewareOptions]) -> None:
         self.app = app
-        self._gate = RequestPipeline(given)
+        self._pipeline = build_pipeline(given)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
-        try:
-            identity = self._identify(environ)
-        except PodAuthError as refusal:
-            return self._refuse(refusal, environ, start_response)
-        if not self._gate.keep_authorization:
-            environ.pop("HTTP_AUTHORIZATION", None)
-        environ[IDENTITY] = identity
-        if identity is not None:
+        pipeline = self._pipeline
+        caller = key = None
+        authorization = environ.get("HTTP_AUTHORIZATION")
+        if pipeline.knows_callers and authorization and _UNUSUAL.isdisjoint(environ) and len(authorization) <= _LONGEST:
+            key = sha256(authorization.encode("latin-1", "replace")).digest()
+            caller = pipeline.get_known(key, environ.get("REMOTE_ADDR") if pipeline.compares_addresses else None)
+        if caller is not None:
+            pipeline.record_allowed(caller.identity, None, _read, environ)
+        else:
+            try:
+                caller = self._decide(environ, key)
+            except PodAuthError as denial:
+                return _respond(self._deny(environ, denial), environ, start_response)
+        return self._run(caller, environ, start_response)
+
+    def _run(
+        self, caller: CachedIdentity | None, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        identity, ends_at = None, math.inf
+        if caller is not None:
+            identity = caller.identity
+            if caller.ends_at != math.inf:
+                ends_at = time.monotonic() + caller.ends_at - self._pipeline.monotonic()
+            if not self._pipeline.keep_authorization:
+                environ.pop("HTTP_AUTHORIZATION", None)
             environ["REMOTE_USER"] = identity.identity
             environ["AUTH_TYPE"] = "Bearer"
-        current_request.set((identity, partial(self._answer, environ)))
+        environ[IDENTITY] = identity
+        request = CurrentRequest()
+        request.identity, request.deny = identity, partial(self._deny, environ)
+        current_request.set(request)
         try:
             body = self.app(environ, start_response)
-        except PodAuthError as refusal:
-            forget_caller()
-            return self._refuse(refusal, environ, start_response)
+            file_wrapper = environ.get("wsgi.file_wrapper")
+            if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+                _end(request)  # the server sends the file itself, if it gets the wrapper as it is (PEP 3333)
+                return body
+            return _Body(body, ends_at, request)
+        except PodAuthError as denial:
+            response = self._deny(environ, denial)
+            _end(request)
+            return _respond(response, environ, start_response)
         except BaseException:
-            forget_caller()
+            _end(request)
             raise
-        file_wrapper = environ.get("wsgi.file_wrapper")
-        if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
-            forget_caller()  # the server sends the file itself, if it gets the wrapper as it is (PEP 3333)
-            return body
-        return _Body(body, self._gate.authenticator.seconds_left(identity) if identity else None)
 
-    def _identify(self, environ: WSGIEnvironment) -> PodIdentity | None:
-        gate = self._gate
-        path, raw_path = (environ.get("PATH_INFO", ""), _raw_path(environ)) if gate.judges_paths else ("", None)
-        # ProxyFix keeps what it replaces.
-        original = environ.get("werkzeug.proxy_fix.orig", environ)
-        # WSGI servers join several occurrences of a header with commas, in order.
-        authorization, x_forwarded_for, forwarded = [
-            () if value is None else (value,) for value in map(environ.get, _JUDGED)
-        ]
-        question = gate.question(
-            path=path,
-            raw_path=raw_path,
-            authorization=authorization,
-            remote=original.get("REMOTE_ADDR"),
-            x_forwarded_for=x_forwarded_for,
-            forwarded=forwarded,
-            rewritten=False,
-        )
-        identity = peer = None
-        if question is not None:
-            token, peer = question
-            identity = gate.authenticator.recall(token, peer) or gate.authenticator.identify(token, peer)
-            if gate.judges_paths:
-                flight = gate.permit(identity, peer, method=environ["REQUEST_METHOD"], path=path, raw_path=raw_path)
-                if flight is not None:
-                    gate.conclude(_wait(flight, gate.authenticator.options.timeout), identity, peer)
-        gate.admit(identity, peer, _request, environ)
-        return identity
+    def _decide(self, environ: WSGIEnvironment, key: bytes | None) -> CachedIdentity | None:
+        request = _read(environ)
+        usual = key is not None and request.authorization[0].startswith("Bearer ")
+        flow = self._pipeline.decide(request, key if usual else None)
+        try:
+            while True:
+                wait = next(flow)
+                with suppress(TimeoutError):
+                    wait.future.exception(wait.seconds)
+        except StopIteration as decided:
+            caller: CachedIdentity | None = decided.value
+            return caller
 
-    def _answer(self, environ: WSGIEnvironment, refusal: PodAuthError) -> Answer:
-        return self._gate.refuse(refusal, _request(environ))
-
-    def _refuse(
-        self, refusal: PodAuthError, environ: WSGIEnvironment, start_response: StartResponse
-    ) -> Iterable[bytes]:
-        status, headers, body = self._answer(environ, refusal)
-        start_response(f"{status} {HTTPStatus(status).phrase}", headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
-
-
-def _wait(flight: Future[Decision], seconds: float) -> Decision | None:
-    """Wait for a verdict; None when the time is up."""
-    try:
-        return flight.result(seconds)
-    except TimeoutError:
-        return None
-
-
-def _request(environ: WSGIEnvironment) -> Request:
-    return Request(
-        method=environ["REQUEST_METHOD"],
-        path=environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
-        remote=environ.get("REMOTE_ADDR"),
-        traceparent=environ.get("HTTP_TRACEPARENT"),
-    )
+    def _deny(self, environ: WSGIEnvironment, error: PodAuthError) -> HTTPResponse:
+        return self._pipeline.record_denied(error, _read(environ))
 
 
 class _Body:
-    """An app's answer as it is sent: broken off when the caller's token expires, `seconds` from now."""
+    """An app's response body as it is sent, until a moment in monotonic seconds; with it the request ends."""
 
-    def __init__(self, body: Iterable[bytes], seconds: float | None) -> None:
+    def __init__(self, body: Iterable[bytes], ends_at: float, request: CurrentRequest) -> None:
         self._body = body
         self._chunks = iter(body)
-        self._end = math.inf if seconds is None else time.monotonic() + seconds
+        self._ends_at = ends_at
+        self._request = request
+        self._begun = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
         chunk = next(self._chunks)
-        if time.monotonic() >= self._end:
+        if self._begun and time.monotonic() >= self._ends_at:
             raise IdentityEnded("the caller's token has expired during the response")
+        self._begun = True  # a response is never broken off before its first chunk
         return chunk
 
     def close(self) -> None:
@@ -149,10 +141,46 @@ class _Body:
             if hasattr(self._body, "close"):
                 self._body.close()
         finally:
-            forget_caller()
+            _end(self._request)
+
+
+def _end(request: CurrentRequest) -> None:
+    """End a request, in whichever thread its body is closed."""
+    request.end()
+    if current_request.get() is request:
+        current_request.set(None)
+
+
+def _read(environ: WSGIEnvironment) -> IncomingRequest:
+    path = environ.get("PATH_INFO", "")
+    # ProxyFix keeps what it replaces.
+    original = environ.get("werkzeug.proxy_fix.orig", environ)
+    return IncomingRequest(
+        method=environ["REQUEST_METHOD"],
+        path=path,
+        raw_path=_raw_path(environ),
+        full_path=environ.get("SCRIPT_NAME", "") + path,
+        remote=original.get("REMOTE_ADDR"),
+        authorization=_header(environ, "HTTP_AUTHORIZATION"),
+        x_forwarded_for=_header(environ, "HTTP_X_FORWARDED_FOR"),
+        forwarded=_header(environ, "HTTP_FORWARDED"),
+        traceparent=environ.get("HTTP_TRACEPARENT"),
+        authenticated=IDENTITY in environ,
+    )
+
+
+def _header(environ: WSGIEnvironment, name: str) -> tuple[str, ...]:
+    """Return a header's occurrences: WSGI servers join several with commas, in order."""
+    value = environ.get(name)
+    return () if value is None else (value,)
 
 
 def _raw_path(environ: WSGIEnvironment) -> str | None:
-    """Return the path as it was sent, before decoding; gunicorn and Werkzeug tell, the standard does not."""
+    """Return the path as it was sent, before decoding; gunicorn and Werkzeug pass it on, PEP 3333 has no key for it."""
     target: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
     return None if target is None else target.partition("?")[0]
+
+
+def _respond(response: HTTPResponse, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+    start_response(f"{response.status} {HTTPStatus(response.status).phrase}", response.headers)
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from podproof._apiserver.client import APIServerClient
+from podproof._apiserver.permissions import CREATE_ACCESS_REVIEWS
+from podproof._apiserver.startup import log_missing_permissions
 from podproof._authorization.rbac import RBAC
-from podproof._request.setup import build_authenticator, log_missing_permissions
+from podproof._request.setup import build_authenticator
 from podproof.options import Options
 from tests.integration.contract import ACCESS, Access, Side
 from tests.integration.contract import RBAC as ROLES
@@ -139,7 +141,7 @@ def test_a_bob_without_the_permission_says_so_and_answers_503(
     side: Side, serve: Callable[..., Callable[..., Answer]], caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(APIServerClient(impersonate=f"system:serviceaccount:{side.namespace}:nobody")) as client:
-        log_missing_permissions(client, 5, rbac=True)
+        log_missing_permissions(client, [CREATE_ACCESS_REVIEWS], time.monotonic() + 5)
         assert "may not create subjectaccessreviews.authorization.k8s.io" in caplog.text
-        assert serve(cluster=client)("/invoices").status == 503
+        assert serve(reviewer=client)("/invoices").status == 503
         assert "the API server forbids us to create subjectaccessreviews.authorization.k8s.io (403)" in caplog.text

@@ -65,6 +65,12 @@ TRAPS = {
     46: "a release of the official client sent no Authorization header from a pod: excluded, and seen on the wire",
     47: "urllib3's retries multiply a timeout: one deadline, kept by a server that hangs or drips",
     48: "clocks differ: a minute either way is left to the server's verdict",
+    # The edges: servers, frameworks, people
+    51: "contexts are copied into tasks, timers and the next request: what they hold is emptied when the request ends",
+    52: "servers fork in C: no thread, no I/O and no connection before the first request of a process",
+    61: "an error in the lifespan is taken for an app without one: a wrong option fails the startup with its message",
+    62: "a response may begin after the token's end: its end is known before the app runs, its first chunk always passes",
+    65: "a scope that is neither http, websocket nor lifespan would run the app unauthenticated: denied",
 }
 
 TESTS = Path(__file__).parents[1]
@@ -92,7 +98,8 @@ def test_each_danger_has_a_test(guarded: set[int], row: int) -> None:
 
 def test_each_marker_names_a_danger(guarded: set[int]) -> None:
     assert guarded <= set(TRAPS)
-    assert [*TRAPS] == [*range(1, 49)]
+    assert [*TRAPS] == sorted(TRAPS)
+    assert {*range(1, 49)} <= set(TRAPS)
 
 
 def test_a_marker_is_found_where_it_stands() -> None:

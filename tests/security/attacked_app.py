@@ -184,7 +184,7 @@ class Bob:
         """Ask the authenticator itself, and hear what it raises."""
         self._ears.keep(token)
         try:
-            return self.authenticator.recall(token, peer) or self.authenticator.identify(token, peer)
+            return self.authenticator.authenticate(token, peer)
         except PodAuthError as refusal:
             self._ears.hear_error(refusal)
             return refusal

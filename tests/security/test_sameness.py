@@ -115,7 +115,7 @@ def test_no_trouble_of_ours_is_told_from_another(world: World, ears: Ears) -> No
         replies += [bob.bring(door, world.token) for door in DOORS]
         world.cluster.heal()
     world.cluster.fail("hang")
-    flights = [bob.authenticator.ask(world.alice.token("bob"), ALICE) for _ in range(17)]
+    flights = [bob.authenticator.start(world.alice.token("bob"), ALICE) for _ in range(17)]
     replies += [bob.bring(door, world.token) for door in DOORS]
     world.cluster.heal()
     assert all(flight.result(10) for flight in flights)

@@ -3,9 +3,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import pydoc
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
+from contextvars import Context, copy_context
 from typing import Any
 
 import anyio
@@ -18,10 +21,13 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from podproof import current_caller
-from podproof.asgi import PodAuthMiddleware, _land
-from podproof.errors import ConfigurationError, IdentityEnded, Unavailable
-from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, FakeAPI, review, token
+from podproof import current_caller, wsgi
+from podproof._request.context import current_request, deny
+from podproof.asgi import PodAuthMiddleware, wait_for_future
+from podproof.errors import ConfigurationError, IdentityEnded, NotAllowed, Unavailable
+from podproof.testing import Cluster
+from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, review, token
+from tests.support.startup import wait_for_startup_check
 
 SECONDS = 10  # that a test waits at the most for another thread
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
@@ -134,27 +140,39 @@ async def test_a_known_caller_is_not_asked_about_again(bob: ASGIApp, fake_api: F
     assert fake_api.reviews == 1
 
 
-@pytest.mark.parametrize("kind", ["lifespan", "something-new"])
-async def test_what_is_no_request_passes_through(make_authenticator: AuthenticatorFactory, kind: str) -> None:
+async def test_the_lifespan_passes(make_authenticator: AuthenticatorFactory) -> None:
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         seen.append(scope)
 
-    scope = {"type": kind}
-    await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope)
-    assert seen == [{"type": kind}]
+    await call(PodAuthMiddleware(app, authenticator=make_authenticator()), {"type": "lifespan"})
+    assert seen == [{"type": "lifespan"}]
+
+
+@pytest.mark.trap(65)
+@pytest.mark.parametrize("kind", ["something-new", "webtransport", "HTTP", ""])
+async def test_no_other_scope_reaches_the_app(make_authenticator: AuthenticatorFactory, kind: str) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise AssertionError
+
+    with pytest.raises(RuntimeError, match="unknown ASGI scope type"):
+        await call(PodAuthMiddleware(app, authenticator=make_authenticator()), {"type": kind})
 
 
 @pytest.mark.trap(36)
 async def test_the_token_is_taken_off_for_the_app_and_for_those_around_it(bob: ASGIApp) -> None:
     other = (b"x-other", b"kept")
-    for path in ("/", "/healthz"):
-        scope = scope_of(path=path)
-        scope["headers"].append(other)
+    for headers in ([], [], [(b"x-forwarded-for", b"10.9.9.9")]):
+        scope = scope_of()
+        scope["headers"] += [other, *headers]
         told = body_of(await call(bob, scope))
         assert token() not in told["headers"]
-        assert scope["headers"] == [other]
+        assert scope["headers"] == [other, *headers]
+
+
+async def test_the_header_stays_on_an_exempt_request(bob: ASGIApp) -> None:
+    assert token() in body_of(await call(bob, scope_of(path="/healthz")))["headers"]
 
 
 async def test_the_token_stays_where_it_is_to_stay(app: Starlette, make_authenticator: AuthenticatorFactory) -> None:
@@ -376,7 +394,7 @@ async def test_who_waits_too_long_gets_503_and_the_next_the_answer(
     bob = PodAuthMiddleware(app, authenticator=make_authenticator(timeout=0.05))
     assert status_of(await call(bob, scope_of())) == 503
     answer.set()
-    make_authenticator.made[0].ask(token(), PEER).result(SECONDS)
+    make_authenticator.made[0].start(token(), PEER).result(SECONDS)
     assert status_of(await call(bob, scope_of())) == 200
     assert fake_api.reviews == 1
 
@@ -479,24 +497,118 @@ async def test_a_refusal_is_logged_with_what_was_asked(bob: ASGIApp, caplog: pyt
     assert f"peer=- request=WEBSOCKET '/ws' request_id={trace}]" in caplog.messages[-1]
 
 
-async def test_options_are_checked_when_the_app_is_made(app: Starlette) -> None:
-    with pytest.raises(ConfigurationError, match="did you mean audience"):
+def test_a_wrong_option_is_an_error_when_the_middleware_is_made(app: Starlette) -> None:
+    with pytest.raises(ConfigurationError, match="did you mean 'audience'"):
         PodAuthMiddleware(app, audiences="bob")  # type: ignore[call-arg]  # which is what is tried
 
 
-def run_until_given_up(run: Callable[[Callable[[], Awaitable[None]]], object], flight: Future[Any]) -> None:
+@pytest.mark.trap(61)
+async def test_a_wrong_option_fails_the_lifespan_where_the_middleware_is_made_on_an_event_loop(app: Starlette) -> None:
+    app.add_middleware(PodAuthMiddleware, audience="bob", alow=["default/alice"])  # type: ignore[call-arg]  # that is it
+    (failed,) = await call(app, {"type": "lifespan"}, [{"type": "lifespan.startup"}])
+    assert failed["type"] == "lifespan.startup.failed"
+    assert failed["message"] == "podproof: unknown option 'alow': did you mean 'allow'?"
+    for kind in ("http", "websocket"):
+        with pytest.raises(ConfigurationError, match="alow"):
+            await call(app, scope_of(kind))
+
+
+async def test_a_lifespan_begins_the_startup_check(app: Starlette, cluster: Cluster) -> None:
+    app.add_middleware(PodAuthMiddleware, audience="bob")
+    await call(app, {"type": "lifespan"}, [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    wait_for_startup_check()
+    assert cluster.count("selfsubjectaccessreviews") == 2
+
+
+def test_help_shows_the_options() -> None:
+    for middleware in (PodAuthMiddleware, wsgi.PodAuthMiddleware):
+        shown = pydoc.plain(pydoc.render_doc(middleware))
+        for name in ("audience", "allow", "timeout", "authenticator"):
+            assert f"{name}:" in shown or f"{name}=" in shown
+
+
+def run_and_give_up(run: Callable[[Callable[[], Awaitable[None]]], object], future: Future[Any]) -> None:
     async def give_up() -> None:
-        assert await _land(flight, 0.01) is None
+        await wait_for_future(future, 0.01)
+        assert not future.done()
 
     run(give_up)
 
 
 @pytest.mark.parametrize("run", [lambda wait: asyncio.run(wait()), trio.run], ids=["asyncio", "trio"])
-def test_a_flight_that_lands_after_the_event_loop_has_ended_troubles_nobody(
+def test_a_future_that_is_done_after_the_event_loop_has_ended_is_no_error(
     run: Callable[[Callable[[], Awaitable[None]]], object], caplog: pytest.LogCaptureFixture
 ) -> None:
-    flight: Future[Any] = Future()
-    run_until_given_up(run, flight)
+    future: Future[Any] = Future()
+    run_and_give_up(run, future)
     with caplog.at_level(logging.DEBUG):
-        flight.set_result(None)
+        future.set_result(None)
     assert caplog.records == []
+
+
+@pytest.mark.parametrize("ending", ["returns", "raises"])
+async def test_a_context_that_outlives_its_request_has_no_caller(
+    make_authenticator: AuthenticatorFactory, ending: str
+) -> None:
+    contexts: list[Context] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        contexts.append(copy_context())
+        assert contexts[0].run(current_caller) is not None
+        if ending == "raises":
+            raise RuntimeError("the app fails")
+        await Response()(scope, receive, send)
+
+    middleware = PodAuthMiddleware(app, authenticator=make_authenticator())
+    for kind in ("http", "websocket"):
+        contexts.clear()
+        with pytest.raises(RuntimeError, match="the app fails") if ending == "raises" else nullcontext():
+            await call(middleware, scope_of(kind))
+        assert contexts[0].run(current_caller) is None
+        with pytest.raises(RuntimeError, match="did not pass through"):
+            contexts[0].run(deny, NotAllowed("late"))
+
+
+@pytest.mark.trap(51)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+async def test_a_server_that_copies_the_context_copies_no_caller(
+    make_authenticator: AuthenticatorFactory, kind: str
+) -> None:
+    contexts: list[Context] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"} if kind == "websocket" else {"type": "http.response.start"})
+        assert current_caller() is not None
+
+    async def receive() -> Message:
+        contexts.append(copy_context())
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        contexts.append(copy_context())
+
+    await PodAuthMiddleware(app, authenticator=make_authenticator())(scope_of(kind), receive, send)
+    assert [context[current_request] for context in contexts] == [None, None]
+
+
+@pytest.mark.trap(31)
+async def test_a_body_that_comes_after_the_tokens_end_is_thrown_away(
+    make_authenticator: AuthenticatorFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(1000)
+    monkeypatch.setattr("podproof._request.lifetime.time.monotonic", clock)
+    received: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        received.append((await receive())["type"])
+
+    async def receive() -> Message:
+        clock.passes(3600)
+        return {"type": "http.request", "body": b"late"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError
+
+    await PodAuthMiddleware(app, authenticator=make_authenticator())(scope_of(), receive, send)
+    assert received == ["http.disconnect"]

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from podproof._authorization.rules import Rule
-from podproof._request.pipeline import RequestPipeline
-from podproof._telemetry.decision_log import FIELDS
-from podproof._telemetry.decision_log import RequestRecord as Request
-from podproof._telemetry.decision_log import record_allowed as admitted
-from podproof._telemetry.decision_log import record_denied as refused
+from podproof._request.incoming import IncomingRequest
+from podproof._request.setup import build_pipeline
+from podproof._telemetry.decision_log import FIELDS, RequestRecord, record_allowed, record_denied
 from podproof.audit import CallerFilter, JSONFormatter
 from podproof.errors import TokenReviewFailed, Unavailable
 from podproof.identity import Pod, PodIdentity, ServiceAccount
@@ -35,11 +33,11 @@ OF_ALICE = {
     "audience": "bob",
 }
 OF_NOBODY = dict.fromkeys(OF_ALICE)
-REQUEST = Request("GET", "/invoices", PEER, None)
+REQUEST = RequestRecord("GET", "/invoices", PEER, None)
 
 
 @pytest.fixture
-def book(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[dict[str, Any]]]]:
+def decisions(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[dict[str, Any]]]]:
     """Give the records of the audit, as their fields and level, from INFO up."""
     with caplog.at_level(logging.INFO, "podproof.audit"):
         yield lambda: [
@@ -49,11 +47,11 @@ def book(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[dict[st
         ]
 
 
-def test_an_admission_is_written_down(
-    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+def test_an_allowed_request_is_one_record(
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     make_client()("/invoices", method="POST", headers={"traceparent": TRACEPARENT})
-    assert book() == [
+    assert decisions() == [
         OF_ALICE
         | {
             "decision": "allowed",
@@ -69,13 +67,13 @@ def test_an_admission_is_written_down(
     ]
 
 
-def test_so_is_a_refusal_of_somebody(
-    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+def test_a_denied_request_of_an_authenticated_caller_is_one_record(
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     app = make_client(rules=[Rule("/a", allow=["*/*"])])
     app("/invoices", headers={"traceparent": TRACEPARENT})
     app("/a", peer="10.9.9.9")
-    by_rule, by_address = book()
+    by_rule, by_address = decisions()
     assert by_rule == OF_ALICE | {
         "decision": "denied",
         "code": "not-allowed",
@@ -93,21 +91,25 @@ def test_so_is_a_refusal_of_somebody(
 
 
 def test_so_is_a_refusal_of_nobody(
-    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     answer = make_client()(headers={"Authorization": "Bearer junk"})
-    (written,) = book()
-    assert written | OF_NOBODY == written
-    assert (written["code"], written["peer"], written["level"]) == ("malformed-token", PEER, "WARNING")
-    assert written["request_id"] == json.loads(answer.body)["request_id"]
+    (record_fields,) = decisions()
+    assert record_fields | OF_NOBODY == record_fields
+    assert (record_fields["code"], record_fields["peer"], record_fields["level"]) == (
+        "malformed-token",
+        PEER,
+        "WARNING",
+    )
+    assert record_fields["request_id"] == json.loads(answer.body)["request_id"]
 
 
 def test_one_that_an_allow_list_refuses_is_named(
-    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     make_client(allow=["batch/*"])()
-    (written,) = book()
-    assert [written[name] for name in ("code", "namespace", "service_account", "pod")] == [
+    (record_fields,) = decisions()
+    assert [record_fields[name] for name in ("code", "namespace", "service_account", "pod")] == [
         "not-allowed",
         "default",
         "alice",
@@ -116,58 +118,58 @@ def test_one_that_an_allow_list_refuses_is_named(
 
 
 def test_our_own_trouble_is_an_error(
-    make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI, book: Callable[[], list[dict[str, Any]]]
+    make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI, decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     fake_api.review = Unavailable("away")
     make_client()()
-    (written,) = book()
-    assert (written["code"], written["status"], written["level"]) == ("unavailable", 503, "ERROR")
+    (record_fields,) = decisions()
+    assert (record_fields["code"], record_fields["status"], record_fields["level"]) == ("unavailable", 503, "ERROR")
 
 
-def test_what_is_open_to_all_is_written_down_too(
-    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+def test_an_exempt_request_is_one_record(
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     make_client(exempt=["/healthz"])("/healthz")
-    (written,) = book()
-    assert written | OF_NOBODY == written
-    assert (written["decision"], written["code"], written["peer"]) == ("allowed", "anonymous", PEER)
+    (record_fields,) = decisions()
+    assert record_fields | OF_NOBODY == record_fields
+    assert (record_fields["decision"], record_fields["code"], record_fields["peer"]) == ("allowed", "anonymous", PEER)
 
 
 def test_behind_a_proxy_the_peer_is_the_one_that_was_compared(
-    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     app = make_client(trusted_proxies=["10.9.0.0/16"])
     app(peer="10.9.0.1", headers={"X-Forwarded-For": PEER})
     app(peer="10.9.0.1", headers={"X-Forwarded-For": "10.1.2.99"})
-    assert [written["peer"] for written in book()] == [PEER, "10.1.2.99"]
+    assert [record_fields["peer"] for record_fields in decisions()] == [PEER, "10.1.2.99"]
 
 
-def test_where_none_is_compared_it_is_the_connection_s(
-    make_client: Callable[..., MiddlewareClient], book: Callable[[], list[dict[str, Any]]]
+def test_where_addresses_are_not_compared_the_peer_is_the_connections(
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     make_client(source_address="off")(peer="10.9.9.9")
-    assert [written["peer"] for written in book()] == ["10.9.9.9"]
+    assert [record_fields["peer"] for record_fields in decisions()] == ["10.9.9.9"]
 
 
-def test_admissions_are_not_written_where_nobody_reads_them(
+def test_allowed_requests_are_not_logged_below_info(
     make_client: Callable[..., MiddlewareClient], caplog: pytest.LogCaptureFixture
 ) -> None:
     make_client()()
     assert caplog.records == []
 
 
-def test_nor_is_anything_gathered_for_them(make_authenticator: AuthenticatorFactory) -> None:
-    def gather(_: object) -> Request:
+def test_a_request_is_not_read_for_a_record_that_is_not_logged(make_authenticator: AuthenticatorFactory) -> None:
+    def gather(_: object) -> IncomingRequest:
         raise AssertionError
 
-    RequestPipeline({"authenticator": make_authenticator()}).admit(ALICE, PEER, gather, {})
+    build_pipeline({"authenticator": make_authenticator()}).record_allowed(ALICE, PEER, gather, {})
 
 
 @pytest.mark.trap(33)
 def test_no_record_holds_a_token(
     make_client: Callable[..., MiddlewareClient],
     fake_api: FakeAPI,
-    book: Callable[[], list[dict[str, Any]]],
+    decisions: Callable[[], list[dict[str, Any]]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     app = make_client(exempt=["/healthz"])
@@ -177,7 +179,7 @@ def test_no_record_holds_a_token(
     app(headers={"Authorization": f"Basic {token()}"})
     fake_api.review = RuntimeError(token())
     app(headers={"Authorization": f"Bearer {token(jti='other')}"})
-    assert len(book()) == 6
+    assert len(decisions()) == 6
     told = "\n".join(JSONFormatter().format(record) + repr(vars(record)) for record in caplog.records)
     for part in token().split(".")[1:]:
         assert part not in told
@@ -189,10 +191,10 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
     return lambda: [json.loads(JSONFormatter().format(record)) for record in caplog.records]
 
 
-def test_a_json_line_has_the_time_and_what_is_known(
+def test_a_json_line_has_the_time_and_the_fields(
     lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    admitted(ALICE, None, REQUEST)
+    record_allowed(ALICE, REQUEST)
     caplog.records[0].created = 1_800_000_000.25
     assert lines() == [
         OF_ALICE
@@ -214,8 +216,8 @@ def test_a_json_line_has_the_time_and_what_is_known(
 def test_a_json_line_is_one_line_whatever_a_caller_sends(
     lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    refused(TokenReviewFailed("why"), Request(text, text, text, text), "17")
-    admitted(None, None, Request(text, text, None, None))
+    record_denied(TokenReviewFailed("why"), RequestRecord(text, text, None, text), "17")
+    record_allowed(None, RequestRecord(text, text, None, None))
     first, second = lines()
     assert (first["method"], first["path"], first["request_id"]) == (text, text, "17")
     assert second["path"] == text
@@ -226,7 +228,7 @@ def test_a_json_line_is_one_line_whatever_a_caller_sends(
             assert told.isprintable()
 
 
-def test_an_app_s_own_records_can_be_json_too() -> None:
+def test_an_apps_own_records_can_be_json_too() -> None:
     record = logging.makeLogRecord({"msg": "%d invoices", "args": (3,), "levelname": "INFO", "created": 0.0})
     line = {"time": "1970-01-01T00:00:00.000Z", "level": "INFO", "message": "3 invoices"}
     assert json.loads(JSONFormatter().format(record)) == line

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from contextvars import Context, copy_context
 from types import SimpleNamespace
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -14,7 +17,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client, TestResponse, create_environ, run_wsgi_app
 
 from podproof import current_caller
-from podproof.errors import ConfigurationError, IdentityEnded
+from podproof._request.context import deny
+from podproof.errors import ConfigurationError, IdentityEnded, NotAllowed
 from podproof.wsgi import IDENTITY, PodAuthMiddleware
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, review, token
 
@@ -78,11 +82,11 @@ def test_it_keeps_to_the_standard(make_authenticator: AuthenticatorFactory) -> N
 
 @pytest.mark.trap(36)
 def test_the_token_is_taken_off_unless_it_is_to_stay(bob: App, make_authenticator: AuthenticatorFactory) -> None:
-    for path in ("/", "/healthz"):
-        answer = get(bob, path)
-        assert token() not in answer.text
-        assert answer.json is not None
-        assert answer.json["keys"]["HTTP_AUTHORIZATION"] is None
+    answer = get(bob, "/")
+    assert token() not in answer.text
+    assert answer.json is not None
+    assert answer.json["keys"]["HTTP_AUTHORIZATION"] is None
+    assert token() in get(bob, "/healthz").text  # nothing was judged there
     kept = get(PodAuthMiddleware(show, authenticator=make_authenticator(keep_authorization=True)))
     assert token() in kept.text
 
@@ -232,13 +236,65 @@ def test_the_caller_is_current_until_the_answer_is_sent_and_no_longer(make_authe
     assert current_caller() is None
 
 
-def test_an_app_that_fails_leaves_no_caller_behind(make_authenticator: AuthenticatorFactory) -> None:
-    def fail(environ: Any, start_response: Any) -> list[bytes]:
-        raise ZeroDivisionError
+@pytest.mark.trap(51)
+@pytest.mark.parametrize(
+    "ending", ["raises", "denies", "returns None", "streams and fails", "closed in another thread"]
+)
+def test_a_context_that_outlives_its_request_has_no_caller(
+    make_authenticator: AuthenticatorFactory, ending: str
+) -> None:
+    contexts: list[Context] = []
 
-    with pytest.raises(ZeroDivisionError):
-        get(PodAuthMiddleware(fail, authenticator=make_authenticator()))
+    def app(environ: Any, start_response: Any) -> Any:
+        contexts.append(copy_context())
+        assert current_caller() is not None
+        if ending == "raises":
+            raise ZeroDivisionError
+        if ending == "denies":
+            raise NotAllowed("not here")
+        start_response("200 OK", [])
+        if ending == "returns None":
+            return None
+        return stream()
+
+    def stream() -> Iterator[bytes]:
+        yield b"a"
+        if ending == "streams and fails":
+            raise ZeroDivisionError
+        yield b"b"
+
+    environ = create_environ(headers={"Authorization": f"Bearer {token()}"}, environ_overrides={"REMOTE_ADDR": PEER})
+    failing = ending in ("raises", "returns None", "streams and fails")
+    with pytest.raises((ZeroDivisionError, TypeError)) if failing else nullcontext():
+        body = PodAuthMiddleware(app, authenticator=make_authenticator())(environ, lambda *_: lambda _: None)
+        try:
+            b"".join(body)
+        finally:
+            if ending == "closed in another thread":
+                thread = threading.Thread(target=body.close)  # type: ignore[attr-defined]
+                thread.start()
+                thread.join()
+            elif hasattr(body, "close"):
+                body.close()
+    assert contexts[0].run(current_caller) is None
     assert current_caller() is None
+    with pytest.raises(RuntimeError, match="did not pass through"):
+        contexts[0].run(deny, NotAllowed("late"))
+
+
+@pytest.mark.trap(62)
+def test_a_response_that_begins_after_the_tokens_end_is_sent_in_one_piece(
+    make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+
+    def slow(environ: Any, start_response: Any) -> list[bytes]:
+        time.passes(65)
+        start_response("200 OK", [])
+        return [b"done"]
+
+    bob = PodAuthMiddleware(slow, authenticator=make_authenticator())
+    assert get(bob, headers={"Authorization": f"Bearer {token(exp=NOW + 5)}"}).text == "done"
 
 
 def test_a_file_reaches_the_server_as_it_is(make_authenticator: AuthenticatorFactory) -> None:
@@ -294,5 +350,5 @@ def test_a_refusal_is_logged_with_what_was_asked(bob: App, caplog: pytest.LogCap
 
 
 def test_options_are_checked_when_the_app_is_made() -> None:
-    with pytest.raises(ConfigurationError, match="did you mean audience"):
+    with pytest.raises(ConfigurationError, match="did you mean 'audience'"):
         PodAuthMiddleware(show, audiences="bob")  # type: ignore[call-arg]  # which is what is tried

@@ -157,7 +157,7 @@ class APIServerClient:
                     if reloaded:
                         raise Unavailable(_explain_denial(response.status, permission))
                     reloaded = True
-                    self._connections.drop(connection)
+                    self._connections.discard(connection)
                     continue
                 if response.status not in _TRANSIENT:
                     return response

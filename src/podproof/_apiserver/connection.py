@@ -112,6 +112,19 @@ def load_configuration(
         ) from None
 
 
+def read_mounted_token(environ: Mapping[str, str] = os.environ, mounted: Path = MOUNTED) -> str | None:
+    """Return the token that a pod calls the API server with, None where another credential is used, or none is there.
+
+    It reads a local file and nothing else: no exec plugin, no connection.
+    """
+    if environ.get("KUBECONFIG") or not environ.get(SERVICE_HOST_ENV_NAME):
+        return None
+    try:
+        return (mounted / "token").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
 class ConnectionFailed(Exception):
     """A request got no usable response; `str()` says why, without anything that was sent."""
 

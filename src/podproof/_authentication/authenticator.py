@@ -1,61 +1,71 @@
-"""The order of the story: from a token and a peer's address to the caller's identity.
+"""From a token and a peer's address to the caller's identity: claims, token, pod, address, in this order.
 
-This is the one place that knows it whole. Each check lives in the room of its own that is named here.
+Each check has a file of its own beside this one.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
+from hashlib import sha256
 from typing import Protocol
 
-from podproof._authentication.claims import check_claims
-from podproof._authentication.pod_address import accepted_addresses, check_address
+from podproof._apiserver.protocols import AccessReviewer
+from podproof._apiserver.startup import StartupCheck
+from podproof._authentication.claims import check_claims, check_token_alphabet
+from podproof._authentication.pod_address import accepted_addresses, check_address, server_spellings
+from podproof._authentication.pods import PodStore
 from podproof._authentication.token_review import ReviewedToken
 from podproof._cache.fork_local import ForkLocal
-from podproof._cache.single_flight import SingleFlight
-from podproof._cache.ttl_cache import TTLCache, token_key
-from podproof._request.credential import check_token_alphabet
+from podproof._cache.identity_cache import IdentityCache
+from podproof._cache.review_cache import ReviewCache
+from podproof._cache.ttl_cache import TTLCache
 from podproof._telemetry import metrics
 from podproof._token.jwt import CLOCK_SKEW, read_claims
-from podproof.errors import NoAddressYet, Overloaded, PodAuthError, Unavailable, WrongAddress
-from podproof.identity import Pod, PodIdentity, ServiceAccount
+from podproof.errors import (
+    InvalidToken,
+    MalformedCredential,
+    NoAddressYet,
+    Overloaded,
+    PodAuthError,
+    Unavailable,
+    WrongAddress,
+)
+from podproof.identity import PodIdentity
 from podproof.options import Options
 
 REREAD_INTERVAL = 1.0
-"""Seconds between two reads of one pod that a caller in the wrong place can make us do."""
+"""Seconds between two reads of one pod that a caller at a wrong address can cause."""
 
 MAX_REJECTIONS = 20
-"""How many tokens from one address may be refused upon a review, each within `rejection_ttl` of the one before. After
-those none from there is reviewed until that time has passed: a flood of forgeries costs the API server two reviews a
-second, and us hardly anything."""
+"""How many tokens from one address may be rejected, each within `rejection_ttl` of the one before. After those, no
+further token from there is reviewed until that time has passed: a flood of forgeries costs the API server two reviews a
+second."""
 
 
-class Verifier(Protocol):
-    """Who vouches for tokens."""
+class TokenVerifier(Protocol):
+    """Verifies tokens."""
 
     def verify(self, token: str, deadline: float) -> ReviewedToken:
-        """Return what there is to know of a token; raise InvalidToken or Unavailable."""
-
-
-class Directory(Protocol):
-    """Who knows the live pods."""
-
-    def find(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
-        """Return a live pod; raise InvalidToken or Unavailable."""
+        """Return what a valid token says; raise InvalidToken or Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedIdentity:
-    """A caller whose token is good: where, until when, and when its pod was last read, in monotonic seconds."""
+    """A caller whose token is valid. Times are in monotonic seconds.
+
+    `peers`: the addresses that it is accepted from, as servers spell them; None where addresses are not compared.
+    `cached_until`: when its token has to be reviewed again. `ends_at`: when its token expires, and its connections with
+    it. `read_at`: when its pod was last read.
+    """
 
     identity: PodIdentity
-    addresses: tuple[str, ...]
-    until: float
+    peers: tuple[str | None, ...]
+    cached_until: float
+    ends_at: float
     read_at: float
 
 
@@ -65,173 +75,196 @@ AuthenticationResult = CachedIdentity | PodAuthError
 class Authenticator:
     """Decides who is calling.
 
-    `recall` answers from memory; `identify` asks, and blocks. Those who wait in a way of their own `ask`, and
-    `conclude` from what the flight brings. A peer is an address in canonical form, or None where addresses are not
-    compared. To refuse, all raise a PodAuthError.
+    `authenticate` is for code that has a token and a peer's address in hand; it blocks. The request pipeline uses its
+    parts: `get_cached`, then `start`, whose future it waits for in its own way, then `check_peer`. A peer is an address
+    in canonical form, None where addresses are not compared. To deny, all raise a PodAuthError.
+
+    `access_reviewer` is for a policy that asks the same API server. `startup` is begun with the first review.
     """
 
     def __init__(
         self,
         options: Options,
-        verifier: Verifier,
-        pods: Directory,
+        verifier: TokenVerifier,
+        pods: PodStore,
         *,
+        access_reviewer: AccessReviewer | None = None,
+        startup: StartupCheck | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.options = options
+        self.monotonic = monotonic
+        self.threads = review_threads(options.max_reviews)
+        self.access_reviewer = access_reviewer
+        self._startup = startup
         self._verifier = verifier
         self._pods = pods
         self._now = now
-        self._monotonic = monotonic
-        self._state = ForkLocal(lambda: _State(options, monotonic))
+        self._state = ForkLocal(lambda: _State(options, self.threads.get(), monotonic))
 
-    def recall(self, token: str, peer: str | None) -> PodIdentity | None:
-        """Return the caller if its token is known and comes from where it must. No I/O, a few microseconds.
+    def authenticate(self, token: str, peer: str | None) -> PodIdentity:
+        """Return the caller, from the cache or by asking the API server. Blocks for up to `options.timeout` seconds.
 
-        None means that somebody has to be asked. Raises what was decided against the token, and Forbidden for the
-        wrong place.
+        Raises InvalidToken, Forbidden, NoAddressYet or Unavailable.
         """
-        state = self._state.latest or self._state.get()
-        key = token_key(token)
-        known = state.accepted.get(key)
-        if known is None:
-            refusal = state.refused.get(key)
-            if refusal is not None:
-                raise refusal.without_traceback()
+        deadline = self.monotonic() + self.options.timeout
+        cached = self.get_cached(token, peer)
+        if cached is None:
+            future = self.start(token, peer, deadline)
+            try:
+                result = future.result(self.options.timeout)
+            except TimeoutError:
+                result = too_late(self.options.timeout)
+            cached = self.check_peer(result, peer)
+        return cached.identity
+
+    def begin(self) -> None:
+        """Start what is checked once a process, at the first call in a process. Raises Unavailable if it has failed."""
+        if self._startup is not None:
+            self._startup.begin()
+
+    def get_known(self, key: bytes, remote: str | None) -> CachedIdentity | None:
+        """Return a caller whose credential and address were accepted before: one lookup. None: judge the request.
+
+        `key` is the credential's `credential_key`, `remote` the connection's address as the server spells it. In a
+        forked child that has not authenticated anything yet, this reads the parent's cache.
+        """
+        state = self._state.latest
+        if state is None:
             return None
-        if peer in known.addresses:  # nearly every request ends here, where `conclude` would end as well
-            return known.identity
+        cached = state.identities.peek(key)
+        if cached is None or remote not in cached.peers:
+            return None
+        state.identities.count_hit()
+        return cached
+
+    def get_cached(self, token: str, peer: str | None, key: bytes | None = None) -> CachedIdentity | None:
+        """Return a cached caller if it calls from its pod. No I/O.
+
+        None means that the API server has to be asked. Raises what was decided against this token, and Forbidden for a
+        wrong address.
+        """
+        state = self._state.get()
+        cached = state.reviews.get(key or credential_key(token))
+        if cached is None:
+            return None
         try:
-            return self.conclude(known, peer)
+            return self.check_peer(cached, peer)
         except (WrongAddress, NoAddressYet):
-            if self._may_have_moved(known):
+            if self._may_reread(cached):
                 return None
             raise
 
-    def identify(self, token: str, peer: str | None) -> PodIdentity:
-        """Return the caller, asking the API server. Blocks for up to `options.timeout` seconds."""
-        flight = self.ask(token, peer)
-        try:
-            outcome = flight.result(self.options.timeout)
-        except TimeoutError:
-            outcome = self.too_late()
-        return self.conclude(outcome, peer)
+    def start(
+        self, token: str, peer: str | None, deadline: float | None = None, key: bytes | None = None
+    ) -> Future[AuthenticationResult]:
+        """Return the future of this token's review, shared by all who wait for it.
 
-    def ask(self, token: str, peer: str | None) -> Future[AuthenticationResult]:
-        """Start to find out about a token, or join those who are waiting for it already.
-
-        What could never be accepted is refused here, before anybody is asked, and so is what comes from where too much
-        was refused of late. Of a remembered caller only the pod is read anew.
+        A token that could never be accepted is denied here, before the API server is asked, and so is one from an
+        address with too many rejected tokens. Of a cached caller only the pod is read again. `deadline` is in monotonic
+        seconds, by default `options.timeout` from now.
         """
-        options, deadline = self.options, self._monotonic() + self.options.timeout
+        options = self.options
+        if deadline is None:
+            deadline = self.monotonic() + options.timeout
         check_token_alphabet(token)
         expires_at = check_claims(
             read_claims(token), audiences=options.audience, issuers=options.issuers, now=self._now()
         )
-        state, question = self._state.get(), PendingReview(token, token_key(token), peer, expires_at, deadline)
-        self._check_refusals(state, peer)
-        return state.flights.join(question.key, partial(self._find_out, state, question), deadline)
+        self.begin()
+        state = self._state.get()
+        review = PendingReview(token, key or credential_key(token), peer, expires_at, deadline)
+        self._check_rate(state, peer)
+        return state.reviews.submit(review.key, partial(self._review, state, review), deadline)
 
-    def conclude(self, outcome: AuthenticationResult, peer: str | None) -> PodIdentity:
-        """Return an outcome's caller if it calls from where it must: compared for each request, never remembered."""
-        if isinstance(outcome, PodAuthError):
-            raise outcome.without_traceback()
-        identity = outcome.identity
+    def check_peer(self, result: AuthenticationResult, peer: str | None) -> CachedIdentity:
+        """Return a result's caller if it calls from its pod: compared for each request, never cached.
+
+        Raises the result if it is a denial, HostNetwork, NoAddressYet or WrongAddress.
+        """
+        if isinstance(result, PodAuthError):
+            raise result.without_traceback()
         if peer is not None:
             try:
-                check_address(identity.pod, peer, host_network=self.options.host_network)
-            except PodAuthError as refusal:
-                raise refusal.with_identity(identity, peer) from None
-        return identity
-
-    def seconds_left(self, identity: PodIdentity) -> float:
-        """Return how long a caller, let in just now, may stay connected: until its token expires.
-
-        If by our clock it has, the API server's is behind, by less than the skew that was allowed for.
-        """
-        left = identity.expires_at - self._now()
-        return left if left > 0 else left + CLOCK_SKEW
-
-    def too_late(self) -> Unavailable:
-        """Return the refusal for who has waited for the whole timeout."""
-        return Unavailable(f"the API server gave no answer within {self.options.timeout:g} s")
+                check_address(result.identity.pod, peer, host_network=self.options.host_network)
+            except PodAuthError as denial:
+                raise denial.with_identity(result.identity, peer) from None
+        return result
 
     def close(self) -> None:
-        """End this process's threads; a later question starts new ones."""
-        state = self._state.pop()
-        if state is not None:
-            state.flights.close()
+        """End this process's threads, when the reviews that are pending have ended; a later review starts new ones."""
+        self._state.pop()
+        threads = self.threads.pop()
+        if threads is not None:
+            threads.shutdown()
 
-    def _may_have_moved(self, known: CachedIdentity) -> bool:
-        return self._monotonic() - known.read_at >= REREAD_INTERVAL
+    def _accepted_peers(self, identity: PodIdentity) -> tuple[str | None, ...]:
+        if self.options.source_address == "off":
+            return (None,)
+        return server_spellings(accepted_addresses(identity.pod, host_network=self.options.host_network))
 
-    def _check_refusals(self, state: _State, peer: str | None) -> None:
-        if peer is not None and state.refusals(peer) >= MAX_REJECTIONS:
+    def _may_reread(self, cached: CachedIdentity) -> bool:
+        return self.monotonic() - cached.read_at >= REREAD_INTERVAL
+
+    def _check_rate(self, state: _State, peer: str | None) -> None:
+        if peer is not None and (state.rejections.peek(peer) or 0) >= MAX_REJECTIONS:
             raise Overloaded(
-                f"{MAX_REJECTIONS} tokens from {peer} were refused of late: none from there is reviewed before "
-                f"{self.options.rejection_ttl:g} s have passed"
+                f"{MAX_REJECTIONS} tokens from {peer} were rejected within {self.options.rejection_ttl:g} s of each "
+                "other: further ones are not reviewed until that time has passed"
             )
 
-    def _find_out(self, state: _State, question: PendingReview) -> AuthenticationResult:
-        """Find out about a token, and remember it. Nothing raises: all who wait get the same outcome."""
-        key, deadline, peer = question.key, question.deadline, question.peer
-        known = state.accepted.peek(key)
-        if known is not None and not self._may_have_moved(known):
-            return known
+    def _review(self, state: _State, review: PendingReview) -> CachedIdentity:
+        """Return the caller, asking the API server; runs in a thread, once for all who wait."""
+        cached = state.identities.peek(review.key)
+        if cached is not None and not self._may_reread(cached):
+            return cached
+        self._check_rate(state, review.peer)  # again: many may have been rejected while this one waited
         try:
-            if self._monotonic() >= deadline:
-                return self.too_late()
-            self._check_refusals(state, peer)  # once more: many may have been refused while this one waited
-            identity = self._reread(known.identity, deadline) if known else self._review(question)
-        except Unavailable as trouble:
-            return trouble
-        except PodAuthError as refusal:
-            state.accepted.forget(key)
-            # Without its traceback, whose frames hold the token.
-            state.refused.put(key, refusal.without_traceback(), self.options.rejection_ttl)
-            if peer is not None:
-                state.count_refusal(peer, self.options.rejection_ttl)
-            return refusal
-        except Exception as error:  # noqa: BLE001  whatever it is, it is our trouble
-            return Unavailable.unexpected(error)
-        read_at = self._monotonic()
-        # The pod read anew says nothing of the token: that is to be reviewed when it always was.
-        until = known.until if known else read_at + min(self.options.cache_ttl, question.expires_at - self._now())
-        addresses = accepted_addresses(identity.pod, host_network=self.options.host_network)
-        outcome = CachedIdentity(identity, addresses, until, read_at)
-        state.accepted.put(key, outcome, until - read_at)
-        return outcome
+            identity = self._reread(cached.identity, review.deadline) if cached else self._verify(review)
+        except InvalidToken:
+            if review.peer is not None:
+                state.rejections.update(review.peer, lambda count: (count or 0) + 1)
+            raise
+        read_at, left = self.monotonic(), review.expires_at - self._now()
+        return CachedIdentity(
+            identity=identity,
+            peers=self._accepted_peers(identity),
+            # A pod that was read again says nothing about the token: its next review stays when it was.
+            cached_until=cached.cached_until if cached else read_at + min(self.options.cache_ttl, left),
+            # Expired by our clock, and accepted: the API server's is behind, by less than the skew that is allowed for.
+            ends_at=read_at + (left if left > 0 else left + CLOCK_SKEW),
+            read_at=read_at,
+        )
 
-    def _review(self, question: PendingReview) -> PodIdentity:
-        deadline, expires_at = question.deadline, question.expires_at
-        voucher = self._verifier.verify(question.token, deadline)
-        account = voucher.service_account
+    def _verify(self, review: PendingReview) -> PodIdentity:
+        reviewed = self._verifier.verify(review.token, review.deadline)
+        account = reviewed.service_account
         try:
-            pod = self._pods.find(account, voucher.pod_name, voucher.pod_uid, deadline)
-            if self.options.allow is not None:
+            pod = self._pods.get(account, reviewed.pod_name, reviewed.pod_uid, review.deadline)
+            if self.options.allow is not None:  # decided once, when the caller becomes known
                 self.options.allow.authorize(account)
-        except PodAuthError as refusal:
-            raise refusal.with_subject(account, f"{account.namespace}/{voucher.pod_name}") from None
-        metrics.token_seconds.observe(expires_at - self._now())
+        except PodAuthError as denial:
+            raise denial.with_subject(account, f"{account.namespace}/{reviewed.pod_name}") from None
+        metrics.token_seconds.observe(review.expires_at - self._now())
         return PodIdentity(
             service_account=account,
             pod=pod,
-            audience=voucher.audience,
-            expires_at=expires_at,
-            credential_id=voucher.credential_id,
-            groups=voucher.groups,
-            extra=voucher.extra,
+            audience=reviewed.audience,
+            expires_at=review.expires_at,
+            credential_id=reviewed.credential_id,
+            groups=reviewed.groups,
+            extra=reviewed.extra,
         )
 
     def _reread(self, identity: PodIdentity, deadline: float) -> PodIdentity:
-        pod = self._pods.find(identity.service_account, identity.pod.name, identity.pod.uid, deadline)
+        pod = self._pods.get(identity.service_account, identity.pod.name, identity.pod.uid, deadline)
         return replace(identity, pod=pod)
 
 
 @dataclass(frozen=True, slots=True)
 class PendingReview:
-    """A token to ask about: where it came from, until when it is good, when we have to answer."""
+    """A token to be reviewed: its key in the cache, its peer, its end in Unix seconds, its monotonic deadline."""
 
     token: str = field(repr=False)
     key: bytes = field(repr=False)
@@ -241,20 +274,42 @@ class PendingReview:
 
 
 class _State:
-    """One process's memory and flights."""
+    """One process's caches and pending reviews."""
 
-    def __init__(self, options: Options, monotonic: Callable[[], float]) -> None:
-        self.accepted: TTLCache[bytes, CachedIdentity] = TTLCache("accepted", options.cache_size, monotonic)
-        self.refused: TTLCache[bytes, PodAuthError] = TTLCache("refused", options.rejection_size, monotonic)
-        self.refused_from: TTLCache[str, int] = TTLCache("refused_from", options.rejection_size, monotonic)
-        self.flights: SingleFlight[bytes, AuthenticationResult] = SingleFlight("token", options.max_reviews, monotonic)
-        self._counting = threading.Lock()
+    def __init__(self, options: Options, executor: Executor, monotonic: Callable[[], float]) -> None:
+        self.identities: IdentityCache[CachedIdentity] = IdentityCache(options.cache_size, monotonic)
+        denied: TTLCache[bytes, PodAuthError] = TTLCache(
+            "denied", size=options.rejection_size, ttl=options.rejection_ttl, monotonic=monotonic
+        )
+        self.rejections: TTLCache[str, int] = TTLCache(
+            "rejections", size=options.rejection_size, ttl=options.rejection_ttl, monotonic=monotonic
+        )
+        self.reviews: ReviewCache[CachedIdentity] = ReviewCache(
+            "token",
+            executor,
+            threads=options.max_reviews,
+            allowed=self.identities,
+            denied=denied,
+            monotonic=monotonic,
+        )
 
-    def refusals(self, peer: str) -> int:
-        """Return how many tokens from an address were refused of late."""
-        return self.refused_from.peek(peer) or 0
 
-    def count_refusal(self, peer: str, seconds: float) -> None:
-        """Count one more, all to be forgotten if it is the last for so many seconds."""
-        with self._counting:
-            self.refused_from.put(peer, self.refusals(peer) + 1, seconds)
+def credential_key(token: str) -> bytes:
+    """Return the SHA-256 of a token's Authorization value: what it is cached by. Tokens themselves are never kept.
+
+    Raises MalformedCredential for a string that no header can hold.
+    """
+    try:
+        return sha256(b"Bearer " + token.encode("latin-1")).digest()
+    except UnicodeEncodeError:
+        raise MalformedCredential("the token has characters that no header can hold") from None
+
+
+def review_threads(count: int) -> ForkLocal[ThreadPoolExecutor]:
+    """Return the threads, started when they are needed and made anew in each process, that call the API server."""
+    return ForkLocal(lambda: ThreadPoolExecutor(count, thread_name_prefix="podproof"))
+
+
+def too_late(timeout: float) -> Unavailable:
+    """Return the denial of a request that has waited for its whole timeout, in seconds."""
+    return Unavailable(f"no response from the API server within {timeout:g} s")

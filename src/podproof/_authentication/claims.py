@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from podproof._token.jwt import CLOCK_SKEW, numeric_date
-from podproof.errors import Expired, NotPodBound, WrongAudience, WrongIssuer
+from podproof.errors import Expired, MalformedCredential, NotPodBound, WrongAudience, WrongIssuer
+
+MAX_TOKEN = 8192
+"""The longest token that is looked at, in bytes. A service-account token has about 1,200."""
+
+# The b64token alphabet of RFC 6750 section 2.1 without its padding, which no JSON Web Token has (RFC 7515 section 2).
+_TOKEN = re.compile(rf"[A-Za-z0-9\-._~+/]{{1,{MAX_TOKEN}}}")
+
+
+def check_token_alphabet(token: str) -> None:
+    """Deny a token with characters that no bearer token has.
+
+    The API server cuts a token at its first blank, so that `a` and `a b` would be one token with two cache keys.
+
+    Raises MalformedCredential.
+    """
+    if _TOKEN.fullmatch(token) is None:
+        raise MalformedCredential("the token has characters that no bearer token has")
 
 
 def check_claims(
     claims: Mapping[str, Any], *, audiences: Collection[str], issuers: Collection[str], now: float
 ) -> float:
-    """Refuse early what the API server could never vouch for as a pod's token for one of `audiences`.
+    """Return when a token expires, in Unix seconds; deny what a TokenReview for one of `audiences` could never accept.
 
-    `now` is Unix seconds; the clocks may differ by CLOCK_SKEW. An empty `issuers` lets every issuer pass, since a
-    cluster that changes its issuer honours both for a while. Returns the token's end in Unix seconds: worth something
-    only once the API server has vouched for the token.
+    The claims are unverified: the result counts only once the API server has authenticated the token. `now` is Unix
+    seconds; the clocks may differ by CLOCK_SKEW. An empty `issuers` accepts every issuer, since a cluster that changes
+    its issuer honours both for a while.
 
     Raises OtherAudience, OtherIssuer, Expired, Unbound, and NotAToken where a claim is not of its form.
     """

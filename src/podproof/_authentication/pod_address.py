@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -36,7 +37,7 @@ def parse_address(text: str) -> Address:
 
 
 def canonical_address(text: str) -> str | None:
-    """Return the one spelling of an address, None for what is none."""
+    """Return an address in its one canonical spelling, None if the text is not an address."""
     return _canonical(text) if len(text) <= MAX_ADDRESS_LENGTH else None
 
 
@@ -49,15 +50,20 @@ def _canonical(text: str) -> str | None:
 
 
 def accepted_addresses(pod: Pod, *, host_network: bool) -> tuple[str, ...]:
-    """Return where a pod's callers are let in from: nowhere if it is on the host network, unless those are accepted."""
+    """Return the addresses that a pod may call from: none if it is on the host network, unless that is accepted."""
     return () if pod.host_network and not host_network else pod.addresses
 
 
-def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
-    """Refuse a peer, in canonical form, that is not one of the pod's accepted addresses.
+def server_spellings(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return canonical addresses, and what a dual-stack socket makes of the IPv4 ones (RFC 4291 section 2.5.5.2)."""
+    return tuple(text for one in addresses for text in ((one,) if ":" in one else (one, f"::ffff:{one}")))
 
-    Raises HostNetwork for a pod on the host network unless those are accepted, NoAddressYet for one that has no address
-    to compare with, WrongAddress else.
+
+def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
+    """Deny a peer, in canonical form, that is not one of the pod's accepted addresses.
+
+    Raises HostNetwork for a pod on the host network unless that is accepted, NoAddressYet for a pod without an address,
+    WrongAddress for any other peer.
     """
     if peer in accepted_addresses(pod, host_network=host_network):
         return
@@ -66,7 +72,7 @@ def check_address(pod: Pod, peer: str, *, host_network: bool) -> None:
             f"pod {pod} is on the host network, where its address proves only the node: set host_network to accept it"
         )
     if not pod.addresses:
-        raise NoAddressYet(f"pod {pod} has no address yet that the connection from {peer} could be compared with")
+        raise NoAddressYet(f"pod {pod} has no address yet, so the connection from {peer} cannot be compared with it")
     seen = f"the connection comes from {peer}, and pod {pod} has {', '.join(pod.addresses)}"
     if ip_address(peer).is_loopback:
         raise WrongAddress(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from podproof._apiserver.protocols import PodReader
 from podproof._authentication.pod_address import canonical_address as canonical
 from podproof.errors import PodFinished, PodGone, ServiceAccountMismatch, Unavailable
 from podproof.identity import Pod, ServiceAccount
@@ -13,43 +14,43 @@ from podproof.identity import Pod, ServiceAccount
 _LIVE_PHASES = ("Pending", "Running")
 
 
-class PodReader(Protocol):
-    """Where pods are read."""
+class PodStore(Protocol):
+    """Knows the live pods."""
 
-    def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any] | None:
-        """Return a Pod as JSON, None where there is none."""
+    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+        """Return a live pod; raise InvalidToken or Unavailable."""
 
 
 class PodLookup:
-    """Reads the live pod from the API server, one GET a question."""
+    """Reads the live pod from the API server, by one GET."""
 
-    def __init__(self, cluster: PodReader) -> None:
-        self._cluster = cluster
+    def __init__(self, reader: PodReader) -> None:
+        self._reader = reader
 
-    def find(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
         """Return the live pod that a service account's token is bound to. `deadline` is in monotonic seconds.
 
-        Raises PodGone, PodFinished, OtherServiceAccount, or Unavailable.
+        Raises PodGone, PodFinished, ServiceAccountMismatch, or Unavailable.
         """
-        answer = self._cluster.read_pod(service_account.namespace, name, deadline)
-        if answer is None:
+        response = self._reader.read_pod(service_account.namespace, name, deadline)
+        if response is None:
             raise PodGone(f"there is no pod {service_account.namespace}/{name}")
-        return judge(answer, service_account, name, uid)
+        return match_pod(response, service_account, name, uid)
 
 
-def judge(pod: Mapping[str, Any], service_account: ServiceAccount, name: str, uid: str) -> Pod:
-    """Compare a Pod as the API server gives it with the pod that a service account's token is bound to.
+def match_pod(pod: Mapping[str, Any], service_account: ServiceAccount, name: str, uid: str) -> Pod:
+    """Return the pod that a service account's token is bound to, if a Pod as the API server returned it is that one.
 
     A terminating pod is a legitimate caller: it may take its whole grace period to finish its work.
 
-    Raises PodGone, PodFinished, OtherServiceAccount, or Unavailable where this is no answer to the question.
+    Raises PodGone, PodFinished, ServiceAccountMismatch, or Unavailable if this is another pod or not a Pod.
     """
     metadata, spec, status = (_mapping(pod, key) for key in ("metadata", "spec", "status"))
     namespace = service_account.namespace
     if metadata.get("namespace") != namespace or metadata.get("name") != name:
-        raise Unavailable(f"the API server gave another pod than {namespace}/{name}")
+        raise Unavailable(f"the API server returned another pod than {namespace}/{name}")
     if metadata.get("uid") != uid:
-        raise PodGone(f"pod {namespace}/{name} was made anew since the token was issued")
+        raise PodGone(f"pod {namespace}/{name} was recreated since the token was issued")
     if spec.get("serviceAccountName") != service_account.name:
         raise ServiceAccountMismatch(f"pod {namespace}/{name} does not run as {service_account}")
     if status.get("phase") not in _LIVE_PHASES:

@@ -1,4 +1,4 @@
-"""TokenReview: the API server asked whether a token is good for us, and its answer judged."""
+"""TokenReview: the API server says whether a token is valid for one of our audiences, and what it is bound to."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
+from podproof._apiserver.protocols import TokenReviewer
 from podproof.errors import NotPodBound, TokenReviewFailed, Unavailable
 from podproof.identity import ServiceAccount
 
@@ -24,7 +25,7 @@ _UID = re.compile(r"[A-Za-z0-9-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class ReviewedToken:
-    """What somebody who may vouch for a token says of it: whose it is, and which pod it is bound to."""
+    """What a TokenReview says about a valid token: its service account, and the pod that it is bound to."""
 
     service_account: ServiceAccount
     pod_name: str
@@ -35,59 +36,52 @@ class ReviewedToken:
     extra: Mapping[str, tuple[str, ...]]
 
 
-class Reviewer(Protocol):
-    """Where TokenReviews are answered."""
-
-    def review_token(self, token: str, audiences: Sequence[str], deadline: float) -> Mapping[str, Any]:
-        """Return a TokenReview with its status."""
-
-
 class TokenReviewVerifier:
-    """Has the API server vouch for tokens, by TokenReview for our audiences."""
+    """Verifies tokens by TokenReviews for our audiences."""
 
-    def __init__(self, cluster: Reviewer, audiences: Sequence[str]) -> None:
-        self._cluster = cluster
+    def __init__(self, reviewer: TokenReviewer, audiences: Sequence[str]) -> None:
+        self._reviewer = reviewer
         self._audiences = tuple(audiences)
 
     def verify(self, token: str, deadline: float) -> ReviewedToken:
-        """Return what the API server says of the token. `deadline` is in monotonic seconds.
+        """Return what the API server says about a valid token. `deadline` is in monotonic seconds.
 
         Raises InvalidToken of some kind, or Unavailable.
         """
-        return judge(self._cluster.review_token(token, self._audiences, deadline), self._audiences)
+        return parse_token_review(self._reviewer.review_token(token, self._audiences, deadline), self._audiences)
 
 
-def judge(review: Mapping[str, Any], audiences: Sequence[str]) -> ReviewedToken:
-    """Judge a TokenReview's answer: all must be exactly as a pod's token for one of our audiences has it.
+def parse_token_review(review: Mapping[str, Any], audiences: Sequence[str]) -> ReviewedToken:
+    """Return what a TokenReview says; each field must be exactly as it is for a pod's token for one of our audiences.
 
     `status.error` reads the same for every failure, and for some successes: it decides nothing.
 
-    Raises Rejected, Unbound, or Unavailable where this is no answer at all.
+    Raises TokenReviewFailed, NotPodBound, or Unavailable if this is not a TokenReview with a status.
     """
     status = review.get("status")
     if not isinstance(status, dict):
         raise Unavailable("the API server's TokenReview has no status")
     if status.get("authenticated") is not True:
-        raise TokenReviewFailed("the API server does not vouch for the token")
+        raise TokenReviewFailed("the TokenReview says that the token is not authenticated")
     # An authenticator that knows no audiences echoes none: such a token may be meant for anybody (KEP-1205).
     echoed = _strings(status.get("audiences"))
     audience = next((one for one in audiences if one in echoed), None)
     if audience is None:
-        raise TokenReviewFailed("the API server vouches for the token, and not for our audience")
+        raise TokenReviewFailed("TokenReview returned none of our audiences in status.audiences")
     user = status.get("user")
     if not isinstance(user, dict):
-        raise TokenReviewFailed("the API server vouches for the token, and names no user")
+        raise TokenReviewFailed("TokenReview returned no user")
     username, uid = user.get("username"), user.get("uid")
     if not isinstance(username, str) or not isinstance(uid, str) or not uid:
-        raise TokenReviewFailed("the API server vouches for a user without a name or a UID")
+        raise TokenReviewFailed("TokenReview returned a user without a name or a UID")
     try:
         service_account = _service_account(username, uid)
     except ValueError:
-        raise TokenReviewFailed("the token's user is no service account") from None
+        raise TokenReviewFailed("the token's user is not a service account") from None
     extra = _extra(user.get("extra"))
     pod_name, pod_uid = _only(extra, POD_NAME, _POD_NAME), _only(extra, POD_UID, _UID)
     if pod_name is None or pod_uid is None:
-        raise NotPodBound("the API server names no pod that the token is bound to")
+        raise NotPodBound("TokenReview returned no pod that the token is bound to")
     return ReviewedToken(
         service_account=service_account,
         pod_name=pod_name,
@@ -100,7 +94,7 @@ def judge(review: Mapping[str, Any], audiences: Sequence[str]) -> ReviewedToken:
 
 
 def _strings(value: object) -> tuple[str, ...]:
-    """Return a list of strings as it is, and nothing of a list that holds anything else."""
+    """Return a list of strings as a tuple, an empty one if it holds anything else."""
     strings = isinstance(value, list) and all(isinstance(one, str) for one in value)
     return _shared(tuple(value)) if strings else ()  # type: ignore[arg-type]  # a list, by the line above
 
@@ -109,7 +103,7 @@ def _extra(value: object) -> dict[str, tuple[str, ...]]:
     return {sys.intern(key): _strings(values) for key, values in value.items()} if isinstance(value, dict) else {}
 
 
-# What is the same for many pods is kept once: half of what it takes to remember a caller.
+# What is the same for many pods is kept once: this halves the memory of a cached caller.
 _service_account = lru_cache(maxsize=4096)(ServiceAccount.from_username)
 
 

@@ -1,4 +1,4 @@
-"""What decides by caller, method and path: the form of every policy."""
+"""What every policy looks like: it decides by caller, method and path."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from podproof.errors import PodAuthError
 from podproof.identity import PodIdentity
 
 Decision = Literal[True] | PodAuthError
-"""What was found out about a caller who asks for something: that it may, or the refusal."""
+"""What a policy found out: True if the caller may, else the denial."""
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """Decides what a known caller may do."""
+    """Decides what an authenticated caller may do."""
 
     def check(self, identity: PodIdentity, method: str, path: str) -> Future[Decision] | None:
-        """Return for a caller who may; for one who has to be asked about, return what will bring the verdict.
+        """Return None if the caller may, or the future of the decision where the API server has to be asked.
 
-        `method` is in upper case, `path` normal (see `podproof.paths.is_normal`) and as the wrapped app's routes see
-        it. Neither blocks nor does more than a few microseconds' work.
+        `method` is in upper case; `path` is unambiguous (no escapes, dot or empty segments), and as the wrapped app's
+        routes see it. It must not block, and do no more than a few microseconds' work.
 
         Raises NotAllowed, or Unavailable.
         """

@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 class ForkLocal(Generic[T]):
-    """A value made when it is first asked for, and made anew in a forked child.
+    """A value that is made at its first use, and made anew in a forked child.
 
-    A client that crossed a fork shares its sockets with the parent: each may then read the other's answers. There is no
-    lock here, since a lock may be held while the process forks; two threads that ask first at the same moment may each
-    make a value, and both get the same one.
+    A client that crossed a fork shares its sockets with the parent: each may then read the other's responses. There is
+    no lock here, since a lock may be held while the process forks; two threads that come first at the same moment may
+    each make a value, and both get the same one.
 
-    `latest` is the value that was made last, where there is one. In a child that has not yet asked for its own that is
-    the parent's, good for nothing but to look at: that saves asking the system which process this is, each time.
+    `latest` is the value that was made last, None before. In a child that has not made its own it is the parent's,
+    which may be read, never locked or called: this saves a system call (`os.getpid`) per request.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -34,11 +34,11 @@ class ForkLocal(Generic[T]):
         return value
 
     def pop(self) -> T | None:
-        """Forget this process's value, and return it where there was one."""
+        """Remove this process's value, and return it if there was one."""
         self.latest = None
         return self._values.pop(os.getpid(), None)
 
-    def drop(self, value: T) -> None:
-        """Forget this process's value if it still is this one, and not one that another thread has just renewed."""
+    def discard(self, value: T) -> None:
+        """Remove this process's value if it is still this one, not one that another thread has made meanwhile."""
         if self._values.get(os.getpid()) is value:
             self.pop()

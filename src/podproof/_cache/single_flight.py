@@ -1,4 +1,4 @@
-"""One call for all who ask for the same thing at the same time."""
+"""One call for all who wait for the same thing at the same time, after Go's golang.org/x/sync/singleflight."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Generic, TypeVar
 
@@ -16,58 +16,51 @@ from podproof.errors import Overloaded, Unavailable
 K = TypeVar("K")
 V = TypeVar("V")
 
-MAX_WAITING_PER_THREAD = 16
-"""How many flights may wait for each one that is in the air, before a further one is refused."""
-
 
 class SingleFlight(Generic[K, V]):
-    """Work that is done once for all who ask for the same thing at the same time, in `count` threads of its own.
+    """Calls that are shared by all who wait for the same key, in the threads of an executor.
 
-    A flight belongs to none of those who wait for it: when the first one hangs up, the others still get their answer.
-    `name` is for the metrics, and for the span that each flight has. Deadlines are seconds on the `monotonic` clock.
+    Cancelling one waiter does not cancel the call for the others. At most `max_pending` calls run or wait to run.
+    `name` is the label of its metrics and the name of its spans. Deadlines are seconds on the `monotonic` clock.
     """
 
-    def __init__(self, name: str, count: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, name: str, executor: Executor, *, max_pending: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._name = name
+        self._executor = executor
+        self._max_pending = max_pending
         self._monotonic = monotonic
         self._in_flight = metrics.reviews_in_flight.labels(name)
-        self._most = count * (1 + MAX_WAITING_PER_THREAD)
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="podproof")
-        self._under_way: dict[K, tuple[Future[V], float]] = {}
-        self._joining = threading.Lock()
+        self._pending: dict[K, tuple[Future[V], float]] = {}
+        self._lock = threading.Lock()
 
-    def join(self, key: K, work: Callable[[], V], deadline: float = math.inf) -> Future[V]:
-        """Return the flight that is under way for this key, or start one that does this work by its deadline.
+    def submit(self, key: K, call: Callable[[], V], deadline: float = math.inf) -> Future[V]:
+        """Return the future of the call that is pending for this key, or of this one, which must end by its deadline.
 
-        Past its deadline a flight brings a failure only, of a time that may be over: it is not joined any more, nor is
-        one that is about to land.
+        A pending call is not shared once its deadline has passed or its result is there: the result would be a failure,
+        or older than the request.
 
-        Raises Overloaded where too many are waiting, Unavailable after `close`.
+        Raises Overloaded if too many calls are pending, Unavailable after the executor was shut down.
         """
-        with self._joining:
-            flight, end = self._under_way.get(key, (None, 0))
-            if flight is not None and not flight.done() and self._monotonic() < end:
-                return flight
-            if len(self._under_way) >= self._most:
-                raise Overloaded(
-                    f"{len(self._under_way)} questions of this kind are waiting for the API server already"
-                )
+        with self._lock:
+            future, end = self._pending.get(key, (None, 0))
+            if future is not None and not future.done() and self._monotonic() < end:
+                return future
+            if len(self._pending) >= self._max_pending:
+                raise Overloaded(f"{len(self._pending)} reviews of this kind are pending already")
             self._in_flight.inc()
             try:
-                flight = self._threads.submit(traces.with_span(f"podproof review {self._name}", work))
+                future = self._executor.submit(traces.with_span(f"podproof review {self._name}", call))
             except RuntimeError:
                 self._in_flight.dec()
-                raise Unavailable("this process is ending") from None
-            self._under_way[key] = flight, deadline
-        flight.add_done_callback(partial(self._land, key))
-        return flight
+                raise Unavailable("this process is shutting down") from None
+            self._pending[key] = future, deadline
+        future.add_done_callback(partial(self._on_done, key))
+        return future
 
-    def _land(self, key: K, flight: Future[V]) -> None:
+    def _on_done(self, key: K, future: Future[V]) -> None:
         self._in_flight.dec()
-        with self._joining:
-            if self._under_way.get(key, (None, 0))[0] is flight:
-                del self._under_way[key]
-
-    def close(self) -> None:
-        """Let what is under way finish, start nothing more, and end the threads."""
-        self._threads.shutdown()
+        with self._lock:
+            if self._pending.get(key, (None, 0))[0] is future:
+                del self._pending[key]

@@ -1,82 +1,70 @@
-"""What was decided, for how long: bounded, expiring, and one flight a token."""
+"""A bounded cache whose entries expire after a fixed time: denied tokens, rate limits, RBAC decisions."""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from hashlib import sha256
-from typing import Generic, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Any, Generic, TypeVar, cast
+
+import cachetools
 
 from podproof._telemetry import metrics
-from podproof.errors import MalformedCredential
 
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
-def token_key(token: str) -> bytes:
-    """Return what a token is remembered by: its SHA-256. Tokens themselves are never kept.
-
-    Raises MalformedCredential for a string that no bytes on the wire can make.
-    """
-    try:
-        return sha256(token.encode()).digest()
-    except UnicodeEncodeError:
-        raise MalformedCredential("the token has characters that no header can hold") from None
-
-
 class TTLCache(Generic[K, V]):
-    """Values that are forgotten after their time, or when `size` newer ones have come.
+    """Values that expire `ttl` seconds after they were put, the least recently used first where there are `size`.
 
-    Reading takes no lock. Times are seconds on the `monotonic` clock. `name` is for the metrics.
+    Times are seconds on the `monotonic` clock. `name` is the label of its metrics.
     """
 
-    def __init__(self, name: str, size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._values: OrderedDict[K, tuple[float, V]] = OrderedDict()
-        self._size = size
-        self._monotonic = monotonic
-        self._writing = threading.Lock()
+    def __init__(self, name: str, *, size: int, ttl: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._entries: _CountingCache = _CountingCache(size, ttl, monotonic)
+        self._entries.count_eviction = metrics.cache_evictions.labels(name).inc
+        self._lock = threading.Lock()
         self._count_hit = metrics.cache_lookups.labels(name, "hit").inc
         self._count_miss = metrics.cache_lookups.labels(name, "miss").inc
-        self._count_eviction = metrics.cache_evictions.labels(name).inc
 
     def get(self, key: K) -> V | None:
-        """Return what is remembered, None where there is nothing or its time is over."""
-        try:
-            end, value = self._values[key]  # not .get(), which looks twice: another thread may forget it in between
-            if self._monotonic() < end:
-                self._count_hit()
-                return value
-        except KeyError:
-            pass
-        self._count_miss()
-        return None
+        """Return a value that has not expired, else None."""
+        value = self.peek(key)
+        (self._count_miss if value is None else self._count_hit)()
+        return value
 
     def peek(self, key: K) -> V | None:
-        """Do as `get`, without being counted."""
-        try:
-            end, value = self._values[key]
-        except KeyError:
-            return None
-        return value if self._monotonic() < end else None
+        """Return the same as `get`, and count nothing."""
+        with self._lock:
+            return cast("V | None", self._entries.get(key))
 
-    def put(self, key: K, value: V, seconds: float) -> None:
-        """Remember a value for so many seconds."""
-        with self._writing:
-            self._values.pop(key, None)
-            now = self._monotonic()
-            if len(self._values) >= self._size:
-                _, (end, _) = self._values.popitem(last=False)
-                if now < end:
-                    self._count_eviction()
-            self._values[key] = (now + seconds, value)
+    def put(self, key: K, value: V) -> None:
+        """Cache a value in the place of an older one."""
+        with self._lock:
+            self._entries[key] = value
 
-    def forget(self, key: K) -> None:
-        """Forget a value at once."""
-        with self._writing:
-            self._values.pop(key, None)
+    def update(self, key: K, change: Callable[[V | None], V]) -> None:
+        """Replace a value, None if there is none, by what `change` makes of it, at once for all threads."""
+        with self._lock:
+            self._entries[key] = change(self._entries.get(key))
+
+    def discard(self, key: K) -> None:
+        """Remove a value if it is there."""
+        with self._lock:
+            self._entries.pop(key, None)
 
     def __len__(self) -> int:
-        return len(self._values)
+        with self._lock:
+            return len(self._entries)
+
+
+class _CountingCache(cachetools.TTLCache[Any, Any]):
+    """Counts what is evicted before it has expired: cachetools calls `popitem` where there is no room left."""
+
+    count_eviction: Callable[[], object]
+
+    def popitem(self) -> tuple[Any, Any]:
+        item = super().popitem()
+        self.count_eviction()
+        return item

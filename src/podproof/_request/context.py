@@ -1,4 +1,4 @@
-"""The caller of the request at hand: on the request itself, and for code that is not handed the request."""
+"""The caller of the current request: on the request itself, and for code that is not handed the request."""
 
 from __future__ import annotations
 
@@ -6,27 +6,44 @@ from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from podproof._request.problem import Answer
+from podproof._request.problem import HTTPResponse
 from podproof.errors import PodAuthError
 from podproof.identity import PodIdentity
 
 IDENTITY = "podproof.identity"
 """The key of the caller in a WSGI environ and an ASGI scope, where no client can write."""
 
-NOT_WRAPPED = "nobody has asked who is calling: put a PodAuthMiddleware around this app"
+NOT_WRAPPED = "this request did not pass through PodAuthMiddleware; wrap the app with it"
 
-Deny = Callable[[PodAuthError], Answer]
-"""How the middleware around the app refuses the request at hand."""
+Deny = Callable[[PodAuthError], HTTPResponse]
+"""Logs a denial of the current request, and returns the response."""
 
-current_request: ContextVar[tuple[PodIdentity | None, Deny | None]] = ContextVar(
-    "podproof.request", default=(None, None)
-)
+
+class CurrentRequest:
+    """The request that is being handled, until it ends.
+
+    Servers and frameworks copy contexts into tasks, threads, timers and the next request of a kept connection
+    (python/cpython#140947), so the context variable holds this object, which is emptied when its request ends: a copy
+    that outlives the request has no caller any more, and keeps nothing of it alive.
+    """
+
+    __slots__ = ("deny", "identity")
+
+    identity: PodIdentity | None
+    deny: Deny | None
+
+    def end(self) -> None:
+        """Empty it: from now on, whoever still holds the context has no caller."""
+        self.identity = self.deny = None
+
+
+current_request: ContextVar[CurrentRequest | None] = ContextVar("podproof.request", default=None)
 
 
 def get_caller(request: Mapping[str, Any]) -> PodIdentity | None:
     """Return the caller of a WSGI environ or an ASGI scope, None for an anonymous one.
 
-    Raises RuntimeError where no PodAuthMiddleware has let the request in.
+    Raises RuntimeError if the request did not pass through PodAuthMiddleware.
     """
     try:
         identity: PodIdentity | None = request[IDENTITY]
@@ -36,21 +53,20 @@ def get_caller(request: Mapping[str, Any]) -> PodIdentity | None:
 
 
 def current_caller() -> PodIdentity | None:
-    """Return who is calling, or None outside a request and for an anonymous one."""
-    return current_request.get()[0]
+    """Return the caller of the current request, None outside a request and for an anonymous caller.
 
-
-def deny(refusal: PodAuthError) -> Answer:
-    """Refuse the request at hand as the middleware around the app does: it is logged, and the answer returned.
-
-    Raises RuntimeError where there is no PodAuthMiddleware.
+    The caller ends with the request: a task or thread that works on after the response has to be handed the identity.
     """
-    _, refuse_here = current_request.get()
-    if refuse_here is None:
+    request = current_request.get()
+    return None if request is None else request.identity
+
+
+def deny(error: PodAuthError) -> HTTPResponse:
+    """Deny the current request as the middleware around the app does: log it, and return the response.
+
+    Raises RuntimeError if the request did not pass through PodAuthMiddleware, or has ended.
+    """
+    request = current_request.get()
+    if request is None or request.deny is None:
         raise RuntimeError(NOT_WRAPPED)
-    return refuse_here(refusal)
-
-
-def forget_caller() -> None:
-    """End a request in a thread that other requests will have after it."""
-    current_request.set((None, None))
+    return request.deny(error)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from podproof._authentication.pod_address import MAX_ADDRESS_LENGTH, _canonical, canonical_address
+from podproof._authentication.pod_address import canonical_address
 from podproof.errors import PeerUnknown
 
 Networks = Sequence[IPv4Network | IPv6Network]
@@ -17,7 +17,7 @@ _ELEMENT = re.compile(rf"{_PAIR.pattern}(?:[ \t]*+;[ \t]*+{_PAIR.pattern})*", re
 _FORWARDED = re.compile(rf"[ \t]*+(?:{_ELEMENT.pattern})?(?:[ \t]*+,[ \t]*+(?:{_ELEMENT.pattern})?)*[ \t]*+", re.ASCII)
 
 
-# Whatever in a header may be an address, whoever reads it. After by= a proxy names itself.
+# Whatever some reader may take for an address. After by= a proxy names itself.
 _WORD = re.compile(r"[\w.:%-]+", re.ASCII)
 _BY = re.compile(r'\bby="?\[?[\w.:]+', re.ASCII | re.IGNORECASE)
 
@@ -30,22 +30,20 @@ def find_peer(
     forwarded: Sequence[str] = (),
     rewritten: bool = False,
 ) -> str:
-    """Return the canonical address of the one who made this request.
+    """Return the canonical address that a request comes from.
 
-    `remote` is the address at the socket's other end as the server gives it. `x_forwarded_for` and `forwarded` hold all
-    occurrences of these headers, in order. `rewritten` says that something before us is known to have put a header's
-    address in the place of the socket's.
+    `remote` is the address at the socket's other end as the server spells it. `x_forwarded_for` and `forwarded` hold
+    all occurrences of these headers, in order. `rewritten` means that a server or middleware before us has put a
+    header's address in the place of the socket's.
 
-    The socket's peer it is, unless that is one of the `trusted` proxies: then the forwarded header is walked from right
-    to left, and the first hop that is no trusted proxy is the one.
+    The peer is the socket's, unless that is one of the `trusted` proxies: then the forwarded header is walked from
+    right to left, and the peer is the first hop that is not a trusted proxy.
 
-    Raises NoPeer where there is no true address to be had, with a reason that says what to change.
+    Raises PeerUnknown if there is no true address, with a reason that says what to change.
     """
-    peer = _canonical(remote) if remote and len(remote) <= MAX_ADDRESS_LENGTH else None
+    peer = canonical_address(remote) if remote else None
     if peer is None:
-        raise PeerUnknown(
-            "the connection has no IP address (a Unix socket, or a server that does not tell): listen on TCP"
-        )
+        raise PeerUnknown(_no_address(remote))
     # uvicorn believes X-Forwarded-For from 127.0.0.1 unless told otherwise, and leaves no trace of the true peer: an
     # address that stands in a header may have been taken from there. hypercorn's middleware reads more leniently than
     # the RFC has it, so it is enough that the address stands there in any way.
@@ -69,6 +67,15 @@ def find_peer(
         if not _within(peer, trusted):
             break
     return peer
+
+
+def _no_address(remote: str | None) -> str:
+    if remote == "testclient":  # Starlette's default
+        return (
+            "the connection has no IP address: the peer is Starlette's 'testclient'; give the test client an address, "
+            'such as TestClient(app, client=("127.0.0.1", 50000))'
+        )
+    return "the connection has no IP address (a Unix socket, or a server that does not pass it on): listen on TCP"
 
 
 def _within(address: str, networks: Networks) -> bool:

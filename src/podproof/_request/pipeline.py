@@ -1,127 +1,119 @@
-"""What both middlewares do alike: from a request's facts to a question, and from what was decided to the books."""
+"""The way of one request, in order: exempt, credential, peer, authenticate, authorize, audit.
+
+This is the one place that has the order of the checks. It waits for nothing itself: `RequestPipeline.decide` is a
+generator that yields the futures it needs, and WSGI and ASGI drive it, each waiting in its own way.
+"""
 
 from __future__ import annotations
 
 import logging
-import os
-import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.authenticator import AuthenticationResult, CachedIdentity, credential_key, too_late
+from podproof._authentication.pod_address import canonical_address
 from podproof._authorization.policy import Decision
 from podproof._request.credential import bearer_token
+from podproof._request.incoming import IncomingRequest
 from podproof._request.paths import ExemptPaths, is_unambiguous
 from podproof._request.peer import find_peer
-from podproof._request.problem import Answer, answer
-from podproof._request.setup import build_authenticator, build_policy
+from podproof._request.problem import HTTPResponse, problem_response
 from podproof._telemetry import decision_log, metrics, traces
-from podproof.errors import ConfigurationError, NotAllowed, PodAuthError
+from podproof._telemetry.decision_log import RequestRecord
+from podproof.errors import NoCredential, NotAllowed, PodAuthError
 from podproof.identity import PodIdentity
-from podproof.options import OptionArguments, Options
+from podproof.options import Options
 
 F = TypeVar("F")
 
 
-class MiddlewareOptions(OptionArguments, total=False):
-    """What a middleware takes: options, or an authenticator that has them already."""
+class PipelineAuthenticator(Protocol):
+    """The parts of an `Authenticator` that the pipeline uses; see there."""
 
-    authenticator: Authenticator
+    def begin(self) -> None:
+        """Start what is checked once a process."""
+
+    def get_known(self, key: bytes, remote: str | None, /) -> CachedIdentity | None:
+        """Return a caller whose credential and address were accepted before."""
+
+    def get_cached(self, token: str, peer: str | None, key: bytes, /) -> CachedIdentity | None:
+        """Return a cached caller if it calls from its pod."""
+
+    def start(self, token: str, peer: str | None, deadline: float, key: bytes, /) -> Future[AuthenticationResult]:
+        """Return the future of a token's review."""
+
+    def check_peer(self, result: AuthenticationResult, peer: str | None, /) -> CachedIdentity:
+        """Return a result's caller if it calls from its pod."""
+
+
+Authorize = Callable[[PodIdentity, str, str, float], Future[Decision] | None]
+"""A policy's `check`, by caller, method, path, and the request's deadline in monotonic seconds."""
+
+
+class Wait(NamedTuple):
+    """What a driver has to wait for: a future, for so many seconds at most. It need not look at the result."""
+
+    future: Future[Any]
+    seconds: float
+
+
+Flow = Generator[Wait, None, CachedIdentity | None]
+"""Yields what to wait for; returns the caller, None for an anonymous one; raises a PodAuthError to deny."""
 
 
 class RequestPipeline:
-    """An app's front door.
+    """Decides on requests, for one app.
 
-    `keep_authorization`: the Authorization header stays on the request. `judges_paths`: paths matter here; where they
-    do not, none has to be told.
+    `knows_callers` is True if a known credential from a known address is all that it takes: no path matters here.
     """
 
     def __init__(
         self,
-        given: MiddlewareOptions,
+        options: Options,
+        authenticator: PipelineAuthenticator,
+        authorize: Authorize | None,
         *,
-        environ: Mapping[str, str] = os.environ,
-        new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+        monotonic: Callable[[], float],
+        new_id: Callable[[], str],
     ) -> None:
-        authenticator = given.get("authenticator")
-        if authenticator is not None and len(given) > 1:
-            raise ConfigurationError("an authenticator was given, and options beside it; it has options of its own")
-        self.authenticator = authenticator or build_authenticator(Options.read(given, environ))
-        self._options = self.authenticator.options
-        self._exempt = ExemptPaths(self._options.exempt) if self._options.exempt else None
-        self._policy = build_policy(self._options)
+        self.monotonic = monotonic
+        self.keep_authorization = options.keep_authorization
+        self.compares_addresses = options.source_address != "off"
+        self.knows_callers = not options.exempt and authorize is None
+        self.get_known = authenticator.get_known
+        self.begin = authenticator.begin
+        self._options = options
+        self._authenticator = authenticator
+        self._authorize = authorize
+        self._exempt = ExemptPaths(options.exempt) if options.exempt else None
         self._new_id = new_id
-        self.keep_authorization = self._options.keep_authorization
-        self.judges_paths = self._exempt is not None or self._policy is not None
 
-    def question(
-        self,
-        *,
-        path: str = "",
-        raw_path: str | None = None,
-        authorization: Sequence[str],
-        remote: str | None,
-        x_forwarded_for: Sequence[str],
-        forwarded: Sequence[str],
-        rewritten: bool,
-    ) -> tuple[str, str | None] | None:
-        """Return the token and the peer's address to be judged, or None for a request that is open to all.
+    def decide(self, request: IncomingRequest, key: bytes | None = None) -> Flow:
+        """Decide on a request. `key` is the `credential_key` of its token where that is known already."""
+        if self._exempt is not None and self._exempt.cover(request.path, request.raw_path):
+            return self._allow(None, None, request)
+        if not request.authorization and self._options.optional:
+            return self._allow(None, None, request)
+        token, peer = self._token(request), self._peer(request)
+        key = key or credential_key(token)
+        caller = self._authenticator.get_cached(token, peer, key)
+        if caller is None or self._authorize is not None:
+            deadline = self.monotonic() + self._options.timeout
+            if caller is None:
+                future = self._authenticator.start(token, peer, deadline, key)
+                result = yield from self._wait_for(future, deadline)
+                caller = self._authenticator.check_peer(result, peer)
+            if self._authorize is not None:
+                yield from self._check_policy(self._authorize, caller.identity, peer, request, deadline)
+        return self._allow(caller, peer, request)
 
-        Raises NoCredential, MalformedCredential or NoPeer.
-        """
-        if self._exempt is not None and self._exempt.open(path, raw_path):
-            return None
-        if not authorization and self._options.optional:
-            return None
-        token = bearer_token(authorization)
-        if self._options.source_address == "off":
-            return token, None
-        peer = find_peer(
-            remote,
-            self._options.trusted_proxies,
-            x_forwarded_for=x_forwarded_for,
-            forwarded=forwarded,
-            rewritten=rewritten,
-        )
-        return token, peer
-
-    def permit(
-        self, identity: PodIdentity, peer: str | None, *, method: str, path: str = "", raw_path: str | None = None
-    ) -> Future[Decision] | None:
-        """Return for a known caller who may do this; where somebody has to be asked, return what brings the verdict.
-
-        Raises NotAllowed, or Unavailable.
-        """
-        if self._policy is None:
-            return None
-        try:
-            if not is_unambiguous(path, raw_path):
-                raise NotAllowed("the path is not in the one form that every router reads alike, so nobody is allowed")
-            # Some frameworks route "get" as GET.
-            return self._policy.check(identity, method.upper(), path)
-        except PodAuthError as refusal:
-            raise refusal.with_identity(identity, peer) from None
-
-    def conclude(self, verdict: Decision | None, identity: PodIdentity, peer: str | None) -> None:
-        """Return where the verdict on a known caller, None if it did not come in time, is that it may.
-
-        Raises NotAllowed, or Unavailable.
-        """
-        verdict = verdict or self.authenticator.too_late()
-        if isinstance(verdict, PodAuthError):
-            raise verdict.without_traceback().with_identity(identity, peer)
-
-    def admit(
-        self,
-        identity: PodIdentity | None,
-        peer: str | None,
-        request: Callable[[F], decision_log.RequestRecord],
-        facts: F,
+    def record_allowed(
+        self, identity: PodIdentity | None, peer: str | None, read: Callable[[F], IncomingRequest], source: F
     ) -> None:
-        """Write down that a request was let in; without an identity, to what is open to all.
+        """Count and log that a request was allowed; `peer` is the address that was compared, None for the connection's.
 
-        `request` makes of the `facts` what is written of it, if anybody reads that.
+        The request is read from its source only if that is logged.
         """
         if identity is None:
             metrics.allowed_anonymous.inc()
@@ -130,11 +122,67 @@ class RequestPipeline:
             if traces.INSTALLED:
                 traces.set_caller_attributes(identity)
         if decision_log.log.isEnabledFor(logging.INFO):
-            decision_log.record_allowed(identity, peer, request(facts))
+            decision_log.record_allowed(identity, _record(read(source), peer))
 
-    def refuse(self, refusal: PodAuthError, request: decision_log.RequestRecord) -> Answer:
-        """Write down a refusal with its reason, and return the answer, which does not have it."""
-        request_id = request.trace_id or self._new_id()
-        metrics.decisions.labels("denied", refusal.code).inc()
-        decision_log.record_denied(refusal, request, request_id)
-        return answer(refusal, realm=self._options.audience[0], request_id=request_id)
+    def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
+        """Count and log a denial with its reason, and return the response, which does not have the reason."""
+        record = _record(request, error.peer)
+        request_id = record.trace_id or self._new_id()
+        metrics.decisions.labels("denied", error.code).inc()
+        decision_log.record_denied(error, record, request_id)
+        return problem_response(error, realm=self._options.audience[0], request_id=request_id)
+
+    def _token(self, request: IncomingRequest) -> str:
+        if request.authenticated and not request.authorization:
+            raise NoCredential(
+                "another PodAuthMiddleware around this one has authenticated the request and taken its token off: wrap "
+                "the app once, or set keep_authorization on the outer one"
+            )
+        return bearer_token(request.authorization)
+
+    def _peer(self, request: IncomingRequest) -> str | None:
+        if not self.compares_addresses:
+            return None
+        return find_peer(
+            request.remote,
+            self._options.trusted_proxies,
+            x_forwarded_for=request.x_forwarded_for,
+            forwarded=request.forwarded,
+            rewritten=request.rewritten,
+        )
+
+    def _check_policy(
+        self, authorize: Authorize, identity: PodIdentity, peer: str | None, request: IncomingRequest, deadline: float
+    ) -> Generator[Wait, None, None]:
+        try:
+            if not is_unambiguous(request.path, request.raw_path):
+                raise NotAllowed("routers may read this path in different ways, so no rule covers it")
+            # Some frameworks route "get" as GET.
+            future = authorize(identity, request.method.upper(), request.path, deadline)
+            if future is not None:
+                decision = yield from self._wait_for(future, deadline)
+                if isinstance(decision, PodAuthError):
+                    raise decision.without_traceback()
+        except PodAuthError as denial:
+            raise denial.with_identity(identity, peer) from None
+
+    def _wait_for(self, future: Future[Any], deadline: float) -> Generator[Wait, None, Any]:
+        if not future.done():
+            yield Wait(future, deadline - self.monotonic())
+        return future.result() if future.done() else too_late(self._options.timeout)
+
+    def _allow(
+        self, caller: CachedIdentity | None, peer: str | None, request: IncomingRequest
+    ) -> CachedIdentity | None:
+        self.record_allowed(caller.identity if caller else None, peer, _as_it_is, request)
+        return caller
+
+
+def _as_it_is(request: IncomingRequest) -> IncomingRequest:
+    return request
+
+
+def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:
+    peer = peer or canonical_address(request.remote or "")
+    method = "WEBSOCKET" if request.websocket else request.method
+    return RequestRecord(method, request.full_path, peer, request.traceparent)

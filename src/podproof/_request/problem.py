@@ -1,4 +1,4 @@
-"""From a refusal to the HTTP answer that a caller gets."""
+"""The HTTP response to a request that is denied."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import NamedTuple
 from podproof.errors import PodAuthError
 
 
-class Answer(NamedTuple):
-    """An HTTP answer: the status, the headers in order, the body."""
+class HTTPResponse(NamedTuple):
+    """An HTTP response: the status, the headers in order, the body."""
 
     status: int
     headers: list[tuple[str, str]]
     body: bytes
 
 
-def answer(refusal: PodAuthError, *, realm: str, request_id: str) -> Answer:
+def problem_response(error: PodAuthError, *, realm: str, request_id: str) -> HTTPResponse:
     """Return problem details (RFC 9457) with the challenge of RFC 6750 section 3.
 
-    Only the refusal's family shows; `request_id` leads to the log line that has the reason.
+    The response shows the kind of denial alone; `request_id` leads to the log line that has the reason.
     """
     problem = {
         "type": "about:blank",
-        "title": refusal.title,
-        "status": refusal.status,
-        "detail": refusal.detail,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
         "request_id": request_id,
     }
     body = json.dumps(problem).encode() + b"\n"
@@ -35,9 +35,9 @@ def answer(refusal: PodAuthError, *, realm: str, request_id: str) -> Answer:
         ("Content-Length", str(len(body))),
         ("Cache-Control", "no-store"),
     ]
-    if refusal.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        word = f', error="{refusal.error}"' if refusal.error else ""
+    if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+        word = f', error="{error.error}"' if error.error else ""
         headers.append(("WWW-Authenticate", f'Bearer realm="{realm}"{word}'))
-    if refusal.retry_after is not None:
-        headers.append(("Retry-After", str(refusal.retry_after)))
-    return Answer(refusal.status, headers, body)
+    if error.retry_after is not None:
+        headers.append(("Retry-After", str(error.retry_after)))
+    return HTTPResponse(error.status, headers, body)

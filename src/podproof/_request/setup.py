@@ -1,22 +1,27 @@
-"""What happens once, when an app starts: an authenticator is made, and what can be seen to be wrong is said at once."""
+"""From a middleware's arguments to its pipeline: all that it uses is made here, once, and handed down."""
 
 from __future__ import annotations
 
 import logging
 import os
-import threading
-import time
-from typing import TYPE_CHECKING
+import secrets
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, cast
 
-from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.authenticator import (
+    Authenticator,
+    review_threads,
+)
+from podproof._authentication.custom import CustomAuthenticator, SupportsAuthenticate
 from podproof._authentication.pods import PodLookup
 from podproof._authentication.token_review import TokenReviewVerifier
+from podproof._authorization.access_reviews import AccessReviews
 from podproof._authorization.policy import Policy
 from podproof._authorization.rbac import RBAC
 from podproof._authorization.rules import Rules
-from podproof._token.jwt import read_claims
-from podproof.errors import ConfigurationError, MalformedToken, Unavailable
-from podproof.options import Options
+from podproof._request.pipeline import Authorize, RequestPipeline
+from podproof.errors import ConfigurationError
+from podproof.options import OptionArguments, Options
 
 if TYPE_CHECKING:
     from podproof._apiserver.client import APIServerClient
@@ -24,88 +29,106 @@ if TYPE_CHECKING:
 log = logging.getLogger("podproof")
 
 
-def build_authenticator(options: Options, cluster: APIServerClient | None = None) -> Authenticator:
-    """Return an authenticator that asks the API server, by default the one of our surroundings.
+class MiddlewareOptions(OptionArguments, total=False):
+    """What a middleware takes: options, and an authenticator in the place of the one that asks the API server."""
 
-    Missing permissions are logged, by a thread of its own: an API server that is away keeps no app from starting. Who
-    forks waits for it.
-
-    Raises ConfigurationError for an audience that is the API server's own.
-    """
-    # Here and not above: the official client takes about a second to import, and `import podproof.wsgi` stays light.
-    from podproof._apiserver.client import APIServerClient  # noqa: PLC0415
-
-    cluster = cluster or APIServerClient(connections=options.max_reviews)
-    check_audiences(options.audience, cluster.own_token())
-    if options.source_address == "off":
-        log.warning(
-            "source_address is off: whoever gets hold of a caller's token can use it from anywhere until it expires"
-        )
-    checking = threading.Thread(
-        target=log_missing_permissions,
-        args=(cluster, options.timeout),
-        kwargs={"rbac": options.policy == "rbac" or isinstance(options.policy, RBAC)},
-        name="podproof-startup",
-        daemon=True,
-    )
-    checking.start()
-    # gunicorn --preload forks now. A child that is forked while another thread speaks TLS inherits OpenSSL's locks as
-    # they are, and its first SHA-256 never ends.
-    os.register_at_fork(before=checking.join)
-    return Authenticator(options, TokenReviewVerifier(cluster, options.audience), PodLookup(cluster))
+    authenticator: SupportsAuthenticate
 
 
-def build_policy(options: Options) -> Policy | None:
-    """Return what decides on what known callers may do, None where they may do everything.
-
-    Raises ConfigurationError for a rules file that is wrong.
-    """
-    if options.rules is not None:
-        return Rules(options.rules)
-    if options.rules_file is not None:
-        from podproof._authorization.rules_file import RulesFile  # noqa: PLC0415  who has no such file needs no YAML
-
-        return RulesFile(options.rules_file)
-    return RBAC() if options.policy == "rbac" else options.policy
-
-
-def check_audiences(audiences: tuple[str, ...], own_token: str | None) -> None:
-    """Refuse an audience that our own token for the API server has: whoever gets such a token can act as its caller.
+def build_pipeline(
+    given: MiddlewareOptions,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+) -> RequestPipeline:
+    """Return the pipeline of a middleware with these arguments. It starts no thread and opens no connection.
 
     Raises ConfigurationError.
     """
-    if own_token is None:
-        return
-    try:
-        named = read_claims(own_token).get("aud")
-    except MalformedToken:
-        return
-    theirs = named if isinstance(named, list) else [named]
-    for audience in audiences:
-        if audience in theirs:
+    arguments = dict(given)
+    authenticator = cast("SupportsAuthenticate | None", arguments.pop("authenticator", None))
+    if isinstance(authenticator, Authenticator):
+        if arguments:
             raise ConfigurationError(
-                f"audience was given {audience!r}, which is the API server's own: a caller's token for it would let "
-                'this app act as the caller in the whole cluster; possible is a name of this app alone, such as "bob"'
+                f"authenticator cannot be combined with {' and '.join(arguments)}: it has options of its own"
             )
+        own: Authenticator | CustomAuthenticator = authenticator
+        options = authenticator.options
+    else:
+        options = Options.read(arguments, environ)
+        own = build_authenticator(options) if authenticator is None else CustomAuthenticator(authenticator, options)
+    return RequestPipeline(options, own, build_authorize(options, own), monotonic=own.monotonic, new_id=new_id)
 
 
-def log_missing_permissions(cluster: APIServerClient, timeout: float, *, rbac: bool = False) -> None:
-    """Log an error for each permission that we need, with `rbac` as the policy or without, and do not have.
+def build_authenticator(options: Options, client: APIServerClient | None = None) -> Authenticator:
+    """Return an authenticator that asks the API server, by default the one that our surroundings name.
 
-    Blocks for up to `timeout` seconds.
+    Raises ConfigurationError for an audience that is the API server's own, where a mounted token shows it.
     """
+    # Here and not above, as in _default_client.
+    from podproof._apiserver.connection import read_mounted_token  # noqa: PLC0415
     from podproof._apiserver.permissions import CREATE_ACCESS_REVIEWS, CREATE_TOKENREVIEWS, GET_PODS  # noqa: PLC0415
+    from podproof._apiserver.startup import StartupCheck, check_audiences  # noqa: PLC0415
 
-    needed = [CREATE_TOKENREVIEWS, GET_PODS, *([CREATE_ACCESS_REVIEWS] if rbac else [])]
-    deadline = time.monotonic() + timeout
-    try:
-        missing = [one for one in needed if not cluster.is_allowed(one, deadline)]
-    except Unavailable as trouble:
-        log.error("could not check our permissions: %s", trouble.reason)
-        return
-    for permission in missing:
-        log.error(
-            "no caller can be let in: this app's service account may not %s; a ClusterRole with it, bound by a "
-            "ClusterRoleBinding, is needed (a RoleBinding does not do)",
-            permission,
-        )
+    check_audiences(options.audience, read_mounted_token())
+    if options.source_address == "off":
+        log.warning("source_address is off: a stolen token is accepted from any address until it expires")
+    client = client or _default_client(options)
+    permissions = [CREATE_TOKENREVIEWS, GET_PODS]
+    if isinstance(options.policy, RBAC) or options.policy == "rbac":
+        permissions.append(CREATE_ACCESS_REVIEWS)
+    return Authenticator(
+        options,
+        TokenReviewVerifier(client, options.audience),
+        PodLookup(client),
+        access_reviewer=client,
+        startup=StartupCheck(client, audiences=options.audience, permissions=permissions, timeout=options.timeout),
+    )
+
+
+def build_authorize(options: Options, authenticator: Authenticator | CustomAuthenticator) -> Authorize | None:
+    """Return what decides on what authenticated callers may do, None where they may do everything.
+
+    Kubernetes RBAC uses the authenticator's API server client, threads and settings.
+
+    Raises ConfigurationError for a rules file that is wrong.
+    """
+    policy: Policy
+    if options.rules is not None:
+        policy = Rules(options.rules)
+    elif options.rules_file is not None:
+        from podproof._authorization.rules_file import RulesFile  # noqa: PLC0415  YAML, only where it is used
+
+        policy = RulesFile(options.rules_file)
+    elif options.policy is None:
+        return None
+    elif isinstance(options.policy, RBAC) or options.policy == "rbac":
+        return _build_access_reviews(
+            RBAC() if options.policy == "rbac" else options.policy, options, authenticator
+        ).check
+    else:
+        policy = options.policy
+    return lambda identity, method, path, _: policy.check(identity, method, path)
+
+
+def _build_access_reviews(
+    rbac: RBAC, options: Options, authenticator: Authenticator | CustomAuthenticator
+) -> AccessReviews:
+    return AccessReviews(
+        rbac,
+        rbac.reviewer or authenticator.access_reviewer or _default_client(options),
+        authenticator.threads if rbac.reviews is None else review_threads(rbac.reviews),
+        reviews=options.max_reviews if rbac.reviews is None else rbac.reviews,
+        allowed_ttl=options.cache_ttl if rbac.allowed_ttl is None else rbac.allowed_ttl,
+        allowed_size=options.cache_size,
+        denied_ttl=options.rejection_ttl if rbac.denied_ttl is None else rbac.denied_ttl,
+        denied_size=options.rejection_size,
+        monotonic=authenticator.monotonic,
+    )
+
+
+def _default_client(options: Options) -> APIServerClient:
+    # Here and not above: the kubernetes package takes about a second to import, and podproof.wsgi has to stay light.
+    from podproof._apiserver.client import APIServerClient  # noqa: PLC0415
+
+    return APIServerClient(connections=options.max_reviews)

@@ -6,7 +6,6 @@ import logging
 import re
 from typing import NamedTuple
 
-from podproof._authentication.pod_address import canonical_address
 from podproof.errors import PodAuthError, Unavailable
 from podproof.identity import PodIdentity
 
@@ -32,8 +31,8 @@ FIELDS = (
 """What a record has, each a text, a number or None.
 
 `decision` is allowed or denied; `code` is `authenticated`, `anonymous` or the error's code; `reason` is for people.
-`peer` is the address that was compared, or the connection's where none was. `request_id` is the trace ID of the
-request's `traceparent`; a refusal without one gets an ID of its own, which its answer has too.
+`peer` is the address that was compared, or the connection's if none was. `request_id` is the trace ID of the
+request's `traceparent`; a denied request without one gets an ID of its own, which its response has too.
 """
 
 # W3C Trace Context section 3.2: version, trace-id, parent-id, flags.
@@ -41,61 +40,59 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(
 
 
 class RequestRecord(NamedTuple):
-    """What is written of a request: its method, whole path, connection's address, and `traceparent` header."""
+    """What is logged about a request: its method, full path, peer in canonical form, and `traceparent` header."""
 
     method: str
     path: str
-    remote: str | None
+    peer: str | None
     traceparent: str | None
 
     @property
     def trace_id(self) -> str | None:
-        """The ID that all who work on this request write down, None where it came without one."""
+        """The trace ID that the request came with, None if it has none."""
         trace = _TRACEPARENT.fullmatch(self.traceparent or "")
         return trace[1] if trace else None
 
 
-def record_allowed(identity: PodIdentity | None, peer: str | None, request: RequestRecord) -> None:
-    """Write that a request was let in; without an identity, to what is open to all."""
+def record_allowed(identity: PodIdentity | None, request: RequestRecord) -> None:
+    """Log that a request was allowed; without an identity, as an anonymous one."""
     account, pod = (str(identity.service_account), str(identity.pod)) if identity else (None, None)
-    peer = peer or canonical_address(request.remote or "")
     log.info(
         "allowed %s [pod=%s peer=%s request=%s %s request_id=%s]",
         account or "anonymous",
         pod or "-",
-        peer or "-",
+        request.peer or "-",
         ascii(request.method)[1:-1],
         ascii(request.path),
         request.trace_id or "-",
-        extra=_whom(account, pod, identity)
-        | _what(request, peer, request.trace_id)
+        extra=_caller_fields(account, pod, identity)
+        | _request_fields(request, request.trace_id)
         | {"decision": "allowed", "code": "authenticated" if identity else "anonymous", "status": None, "reason": None},
     )
 
 
-def record_denied(refusal: PodAuthError, request: RequestRecord, request_id: str) -> None:
-    """Write that a request was refused, and why."""
-    peer = refusal.peer or canonical_address(request.remote or "")
+def record_denied(error: PodAuthError, request: RequestRecord, request_id: str) -> None:
+    """Log that a request was denied, and why: API server failures at ERROR, every other denial at WARNING."""
     log.log(
-        logging.ERROR if isinstance(refusal, Unavailable) else logging.WARNING,
+        logging.ERROR if isinstance(error, Unavailable) else logging.WARNING,
         "denied with %d %s: %s [service_account=%s pod=%s peer=%s request=%s %s request_id=%s]",
-        refusal.status,
-        refusal.code,
-        refusal.reason,
-        refusal.service_account or "-",
-        refusal.pod or "-",
-        peer or "-",
+        error.status,
+        error.code,
+        error.reason,
+        error.service_account or "-",
+        error.pod or "-",
+        request.peer or "-",
         ascii(request.method)[1:-1],
         ascii(request.path),
         request_id,
-        extra=_whom(refusal.service_account, refusal.pod, refusal.identity)
-        | _what(request, peer, request_id)
-        | {"decision": "denied", "code": refusal.code, "status": refusal.status, "reason": refusal.reason},
+        extra=_caller_fields(error.service_account, error.pod, error.identity)
+        | _request_fields(request, request_id)
+        | {"decision": "denied", "code": error.code, "status": error.status, "reason": error.reason},
     )
 
 
-def _whom(account: str | None, pod: str | None, identity: PodIdentity | None) -> dict[str, object]:
-    """Return the fields about the caller, all of them None for one that nobody vouches for."""
+def _caller_fields(account: str | None, pod: str | None, identity: PodIdentity | None) -> dict[str, object]:
+    """Return the fields about the caller, all of them None for one that is not authenticated."""
     namespace, _, name = (account or "").partition("/")
     return {
         "namespace": namespace or None,
@@ -108,5 +105,5 @@ def _whom(account: str | None, pod: str | None, identity: PodIdentity | None) ->
     }
 
 
-def _what(request: RequestRecord, peer: str | None, request_id: str | None) -> dict[str, object]:
-    return {"peer": peer, "method": request.method, "path": request.path, "request_id": request_id}
+def _request_fields(request: RequestRecord, request_id: str | None) -> dict[str, object]:
+    return {"peer": request.peer, "method": request.method, "path": request.path, "request_id": request_id}

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from podproof._authentication.pods import PodLookup, judge
+from podproof._authentication.pods import PodLookup, match_pod
 from podproof.errors import PodFinished, PodGone, ServiceAccountMismatch, Unavailable
 from podproof.identity import Pod, ServiceAccount
 from tests.support.fake_api import PEER, FakeAPI, pod
@@ -12,52 +12,52 @@ from tests.support.fake_api import PEER, FakeAPI, pod
 ALICE = ServiceAccount("default", "alice", "account-uid")
 
 
-def judged(answer: dict[str, Any]) -> Pod:
-    return judge(answer, ALICE, "alice-pod", "pod-uid")
+def match_podd(answer: dict[str, Any]) -> Pod:
+    return match_pod(answer, ALICE, "alice-pod", "pod-uid")
 
 
 def test_a_live_pod_is_found(fake_api: FakeAPI) -> None:
-    found = PodLookup(fake_api).find(ALICE, "alice-pod", "pod-uid", 0)
+    found = PodLookup(fake_api).get(ALICE, "alice-pod", "pod-uid", 0)
     assert found == Pod("default", "alice-pod", "pod-uid", (PEER,), "node1")
 
 
 def test_a_pod_that_is_not_there_is_gone(fake_api: FakeAPI) -> None:
     fake_api.pod = None
     with pytest.raises(PodGone, match="no pod default/alice-pod"):
-        PodLookup(fake_api).find(ALICE, "alice-pod", "pod-uid", 0)
+        PodLookup(fake_api).get(ALICE, "alice-pod", "pod-uid", 0)
 
 
 @pytest.mark.trap(14)
 @pytest.mark.parametrize("uid", ["another", "", None, 7])
 def test_a_pod_of_the_same_name_made_anew_is_another(uid: object) -> None:
-    with pytest.raises(PodGone, match="made anew"):
-        judged(pod(metadata={"uid": uid}))
+    with pytest.raises(PodGone, match="was recreated"):
+        match_podd(pod(metadata={"uid": uid}))
 
 
 @pytest.mark.trap(15)
 @pytest.mark.parametrize("account", ["mallory", "", None, ["alice"]])
 def test_a_pod_that_runs_as_another_is_refused(account: object) -> None:
     with pytest.raises(ServiceAccountMismatch):
-        judged(pod(spec={"serviceAccountName": account}))
+        match_podd(pod(spec={"serviceAccountName": account}))
 
 
 @pytest.mark.trap(17)
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed", "Unknown", "running", "", None, 7, "x" * 1000])
 def test_a_finished_pod_is_refused_even_with_a_valid_token(phase: object) -> None:
     with pytest.raises(PodFinished) as raised:
-        judged(pod(status={"phase": phase}))
+        match_podd(pod(status={"phase": phase}))
     assert len(str(raised.value)) < 100
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Running"])
 def test_a_pod_may_call_as_soon_as_its_first_container_runs(phase: str) -> None:
-    assert judged(pod(status={"phase": phase})).name == "alice-pod"
+    assert match_podd(pod(status={"phase": phase})).name == "alice-pod"
 
 
 @pytest.mark.trap(16)
 def test_a_terminating_pod_may_call_until_its_end() -> None:
     ending = {"deletionTimestamp": "2027-01-15T08:00:00Z", "deletionGracePeriodSeconds": 30}
-    assert judged(pod(metadata=ending)).addresses == (PEER,)
+    assert match_podd(pod(metadata=ending)).addresses == (PEER,)
 
 
 @pytest.mark.trap(19)
@@ -72,25 +72,25 @@ def test_a_terminating_pod_may_call_until_its_end() -> None:
     ],
 )
 def test_a_pod_has_all_its_addresses(status: dict[str, object], addresses: tuple[str, ...]) -> None:
-    assert judged(pod(status=status)).addresses == addresses
+    assert match_podd(pod(status=status)).addresses == addresses
 
 
 @pytest.mark.trap(18)
 def test_a_pod_may_have_no_address_yet() -> None:
     answer = pod(status={"phase": "Pending"})
     del answer["status"]["podIP"], answer["status"]["podIPs"]
-    assert judged(answer).addresses == ()
+    assert match_podd(answer).addresses == ()
 
 
 @pytest.mark.trap(20)
 @pytest.mark.parametrize(("value", "host"), [(None, False), (False, False), (True, True), ("false", True), (0, True)])
 def test_a_pod_on_the_host_network_is_known_as_such(value: object, host: bool) -> None:
-    assert judged(pod(spec={"hostNetwork": value})).host_network is host
+    assert match_podd(pod(spec={"hostNetwork": value})).host_network is host
 
 
 @pytest.mark.parametrize("node", [None, 7])
 def test_a_pod_may_have_no_node(node: object) -> None:
-    assert judged(pod(spec={"nodeName": node})).node is None
+    assert match_podd(pod(spec={"nodeName": node})).node is None
 
 
 @pytest.mark.trap(9)
@@ -98,7 +98,7 @@ def test_a_pod_may_have_no_node(node: object) -> None:
 @pytest.mark.parametrize("value", [None, [], "text"])
 def test_a_pod_without_its_parts_is_no_answer(part: str, value: object) -> None:
     with pytest.raises(Unavailable, match=f"no {part}"):
-        judged(pod() | {part: value})
+        match_podd(pod() | {part: value})
 
 
 @pytest.mark.trap(9)
@@ -107,4 +107,4 @@ def test_a_pod_without_its_parts_is_no_answer(part: str, value: object) -> None:
 )
 def test_another_pod_than_the_one_asked_for_is_no_answer(changes: dict[str, object]) -> None:
     with pytest.raises(Unavailable, match="another pod than default/alice-pod"):
-        judged(pod(metadata=changes))
+        match_podd(pod(metadata=changes))

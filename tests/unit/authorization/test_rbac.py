@@ -1,24 +1,30 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import pytest
+from werkzeug.test import Client
 
-from podproof._apiserver.client import APIServerClient
+from podproof import wsgi
+from podproof._authentication.authenticator import Authenticator, review_threads
+from podproof._authorization.access_reviews import AccessReviews
 from podproof._authorization.policy import Decision
 from podproof._authorization.rbac import RBAC
-from podproof._request.setup import log_missing_permissions
+from podproof._cache.fork_local import ForkLocal
+from podproof._request.setup import build_authenticator
 from podproof.asgi import PodAuthMiddleware
-from podproof.errors import ConfigurationError, NotAllowed, Overloaded, PodAuthError, Unavailable
+from podproof.errors import ConfigurationError, NotAllowed, Overloaded, Unavailable
 from podproof.identity import Pod, PodIdentity, ServiceAccount
+from podproof.options import Options
 from podproof.testing import Cluster
-from tests.support.fake_api import PEER, AuthenticatorFactory, Clock, token
+from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, token
 from tests.support.middleware_client import MiddlewareClient
+from tests.support.startup import wait_for_startup_check
 
 POD_UID = "authentication.kubernetes.io/pod-uid"
 ALICE = PodIdentity(
@@ -33,15 +39,17 @@ SECONDS = 10  # that a test waits at the most for another thread
 
 
 @dataclass
-class Reviewer:
-    """Answers access reviews as it is told to, and keeps what it was asked."""
+class FakeReviewer:
+    """Responds to access reviews as a test says, and keeps what was asked."""
 
     status: object = field(default_factory=lambda: {"allowed": True})
     before: Callable[[], object] = lambda: None
     asked: list[Mapping[str, Any]] = field(default_factory=list)
+    deadlines: list[float] = field(default_factory=list)
 
     def review_access(self, spec: Mapping[str, Any], deadline: float) -> Mapping[str, Any]:
         self.asked.append(spec)
+        self.deadlines.append(deadline)
         self.before()
         if isinstance(self.status, Exception):
             raise self.status
@@ -49,23 +57,56 @@ class Reviewer:
 
 
 @pytest.fixture
-def reviewer() -> Reviewer:
-    return Reviewer()
+def reviewer() -> FakeReviewer:
+    return FakeReviewer()
+
+
+class MakeReviews(Protocol):
+    def __call__(self, *, reviews: int = 8, denied_ttl: float = 10, **rbac: Any) -> AccessReviews:
+        """Return the access reviews of an RBAC policy."""
 
 
 @pytest.fixture
-def rbac(reviewer: Reviewer, time: Clock) -> Iterator[RBAC]:
-    with closing(RBAC(cluster=reviewer, monotonic=time)) as made:
-        yield made
+def make_reviews(reviewer: FakeReviewer, time: Clock) -> Iterator[MakeReviews]:
+    made: list[ForkLocal[ThreadPoolExecutor]] = []
+
+    def make(*, reviews: int = 8, denied_ttl: float = 10, **rbac: Any) -> AccessReviews:
+        made.append(review_threads(reviews))
+        return AccessReviews(
+            RBAC(**rbac),
+            reviewer,
+            made[-1],
+            reviews=reviews,
+            allowed_ttl=60,
+            allowed_size=1000,
+            denied_ttl=denied_ttl,
+            denied_size=1000,
+            monotonic=time,
+        )
+
+    yield make
+    for threads in made:
+        threads.get().shutdown()
 
 
-def verdict(rbac: RBAC, method: str = "GET", path: str = "/invoices", identity: PodIdentity = ALICE) -> Decision:
-    flight = rbac.check(identity, method, path)
-    return True if flight is None else flight.result(SECONDS)
+@pytest.fixture
+def rbac(make_reviews: MakeReviews) -> AccessReviews:
+    return make_reviews()
 
 
-def test_the_question_is_who_and_which_path(rbac: RBAC, reviewer: Reviewer) -> None:
-    assert verdict(rbac, "POST") is True
+def check(rbac: AccessReviews, method: str, path: str, identity: PodIdentity = ALICE) -> Future[Decision] | None:
+    return rbac.check(identity, method, path, rbac._monotonic() + 5)
+
+
+def decide(
+    rbac: AccessReviews, method: str = "GET", path: str = "/invoices", identity: PodIdentity = ALICE
+) -> Decision:
+    future = check(rbac, method, path, identity)
+    return True if future is None else future.result(SECONDS)
+
+
+def test_a_review_is_about_the_caller_the_verb_and_the_path(rbac: AccessReviews, reviewer: FakeReviewer) -> None:
+    assert decide(rbac, "POST") is True
     assert reviewer.asked == [
         {
             "user": "system:serviceaccount:default:alice",
@@ -77,9 +118,8 @@ def test_the_question_is_who_and_which_path(rbac: RBAC, reviewer: Reviewer) -> N
     ]
 
 
-def test_a_prefix_goes_before_each_path(reviewer: Reviewer) -> None:
-    with closing(RBAC(prefix="/bob", cluster=reviewer)) as rbac:
-        assert verdict(rbac, path="/api/invoices") is True
+def test_a_prefix_goes_before_each_path(make_reviews: MakeReviews, reviewer: FakeReviewer) -> None:
+    assert decide(make_reviews(prefix="/bob"), path="/api/invoices") is True
     assert reviewer.asked[0]["nonResourceAttributes"]["path"] == "/bob/api/invoices"
 
 
@@ -87,10 +127,11 @@ def test_a_prefix_goes_before_each_path(reviewer: Reviewer) -> None:
     ("method", "verb"),
     [("GET", "get"), ("HEAD", "get"), ("POST", "create"), ("PUT", "update"), ("PATCH", "patch"), ("DELETE", "delete")],
 )
-def test_or_which_resource(reviewer: Reviewer, method: str, verb: str) -> None:
-    resource = RBAC(resource="services/proxy", namespace="default", name="bob", cluster=reviewer)
-    with closing(resource) as rbac:
-        assert verdict(rbac, method, "/api/whatever") is True
+def test_a_resource_is_reviewed_whatever_the_path(
+    make_reviews: MakeReviews, reviewer: FakeReviewer, method: str, verb: str
+) -> None:
+    rbac = make_reviews(resource="services/proxy", namespace="default", name="bob")
+    assert decide(rbac, method, "/api/whatever") is True
     assert reviewer.asked[0]["resourceAttributes"] == {
         "verb": verb,
         "group": "",
@@ -102,46 +143,48 @@ def test_or_which_resource(reviewer: Reviewer, method: str, verb: str) -> None:
     assert "nonResourceAttributes" not in reviewer.asked[0]
 
 
-def test_a_method_that_no_verb_stands_for_is_refused(reviewer: Reviewer) -> None:
-    rbac = RBAC(resource="deployments", group="apps", cluster=reviewer)
-    with pytest.raises(NotAllowed, match="no verb of Kubernetes stands for the method 'OPTIONS'"):
-        rbac.check(ALICE, "OPTIONS", "/")
+def test_a_method_without_a_kubernetes_verb_is_denied(make_reviews: MakeReviews) -> None:
+    rbac = make_reviews(resource="deployments", group="apps")
+    with pytest.raises(NotAllowed, match="no Kubernetes verb corresponds to the method 'OPTIONS'"):
+        check(rbac, "OPTIONS", "/")
 
 
 @pytest.mark.parametrize(
     "path",
     ["/api", "/api/invoices", "/apis/x", "/openapi", "/version", "/healthz", "/.well-known/x", "/openid/v1/jwks"],
 )
-def test_what_a_cluster_lets_everybody_read_is_not_asked_for(rbac: RBAC, reviewer: Reviewer, path: str) -> None:
+def test_paths_that_every_service_account_may_read_are_denied_without_a_review(
+    rbac: AccessReviews, reviewer: FakeReviewer, path: str
+) -> None:
     with pytest.raises(NotAllowed, match=r'RBAC\(prefix="/bob"\)'):
-        rbac.check(ALICE, "GET", path)
+        check(rbac, "GET", path)
     assert reviewer.asked == []
-    assert verdict(rbac, path="/apiary") is True
+    assert decide(rbac, path="/apiary") is True
 
 
 @pytest.mark.parametrize(
     ("status", "denied"),
     [({"allowed": False}, True), ({"allowed": False, "denied": True}, True), ({"allowed": True}, False)],
 )
-def test_a_permission_is_remembered_for_a_minute_and_a_refusal_for_ten_seconds(
-    rbac: RBAC, reviewer: Reviewer, time: Clock, status: object, denied: bool
+def test_a_permission_is_cached_for_a_minute_and_a_denial_for_ten_seconds(
+    rbac: AccessReviews, reviewer: FakeReviewer, time: Clock, status: object, denied: bool
 ) -> None:
     reviewer.status = status
-    first = verdict(rbac)
+    first = decide(rbac)
     assert isinstance(first, NotAllowed) is denied
     time.passes(9.9 if denied else 59.9)
     if denied:
         with pytest.raises(NotAllowed, match="RBAC does not allow system:serviceaccount:default:alice: verb='get'"):
-            verdict(rbac)
+            decide(rbac)
     else:
-        assert verdict(rbac) is True
+        assert decide(rbac) is True
     assert len(reviewer.asked) == 1
     time.passes(0.2)
-    verdict(rbac)
+    decide(rbac)
     assert len(reviewer.asked) == 2
 
 
-def test_each_caller_method_and_path_is_a_question_of_its_own(rbac: RBAC, reviewer: Reviewer) -> None:
+def test_each_caller_method_and_path_has_a_review_of_its_own(rbac: AccessReviews, reviewer: FakeReviewer) -> None:
     other_pod = PodIdentity(
         ALICE.service_account, ALICE.pod, "bob", 0, groups=ALICE.groups, extra={POD_UID: ("other",)}
     )
@@ -151,109 +194,157 @@ def test_each_caller_method_and_path_is_a_question_of_its_own(rbac: RBAC, review
     for _ in range(2):
         for identity in (ALICE, other_pod, other_account):
             for method, path in (("GET", "/a"), ("PUT", "/a"), ("GET", "/a/b")):
-                verdict(rbac, method, path, identity)
+                decide(rbac, method, path, identity)
     assert len(reviewer.asked) == 9
 
 
 @pytest.mark.trap(27)
-def test_all_who_ask_the_same_at_the_same_time_share_one_question(rbac: RBAC, reviewer: Reviewer) -> None:
+def test_equal_requests_at_the_same_time_share_one_review(rbac: AccessReviews, reviewer: FakeReviewer) -> None:
     begin = threading.Event()
     reviewer.before = lambda: begin.wait(SECONDS)
-    flights = [rbac.check(ALICE, "GET", "/a") for _ in range(5)]
+    futures = [check(rbac, "GET", "/a") for _ in range(5)]
     begin.set()
-    assert [flight.result(SECONDS) for flight in flights if flight is not None] == [True] * 5
+    assert [future.result(SECONDS) for future in futures if future is not None] == [True] * 5
     assert len(reviewer.asked) == 1
 
 
-def test_too_many_questions_are_our_trouble(reviewer: Reviewer) -> None:
+def test_too_many_pending_reviews_are_503(make_reviews: MakeReviews, reviewer: FakeReviewer) -> None:
     begin = threading.Event()
     reviewer.before = lambda: begin.wait(SECONDS)
-    with closing(RBAC(reviews=1, cluster=reviewer)) as rbac:
-        flights = [rbac.check(ALICE, "GET", f"/{number}") for number in range(17)]
-        with pytest.raises(Overloaded):
-            rbac.check(ALICE, "GET", "/one-more")
-        begin.set()
-        assert all(flight is not None and flight.result(SECONDS) is True for flight in flights)
+    rbac = make_reviews(reviews=1)
+    futures = [check(rbac, "GET", f"/{number}") for number in range(17)]
+    with pytest.raises(Overloaded):
+        check(rbac, "GET", "/one-more")
+    begin.set()
+    assert all(future is not None and future.result(SECONDS) is True for future in futures)
 
 
 @pytest.mark.parametrize(
     "status", [None, {}, {"allowed": "true"}, [], Unavailable("away"), RuntimeError("s3cret")], ids=repr
 )
-def test_no_answer_is_no_verdict_and_is_not_remembered(rbac: RBAC, reviewer: Reviewer, status: object) -> None:
+def test_a_failure_is_503_and_is_not_cached(rbac: AccessReviews, reviewer: FakeReviewer, status: object) -> None:
     reviewer.status = status
-    trouble = verdict(rbac)
-    assert isinstance(trouble, Unavailable)
-    assert "s3cret" not in str(trouble)
+    failure = decide(rbac)
+    assert isinstance(failure, Unavailable)
+    assert "s3cret" not in str(failure)
     reviewer.status = {"allowed": True}
-    assert verdict(rbac) is True
+    assert decide(rbac) is True
 
 
-def test_a_question_that_has_waited_too_long_is_not_asked(reviewer: Reviewer, time: Clock) -> None:
+@pytest.mark.parametrize("timeout", [None, 3])
+def test_a_review_that_would_begin_after_its_deadline_is_not_made(
+    make_reviews: MakeReviews, reviewer: FakeReviewer, time: Clock, timeout: float | None
+) -> None:
     begin = threading.Event()
     reviewer.before = lambda: begin.wait(SECONDS)
-    with closing(RBAC(reviews=1, timeout=5, cluster=reviewer, monotonic=time)) as rbac:
-        first, second = (rbac.check(ALICE, "GET", path) for path in ("/a", "/b"))
-        time.passes(5)
-        begin.set()
-        assert first is not None
-        assert first.result(SECONDS) is True
-        assert second is not None
-        assert isinstance(second.result(SECONDS), Unavailable)
+    rbac = make_reviews(reviews=1, timeout=timeout)
+    first, second = (check(rbac, "GET", path) for path in ("/a", "/b"))
+    time.passes(timeout or 5)
+    begin.set()
+    assert first is not None
+    assert first.result(SECONDS) is True
+    assert second is not None
+    assert isinstance(second.result(SECONDS), Unavailable)
     assert len(reviewer.asked) == 1
-
-
-def test_after_the_end_it_can_begin_anew(rbac: RBAC) -> None:
-    rbac.close()
-    assert verdict(rbac) is True
-    rbac.close()
-    rbac.close()
 
 
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ({"prefix": "bob"}, "prefix was given 'bob'"),
-        ({"prefix": "/"}, "prefix was given '/'"),
-        ({"prefix": "/bob/"}, "prefix was given '/bob/'"),
-        ({"prefix": "/bob/*"}, r"prefix was given '/bob/\*'"),
-        ({"prefix": "/bob", "resource": "services"}, "a prefix was given, and a resource"),
-        ({"namespace": "default"}, "and no resource"),
+        ({"prefix": "bob"}, "invalid RBAC prefix 'bob': expected a plain path"),
+        ({"prefix": "/"}, "invalid RBAC prefix '/'"),
+        ({"prefix": "/bob/"}, "invalid RBAC prefix '/bob/'"),
+        ({"prefix": "/bob/*"}, r"invalid RBAC prefix '/bob/\*'"),
+        ({"prefix": "/bob", "resource": "services"}, "cannot be combined with resource"),
+        ({"namespace": "default"}, "need a resource"),
     ],
 )
-def test_what_makes_no_sense_is_an_error(given: dict[str, str], said: str) -> None:
+def test_a_combination_that_cannot_work_is_an_error(given: dict[str, str], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         RBAC(**given)  # type: ignore[arg-type]  # each is a text
 
 
-def test_a_middleware_asks_and_remembers(
-    make_client: Callable[..., MiddlewareClient], rbac: RBAC, reviewer: Reviewer
-) -> None:
-    app = make_client(policy=rbac)
+def test_a_middleware_reviews_and_caches(make_client: Callable[..., MiddlewareClient], reviewer: FakeReviewer) -> None:
+    app = make_client(policy=RBAC(reviewer=reviewer))
     assert [app("/invoices").status for _ in range(3)] == [200] * 3
     reviewer.status = {"allowed": False}
-    refused = [app("/reports") for _ in range(3)]
-    assert [answer.status for answer in refused] == [403] * 3
-    assert refused[0].headers["Content-Type"] == "application/problem+json"
+    denied = [app("/reports") for _ in range(3)]
+    assert [answer.status for answer in denied] == [403] * 3
+    assert denied[0].headers["Content-Type"] == "application/problem+json"
     assert [spec["nonResourceAttributes"]["path"] for spec in reviewer.asked] == ["/invoices", "/reports"]
     reviewer.status = Unavailable("away")
     away = app("/others")
     assert (away.status, away.headers["Retry-After"]) == (503, "1")
 
 
-def test_a_review_that_takes_too_long_is_our_trouble(
-    make_client: Callable[..., MiddlewareClient], rbac: RBAC, reviewer: Reviewer
+def test_a_middlewares_settings_are_those_of_its_access_reviews(
+    make_client: Callable[..., MiddlewareClient], reviewer: FakeReviewer, time: Clock
+) -> None:
+    app = make_client(policy=RBAC(reviewer=reviewer), cache_ttl=5, rejection_ttl=2)
+    for path, allowed, seconds in (("/a", True, 5), ("/b", False, 2)):
+        reviewer.status = {"allowed": allowed}
+        reviewer.asked.clear()
+        app(path)
+        time.passes(seconds - 0.1)
+        app(path)
+        assert len(reviewer.asked) == 1
+        time.passes(0.1)
+        app(path)
+        assert len(reviewer.asked) == 2
+
+
+def test_authentication_and_authorization_share_one_deadline(
+    make_client: Callable[..., MiddlewareClient], reviewer: FakeReviewer, fake_api: FakeAPI, time: Clock
+) -> None:
+    fake_api.before = lambda: time.passes(0.9)
+    app = make_client(policy=RBAC(reviewer=reviewer), timeout=1)
+    assert app("/a").status == 200
+    assert reviewer.deadlines == [NOW + 1]
+
+
+def status(client: Client, pod: Any, path: str = "/", method: str = "GET") -> int:
+    environ = {"REMOTE_ADDR": "127.0.0.1"}
+    with client.open(path, method=method, headers=pod.headers("bob"), environ_overrides=environ) as response:
+        return response.status_code
+
+
+def ok(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"ok"]
+
+
+@pytest.fixture
+def rbac_client() -> Iterator[Client]:
+    """Give a client of an app whose policy is RBAC, with one thread that calls the API server."""
+    authenticator = build_authenticator(Options(audience=("bob",), policy="rbac", max_reviews=1))
+    yield Client(wsgi.PodAuthMiddleware(ok, authenticator=authenticator))
+    wait_for_startup_check()
+    authenticator.close()
+
+
+def test_threads_and_client_are_shared_with_the_token_reviews(cluster: Cluster, rbac_client: Client) -> None:
+    caller = cluster.pod("default/caller", service_account="caller", addresses=["127.0.0.1"])
+    cluster.grant("default/caller", verbs=["get"], non_resource_urls=["/"])
+    assert status(rbac_client, caller) == 200
+    wait_for_startup_check()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("podproof")] == ["podproof_0"]
+    assert (cluster.count("tokenreviews"), cluster.count("subjectaccessreviews")) == (1, 1)
+
+
+def test_a_review_that_takes_too_long_is_503(
+    make_client: Callable[..., MiddlewareClient], reviewer: FakeReviewer
 ) -> None:
     begin = threading.Event()
     reviewer.before = lambda: begin.wait(SECONDS)
     try:
-        assert make_client(policy=rbac, timeout=0.05)("/a").status == 503
+        assert make_client(policy=RBAC(reviewer=reviewer), timeout=0.05)("/a").status == 503
     finally:
         begin.set()
 
 
 @pytest.mark.anyio
 async def test_an_event_loop_goes_on_while_a_review_is_under_way(
-    make_authenticator: AuthenticatorFactory, rbac: RBAC, reviewer: Reviewer
+    make_authenticator: AuthenticatorFactory, reviewer: FakeReviewer
 ) -> None:
     begin = threading.Event()
     reviewer.before = lambda: begin.wait(SECONDS)
@@ -275,7 +366,9 @@ async def test_an_event_loop_goes_on_while_a_review_is_under_way(
         "client": (PEER, 4711),
     }
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(PodAuthMiddleware(app, authenticator=make_authenticator(policy=rbac)), scope, never, send)
+        tasks.start_soon(
+            PodAuthMiddleware(app, authenticator=make_authenticator(policy=RBAC(reviewer=reviewer))), scope, never, send
+        )
         while not reviewer.asked:  # which needs this loop to run
             await anyio.lowlevel.checkpoint()
         assert sent == []
@@ -284,38 +377,30 @@ async def test_an_event_loop_goes_on_while_a_review_is_under_way(
     assert reviewer.asked[0]["nonResourceAttributes"] == {"verb": "get", "path": "/ws"}
 
 
-def test_a_cluster_role_lets_a_caller_in(make_client: Callable[..., MiddlewareClient], cluster: Cluster) -> None:
-    alice = cluster.pod("default/alice-pod", service_account="alice")
-    with closing(RBAC(denied_ttl=0)) as rbac:
-        identity = PodIdentity(
-            ServiceAccount("default", "alice"), Pod("default", "alice-pod", alice.uid), "bob", 0, groups=ALICE.groups
-        )
-        assert isinstance(verdict(rbac, identity=identity), NotAllowed)
-        cluster.grant("default/alice", verbs=["get"], non_resource_urls=["/invoices", "/invoices/*"])
-        assert verdict(rbac, identity=identity) is True
-        assert isinstance(verdict(rbac, "POST", identity=identity), NotAllowed)
-
-
-def test_without_our_permission_it_is_our_trouble(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig_for("default/bob")))
-    with closing(RBAC()) as rbac:
-        trouble = verdict(rbac)
-    assert isinstance(trouble, PodAuthError)
-    assert trouble.status == 503
-    assert "forbids us to create subjectaccessreviews.authorization.k8s.io" in str(trouble)
+def test_a_cluster_role_allows_its_callers(cluster: Cluster) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["127.0.0.1"])
+    authenticator = build_authenticator(Options(audience=("bob",), policy="rbac", rejection_ttl=0))
+    client = Client(wsgi.PodAuthMiddleware(ok, authenticator=authenticator))
+    assert status(client, alice, "/invoices") == 403
+    cluster.grant("default/alice", verbs=["get"], non_resource_urls=["/invoices", "/invoices/*"])
+    assert status(client, alice, "/invoices") == 200
+    assert status(client, alice, "/invoices", "POST") == 403
+    authenticator.close()
 
 
 @pytest.mark.trap(13)
-@pytest.mark.parametrize("rbac", [True, False])
-def test_the_permission_it_needs_is_asked_for_at_start(
-    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, rbac: bool
+@pytest.mark.parametrize("policy", ["rbac", RBAC(prefix="/bob")])
+def test_a_missing_permission_for_access_reviews_is_logged_and_every_request_is_503(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, policy: Any
 ) -> None:
     cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
     cluster.grant("default/bob", verbs=["get"], resources=["pods"])
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig_for("default/bob")))
-    with closing(APIServerClient()) as client:
-        log_missing_permissions(client, 5, rbac=rbac)
-    said = [
-        message for message in caplog.messages if "may not create subjectaccessreviews.authorization.k8s.io" in message
-    ]
-    assert len(said) == rbac == len(caplog.messages)
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["127.0.0.1"])
+    authenticator: Authenticator = build_authenticator(Options(audience=("bob",), policy=policy))
+    client = Client(wsgi.PodAuthMiddleware(ok, authenticator=authenticator))
+    assert status(client, alice) == 503
+    wait_for_startup_check()
+    authenticator.close()
+    missing = "may not create subjectaccessreviews.authorization.k8s.io"
+    assert sum(missing in message for message in caplog.messages) == 1

@@ -56,9 +56,9 @@ def test_a_value_that_is_popped_is_made_anew() -> None:
 def test_a_value_is_dropped_but_not_the_one_that_another_thread_has_just_renewed() -> None:
     one = ForkLocal(object)
     stale = one.get()
-    one.drop(stale)
+    one.discard(stale)
     fresh = one.get()
-    one.drop(stale)
+    one.discard(stale)
     assert one.get() is fresh is not stale
 
 

@@ -2,14 +2,14 @@ from __future__ import annotations
 
 import pytest
 
-from podproof._request import credential as bearer
-from podproof._request.credential import MAX_TOKEN
+from podproof._authentication.claims import MAX_TOKEN, check_token_alphabet
+from podproof._request import credential
 from podproof.errors import MalformedCredential, NoCredential
 
 
 def bearer_token(headers: list[str]) -> str:
-    token = bearer.bearer_token(headers)
-    bearer.check_token_alphabet(token)
+    token = credential.bearer_token(headers)
+    check_token_alphabet(token)
     return token
 
 

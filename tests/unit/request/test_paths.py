@@ -22,8 +22,8 @@ PATHS = ExemptPaths(["/healthz", "/health/", "/public/*", "/"])
     ],
 )
 def test_an_exempt_path_is_open(path: str) -> None:
-    assert PATHS.open(path)
-    assert PATHS.open(path, path)
+    assert PATHS.cover(path)
+    assert PATHS.cover(path, path)
 
 
 @pytest.mark.trap(38)
@@ -64,15 +64,15 @@ def test_an_exempt_path_is_open(path: str) -> None:
     ],
 )
 def test_a_path_that_only_looks_like_one_is_not(path: str) -> None:
-    assert not PATHS.open(path)
+    assert not PATHS.cover(path)
 
 
 @pytest.mark.trap(38)
 @pytest.mark.parametrize("raw_path", ["/%68ealthz", "/health%7A", "/healthz%"])
 def test_a_path_that_was_sent_with_an_escape_is_not_exempt(raw_path: str) -> None:
-    assert not PATHS.open("/healthz", raw_path)
+    assert not PATHS.cover("/healthz", raw_path)
 
 
 def test_without_paths_nothing_is_exempt() -> None:
-    assert not ExemptPaths([]).open("/healthz")
-    assert not ExemptPaths(["/healthz"]).open("")
+    assert not ExemptPaths([]).cover("/healthz")
+    assert not ExemptPaths(["/healthz"]).cover("")

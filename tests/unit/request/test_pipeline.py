@@ -2,132 +2,240 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
+from hashlib import sha256
 from typing import Any
 
 import pytest
 
-from podproof._request.pipeline import RequestPipeline
-from podproof._telemetry.decision_log import RequestRecord as Request
+from podproof import Pod, Rule, ServiceAccount
+from podproof._authentication.authenticator import CachedIdentity
+from podproof._request.incoming import IncomingRequest
+from podproof._request.pipeline import RequestPipeline, Wait
+from podproof._request.problem import HTTPResponse
+from podproof._request.setup import build_pipeline
 from podproof.errors import (
     ConfigurationError,
     MalformedCredential,
     NoCredential,
+    NotAllowed,
     PeerUnknown,
+    PodAuthError,
     TokenReviewFailed,
     Unavailable,
 )
-from tests.support.fake_api import PEER, AuthenticatorFactory, token
+from podproof.identity import PodIdentity
+from tests.support.fake_api import PEER, AuthenticatorFactory, FakeAPI, token
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 @pytest.fixture
-def gate(make_authenticator: AuthenticatorFactory) -> RequestPipeline:
-    return gate_with(make_authenticator)
+def pipeline(make_authenticator: AuthenticatorFactory) -> RequestPipeline:
+    return pipeline_with(make_authenticator)
 
 
-def gate_with(make_authenticator: AuthenticatorFactory, **given: object) -> RequestPipeline:
-    return RequestPipeline({"authenticator": make_authenticator(**given)}, new_id=lambda: "17")
+def pipeline_with(make_authenticator: AuthenticatorFactory, **options: object) -> RequestPipeline:
+    return build_pipeline({"authenticator": make_authenticator(**options)}, new_id=lambda: "17")
 
 
-def question(gate: RequestPipeline, **changes: Any) -> tuple[str, str | None] | None:
+def request(**changes: Any) -> IncomingRequest:
     facts: dict[str, Any] = {
+        "method": "GET",
         "path": "/",
         "raw_path": "/",
-        "authorization": [f"Bearer {token()}"],
+        "full_path": "/",
         "remote": PEER,
-        "x_forwarded_for": (),
-        "forwarded": (),
-        "rewritten": False,
+        "authorization": [f"Bearer {token()}"],
     }
-    return gate.question(**(facts | changes))
+    return IncomingRequest(**(facts | changes))
 
 
-def refuse(gate: RequestPipeline, refusal: Any = None, **changes: Any) -> Any:
-    facts: dict[str, Any] = {"method": "GET", "path": "/", "remote": PEER, "traceparent": None}
-    return gate.refuse(refusal or TokenReviewFailed("why"), Request(**(facts | changes)))
+def decide(pipeline: RequestPipeline, **changes: Any) -> CachedIdentity | None:
+    """Drive the pipeline as WSGI does."""
+    flow = pipeline.decide(request(**changes))
+    try:
+        while True:
+            wait = next(flow)
+            wait.future.exception(wait.seconds)
+    except StopIteration as decided:
+        caller: CachedIdentity | None = decided.value
+        return caller
 
 
-def test_a_request_comes_down_to_a_token_and_a_peer(gate: RequestPipeline) -> None:
-    assert question(gate, remote=f"::ffff:{PEER}") == (token(), PEER)
+def deny(pipeline: RequestPipeline, error: PodAuthError | None = None, **changes: Any) -> HTTPResponse:
+    return pipeline.record_denied(error or TokenReviewFailed("why"), request(**changes))
 
 
-def test_an_exempt_path_is_no_question_whatever_it_comes_with(make_authenticator: AuthenticatorFactory) -> None:
-    gate = gate_with(make_authenticator, exempt=["/healthz"])
+def test_an_authenticated_caller_is_returned(pipeline: RequestPipeline) -> None:
+    caller = decide(pipeline, remote=f"::ffff:{PEER}")
+    assert caller is not None
+    assert str(caller.identity.pod) == "default/alice-pod"
+
+
+def test_the_pipeline_yields_what_it_waits_for_and_until_when(pipeline: RequestPipeline, fake_api: FakeAPI) -> None:
+    response = threading.Event()
+    fake_api.before = lambda: response.wait(10)
+    flow = pipeline.decide(request())
+    first = next(flow)
+    assert isinstance(first, Wait)
+    assert first.seconds == 5
+    response.set()
+    assert first.future.exception(10) is None
+    with pytest.raises(StopIteration) as decided:
+        next(flow)
+    assert decided.value.value.identity.display_name == "default/alice"
+
+
+def test_a_result_that_does_not_come_in_time_is_503(pipeline: RequestPipeline, fake_api: FakeAPI) -> None:
+    response = threading.Event()
+    fake_api.before = lambda: response.wait(10)
+    flow = pipeline.decide(request())
+    next(flow)
+    with pytest.raises(Unavailable, match="no response from the API server within 5 s"):
+        next(flow)
+    response.set()
+
+
+def test_a_known_caller_is_looked_up_by_credential_and_address(pipeline: RequestPipeline) -> None:
+    key = sha256(f"Bearer {token()}".encode()).digest()
+    assert pipeline.get_known(key, PEER) is None
+    caller = decide(pipeline)
+    assert pipeline.get_known(key, PEER) is pipeline.get_known(key, f"::ffff:{PEER}") is caller
+    assert pipeline.get_known(key, "10.1.2.99") is None
+    assert pipeline.get_known(key, None) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "knows"),
+    [({}, True), ({"source_address": "off"}, True), ({"exempt": ["/healthz"]}, False), ({"policy": "rbac"}, False)],
+)
+def test_where_paths_matter_every_request_goes_the_whole_way(
+    make_authenticator: AuthenticatorFactory, options: dict[str, object], knows: bool
+) -> None:
+    assert pipeline_with(make_authenticator, **options).knows_callers is knows
+
+
+def test_an_exempt_path_needs_no_credential_whatever_it_comes_with(make_authenticator: AuthenticatorFactory) -> None:
+    pipeline = pipeline_with(make_authenticator, exempt=["/healthz"])
     for authorization in ([], ["junk"], [f"Bearer {token()}"], ["a", "b"]):
-        assert question(gate, path="/healthz", raw_path="/healthz", authorization=authorization) is None
-    assert question(gate, path="/healthz", raw_path=None, remote=None) is None
+        assert decide(pipeline, path="/healthz", raw_path="/healthz", authorization=authorization) is None
+    assert decide(pipeline, path="/healthz", raw_path=None, remote=None) is None
     with pytest.raises(NoCredential):
-        question(gate, path="/healthz", raw_path="/%68ealthz", authorization=[])
+        decide(pipeline, path="/healthz", raw_path="/%68ealthz", authorization=[])
     with pytest.raises(NoCredential):
-        question(gate, path="/other", authorization=[])
+        decide(pipeline, path="/other", authorization=[])
 
 
 @pytest.mark.trap(35)
-def test_optional_is_for_no_credential_and_not_for_a_bad_one(make_authenticator: AuthenticatorFactory) -> None:
-    gate = gate_with(make_authenticator, optional=True)
-    assert question(gate, authorization=[]) is None
-    assert question(gate) == (token(), PEER)
+def test_optional_is_about_no_credential_not_about_a_bad_one(make_authenticator: AuthenticatorFactory) -> None:
+    pipeline = pipeline_with(make_authenticator, optional=True)
+    assert decide(pipeline, authorization=[]) is None
+    assert decide(pipeline) is not None
     for authorization in ([""], ["Bearer"], ["Bearer "], ["a", "b"], ["Basic YTpi"]):
         with pytest.raises((MalformedCredential, NoCredential)):
-            question(gate, authorization=authorization)
+            decide(pipeline, authorization=authorization)
 
 
 @pytest.mark.trap(22, 23)
-def test_the_peer_is_found_by_what_the_options_say(make_authenticator: AuthenticatorFactory) -> None:
-    behind = gate_with(make_authenticator, trusted_proxies=["10.9.0.0/16"])
-    assert question(behind, remote="10.9.0.1", x_forwarded_for=[PEER]) == (token(), PEER)
-    assert question(behind, remote="10.9.0.1", forwarded=[f"for={PEER}"]) == (token(), PEER)
+def test_the_peer_is_found_by_the_options(make_authenticator: AuthenticatorFactory) -> None:
+    behind = pipeline_with(make_authenticator, trusted_proxies=["10.9.0.0/16"])
+    assert decide(behind, remote="10.9.0.1", x_forwarded_for=[PEER]) is not None
+    assert decide(behind, remote="10.9.0.1", forwarded=[f"for={PEER}"]) is not None
     with pytest.raises(PeerUnknown):
-        question(behind, rewritten=True)
+        decide(behind, rewritten=True)
     with pytest.raises(PeerUnknown):
-        question(behind, remote=None)
+        decide(behind, remote=None)
 
 
-def test_where_addresses_are_not_compared_none_is_looked_for(make_authenticator: AuthenticatorFactory) -> None:
-    gate = gate_with(make_authenticator, source_address="off")
-    assert question(gate, remote=None, rewritten=True) == (token(), None)
+def test_where_addresses_are_not_compared_none_is_needed(make_authenticator: AuthenticatorFactory) -> None:
+    pipeline = pipeline_with(make_authenticator, source_address="off")
+    assert decide(pipeline, remote=None, rewritten=True) is not None
+    assert pipeline.get_known(sha256(f"Bearer {token()}".encode()).digest(), None) is not None
+
+
+def test_a_request_that_was_authenticated_before_is_told_so(pipeline: RequestPipeline) -> None:
+    with pytest.raises(NoCredential, match=r"another PodAuthMiddleware around this one .* wrap the app once"):
+        decide(pipeline, authorization=[], authenticated=True)
+    assert decide(pipeline, authenticated=True) is not None
+
+
+def test_an_ambiguous_path_is_covered_by_no_rule(make_authenticator: AuthenticatorFactory) -> None:
+    pipeline = pipeline_with(make_authenticator, rules=[Rule("/*", allow=["*/*"])])
+    assert decide(pipeline) is not None
+    with pytest.raises(NotAllowed, match="different ways") as raised:
+        decide(pipeline, path="/a//b")
+    assert (raised.value.service_account, raised.value.peer) == ("default/alice", PEER)
 
 
 def test_an_authenticator_has_options_of_its_own(make_authenticator: AuthenticatorFactory) -> None:
     authenticator = make_authenticator(keep_authorization=True)
-    assert RequestPipeline({"authenticator": authenticator}).keep_authorization
-    with pytest.raises(ConfigurationError, match="options of its own"):
-        RequestPipeline({"authenticator": authenticator, "audience": "bob"})
+    assert build_pipeline({"authenticator": authenticator}).keep_authorization
+    with pytest.raises(ConfigurationError, match="authenticator cannot be combined with audience"):
+        build_pipeline({"authenticator": authenticator, "audience": "bob"})
+
+
+class Stub:
+    """An authenticator as the test of a view has it."""
+
+    def authenticate(self, token: str, peer: str | None) -> PodIdentity:
+        if token == "bad":
+            raise TokenReviewFailed("bad")
+        if token == "broken":
+            raise RuntimeError("s3cret")
+        pod = Pod("default", "alice-pod", "uid")
+        return PodIdentity(ServiceAccount("default", "alice"), pod, audience="bob", expires_at=2e9)
+
+
+def test_a_stub_of_a_few_lines_is_an_authenticator() -> None:
+    pipeline = build_pipeline({"authenticator": Stub(), "audience": "bob", "exempt": ["/healthz"]}, environ={})
+    pipeline.begin()
+    caller = decide(pipeline)
+    assert caller is not None
+    assert str(caller.identity.pod) == "default/alice-pod"
+    assert pipeline.get_known(b"", PEER) is None
+    assert decide(pipeline, path="/healthz", authorization=[]) is None
+    with pytest.raises(TokenReviewFailed):
+        decide(pipeline, authorization=["Bearer bad"])
+    with pytest.raises(Unavailable, match="unexpected RuntimeError") as raised:
+        decide(pipeline, authorization=["Bearer broken"])
+    assert "s3cret" not in str(raised.value)
 
 
 def test_options_are_read_where_no_authenticator_is_given() -> None:
     with pytest.raises(ConfigurationError, match="no audience"):
-        RequestPipeline({}, environ={})
+        build_pipeline({}, environ={})
     with pytest.raises(ConfigurationError, match="PODPROOF_TIMEOUT"):
-        RequestPipeline({"audience": "bob"}, environ={"PODPROOF_TIMEOUT": "x"})
+        build_pipeline({"audience": "bob"}, environ={"PODPROOF_TIMEOUT": "x"})
 
 
-def test_the_answer_leads_to_the_log_line_and_says_no_more(
-    gate: RequestPipeline, caplog: pytest.LogCaptureFixture
+def test_a_response_leads_to_its_log_line_and_says_no_more(
+    pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
-    refusal = TokenReviewFailed("the API server does not vouch for the token").with_subject(
+    error = TokenReviewFailed("the TokenReview says that the token is not authenticated").with_subject(
         "default/alice", "default/alice-pod"
     )
-    answer = refuse(gate, refusal, method="POST", path="/whoami")
-    assert json.loads(answer.body)["request_id"] == "17"
-    assert answer.status == 401
+    response = deny(pipeline, error, method="POST", full_path="/whoami")
+    assert json.loads(response.body)["request_id"] == "17"
+    assert response.status == 401
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage() == (
-        "denied with 401 token-review-failed: the API server does not vouch for the token "
+        "denied with 401 token-review-failed: the TokenReview says that the token is not authenticated "
         f"[service_account=default/alice pod=default/alice-pod peer={PEER} request=POST '/whoami' request_id=17]"
     )
-    assert b"vouch" not in answer.body
+    assert b"authenticated" not in response.body
 
 
-def test_our_own_trouble_is_an_error_in_the_log(gate: RequestPipeline, caplog: pytest.LogCaptureFixture) -> None:
-    assert refuse(gate, Unavailable("away")).status == 503
+def test_an_api_server_failure_is_logged_as_an_error(
+    pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert deny(pipeline, Unavailable("away")).status == 503
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-def test_a_log_line_can_be_read_by_machines(gate: RequestPipeline, caplog: pytest.LogCaptureFixture) -> None:
-    refuse(gate)
+def test_a_log_line_can_be_read_by_machines(pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture) -> None:
+    deny(pipeline)
     assert [vars(caplog.records[0])[name] for name in ("code", "status", "request_id")] == [
         "token-review-failed",
         401,
@@ -149,22 +257,22 @@ def test_a_log_line_can_be_read_by_machines(gate: RequestPipeline, caplog: pytes
     ],
 )
 def test_a_request_in_a_trace_is_named_by_the_trace(
-    gate: RequestPipeline, traceparent: str | None, request_id: str
+    pipeline: RequestPipeline, traceparent: str | None, request_id: str
 ) -> None:
-    assert json.loads(refuse(gate, traceparent=traceparent).body)["request_id"] == request_id
+    assert json.loads(deny(pipeline, traceparent=traceparent).body)["request_id"] == request_id
 
 
 def test_other_requests_are_named_at_random(make_authenticator: AuthenticatorFactory) -> None:
-    gate = RequestPipeline({"authenticator": make_authenticator()})
-    names = {json.loads(refuse(gate).body)["request_id"] for _ in range(10)}
+    pipeline = build_pipeline({"authenticator": make_authenticator()})
+    names = {json.loads(deny(pipeline).body)["request_id"] for _ in range(10)}
     assert len(names) == 10
 
 
-@pytest.mark.parametrize("name", ["method", "path", "remote"])
+@pytest.mark.parametrize("name", ["method", "full_path", "remote"])
 def test_a_caller_writes_no_log_line_of_its_own(
-    gate: RequestPipeline, caplog: pytest.LogCaptureFixture, name: str
+    pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
-    refuse(gate, **{name: "/\r\ndenied with 200 \x1b[2J\u2028\xff"})
+    deny(pipeline, None, **{name: "/\r\ndenied with 200 \x1b[2J\u2028\xff"})
     message = caplog.records[0].getMessage()
     assert message.isascii()
     assert message.isprintable()
@@ -173,8 +281,8 @@ def test_a_caller_writes_no_log_line_of_its_own(
 @pytest.mark.trap(33)
 @pytest.mark.parametrize("remote", [None, "", "s3cret", "fe80::1%s3cret-s3cret-s3cret", "/run/s3cret"])
 def test_a_peer_is_logged_only_as_an_address(
-    gate: RequestPipeline, caplog: pytest.LogCaptureFixture, remote: str | None
+    pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture, remote: str | None
 ) -> None:
-    refuse(gate, remote=remote)
+    deny(pipeline, remote=remote)
     assert "peer=- " in caplog.records[0].getMessage()
     assert "s3cret" not in caplog.text

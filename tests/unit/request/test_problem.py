@@ -5,7 +5,7 @@ import json
 import pytest
 
 from podproof import errors
-from podproof._request.problem import answer
+from podproof._request.problem import problem_response
 from podproof.errors import PodAuthError
 
 
@@ -23,7 +23,7 @@ from podproof.errors import PodAuthError
 def test_an_answer_has_its_status_and_its_challenge(
     refusal: type[PodAuthError], status: int, challenge: str | None
 ) -> None:
-    given = answer(refusal("why"), realm="bob", request_id="17")
+    given = problem_response(refusal("why"), realm="bob", request_id="17")
     headers = dict(given.headers)
     assert given.status == status
     assert headers.get("WWW-Authenticate") == challenge
@@ -33,7 +33,7 @@ def test_an_answer_has_its_status_and_its_challenge(
 
 @pytest.mark.trap(6)
 def test_the_body_is_problem_details_without_the_reason() -> None:
-    given = answer(
+    given = problem_response(
         errors.TokenReviewFailed("s3cret").with_subject("default/s3cret", "default/s3cret"),
         realm="bob",
         request_id="17",

@@ -77,21 +77,21 @@ def test_lookups_are_hits_or_misses(make_client: Callable[..., MiddlewareClient]
     app = make_client()
     for _ in range(3):
         app()
-    assert counts("cache_lookups_total", "accepted", "hit") == 2
-    assert counts("cache_lookups_total", "accepted", "miss") == 1
-    assert counts("cache_lookups_total", "refused", "miss") == 1
+    assert counts("cache_lookups_total", "identity", "hit") == 2
+    assert counts("cache_lookups_total", "identity", "miss") == 1
+    assert counts("cache_lookups_total", "denied", "miss") == 1
 
 
-def test_what_is_forgotten_for_want_of_room_is_counted(
+def test_entries_evicted_for_lack_of_room_are_counted(
     make_client: Callable[..., MiddlewareClient], time: Clock, counts: Counts
 ) -> None:
     app = make_client(cache_size=1)
     for number in range(3):
         app(headers={"Authorization": f"Bearer {token(jti=str(number))}"})
-    assert counts("cache_evictions_total", "accepted") == 2
+    assert counts("cache_evictions_total", "identity") == 2
     time.passes(60)
     app()
-    assert counts("cache_evictions_total", "accepted") == 2
+    assert counts("cache_evictions_total", "identity") == 2
 
 
 def test_reviews_in_flight_go_up_and_down(
@@ -253,7 +253,7 @@ def test_without_the_optional_packages_all_is_the_same() -> None:
 def test_the_workers_of_one_server_are_counted_together(tmp_path: Path) -> None:
     counted = run(IN_TWO_PROCESSES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert counted["podproof_decisions_total['allowed', 'authenticated']"] == 2
-    assert counted["podproof_cache_lookups_total['accepted', 'miss']"] == 2
+    assert counted["podproof_cache_lookups_total['identity', 'miss']"] == 2
     assert counted["podproof_token_remaining_seconds_count[]"] == 2
     assert counted["podproof_reviews_in_flight['token']"] == 0
     assert counted["podproof_own_token_expiration_timestamp_seconds[]"] == 1_800_000_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from podproof._request.setup import check_audiences
+from podproof._apiserver.startup import check_audiences
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.errors import ConfigurationError, Unavailable

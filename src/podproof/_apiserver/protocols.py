@@ -1,0 +1,39 @@
+"""The calls to the API server, as each of their users sees them: a test's stand-in needs no more than these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from podproof._apiserver.permissions import Permission
+
+
+class TokenReviewer(Protocol):
+    """Creates TokenReviews."""
+
+    def review_token(self, token: str, audiences: Sequence[str], deadline: float) -> Mapping[str, Any]:
+        """Return the TokenReview (authentication.k8s.io/v1) of a token, as JSON. Raises Unavailable."""
+
+
+class PodReader(Protocol):
+    """Reads pods."""
+
+    def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any] | None:
+        """Return a Pod (v1) as JSON, None if there is none of that name. Raises Unavailable."""
+
+
+class AccessReviewer(Protocol):
+    """Creates SubjectAccessReviews."""
+
+    def review_access(self, spec: Mapping[str, Any], deadline: float) -> Mapping[str, Any]:
+        """Return the SubjectAccessReview (authorization.k8s.io/v1) of this spec, as JSON. Raises Unavailable."""
+
+
+class PermissionReader(Protocol):
+    """Knows our own credential for the API server, and what it permits."""
+
+    def own_token(self) -> str | None:
+        """Return the bearer token that we call the API server with, None if there is none."""
+
+    def is_allowed(self, permission: Permission, deadline: float) -> bool:
+        """Return True if we have a permission. Raises Unavailable."""

@@ -1,0 +1,29 @@
+"""A request's facts, as a driver reads them out of a WSGI environ or an ASGI scope."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class IncomingRequest(NamedTuple):
+    """What decides on a request, and what is logged about it. Headers are decoded as Latin-1, in order.
+
+    `path` is the path as the wrapped app routes it, `raw_path` the path as the client sent it (None if the server does
+    not say), `full_path` the path with the root it is mounted at. `remote` is the address of the socket's other end as
+    the server spells it; `rewritten` means that the server has put a header's address in its place. `authenticated`
+    means that another PodAuthMiddleware has handled the request already, `websocket` that it is a handshake.
+    """
+
+    method: str
+    path: str
+    raw_path: str | None
+    full_path: str
+    remote: str | None
+    authorization: Sequence[str] = ()
+    x_forwarded_for: Sequence[str] = ()
+    forwarded: Sequence[str] = ()
+    traceparent: str | None = None
+    rewritten: bool = False
+    authenticated: bool = False
+    websocket: bool = False

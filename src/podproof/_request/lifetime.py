@@ -1,0 +1,121 @@
+"""How long an ASGI connection may last: until its caller's token expires. Its context ends with it."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from podproof._request.context import CurrentRequest, current_request
+from podproof._request.problem import HTTPResponse
+from podproof.errors import IdentityEnded, PodAuthError
+
+UNTIMED = 60.0
+"""Seconds that a token must have left for the first `receive` to go without a timer, which takes 6 µs. What it brings
+after the token's end is thrown away, as with a timer."""
+
+
+async def run_http(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, request: CurrentRequest
+) -> None:
+    """Run the app for one request; after a moment in monotonic seconds, no more of either body passes.
+
+    Around the server's own `receive` and `send` the context variable is empty: a server may start the next request of
+    the connection, a timer or a task in there, which all copy the context.
+    """
+    started = body_begun = False
+    untimed = time.monotonic() + UNTIMED < ends_at
+
+    async def send_until_end(message: Message) -> None:
+        nonlocal started, body_begun
+        if body_begun and time.monotonic() >= ends_at:
+            raise IdentityEnded("the caller's token has expired during the response")
+        started, body_begun = True, message["type"] == "http.response.body"
+        current = current_request.get()
+        current_request.set(None)
+        try:
+            await send(message)
+        finally:
+            current_request.set(current)
+
+    async def receive_until_end() -> Message:
+        nonlocal untimed
+        current = current_request.get()
+        current_request.set(None)
+        try:
+            if untimed:
+                untimed = False
+                message = await receive()
+                if time.monotonic() < ends_at:
+                    return message
+            else:
+                with anyio.move_on_after(ends_at - time.monotonic()):
+                    return await receive()
+        finally:
+            current_request.set(current)
+        return {"type": "http.disconnect"}
+
+    try:
+        await app(scope, receive_until_end, send_until_end)
+    except PodAuthError as denial:
+        if started or request.deny is None:
+            raise
+        await send_response(request.deny(denial), scope, send)
+
+
+async def run_websocket(
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, request: CurrentRequest
+) -> None:
+    """Run the app until a moment in monotonic seconds, then close the connection with 1008 (RFC 6455 section 7.4.1)."""
+    accepted = closed = False
+
+    async def send_and_watch(message: Message) -> None:
+        nonlocal accepted, closed
+        accepted = accepted or message["type"] == "websocket.accept"
+        closed = closed or message["type"] == "websocket.close"
+        current = current_request.get()
+        current_request.set(None)
+        try:
+            await send(message)
+        finally:
+            current_request.set(current)
+
+    async def receive_and_watch() -> Message:
+        nonlocal closed
+        current = current_request.get()
+        current_request.set(None)
+        try:
+            message = await receive()
+        finally:
+            current_request.set(current)
+        closed = closed or message["type"] == "websocket.disconnect"
+        return message
+
+    try:
+        with anyio.move_on_after(ends_at - time.monotonic()) as running:
+            await app(scope, receive_and_watch, send_and_watch)
+    except PodAuthError as denial:
+        if request.deny is None:
+            raise
+        response = request.deny(denial)
+        if accepted and not closed:
+            await send({"type": "websocket.close", "code": 1008, "reason": "the caller is not allowed here"})
+        elif not closed:
+            await send_response(response, scope, send)
+        return
+    if running.cancelled_caught and not closed:
+        await send({"type": "websocket.close", "code": 1008, "reason": "the caller's token has expired"})
+
+
+async def send_response(response: HTTPResponse, scope: Scope, send: Send) -> None:
+    """Send a response; to a WebSocket by the denial response extension, else by closing before it is accepted."""
+    kind = "http"
+    if scope["type"] == "websocket":
+        if "websocket.http.response" not in scope.get("extensions", {}):
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        kind = "websocket.http"
+    headers = [(name.lower().encode(), value.encode()) for name, value in response.headers]
+    await send({"type": f"{kind}.response.start", "status": response.status, "headers": headers})
+    await send({"type": f"{kind}.response.body", "body": response.body})
