@@ -77,20 +77,20 @@ class PodAuthMiddleware:
             return
         headers = [*scope["headers"]]
         caller = key = None
-        index = _credential_index(headers) if pipeline.knows_callers and IDENTITY not in scope else -1
+        index = _credential_index(headers) if IDENTITY not in scope else -1
         if index >= 0 and len(headers[index][1]) <= _LONGEST:
             # Port 0 is uvicorn's mark of an address from a header; a socket's peer has a port.
             host, port = scope.get("client") or (None, None)
             if port != 0:
                 key = sha256(headers[index][1]).digest()
                 caller = pipeline.get_known(key, host if pipeline.compares_addresses else None)
-        if caller is not None:
+        if caller is not None and not pipeline.checks_paths:
             pipeline.record_allowed(caller.identity, None, _read, scope)
             if not pipeline.keep_authorization:
                 del headers[index]
         else:
             try:
-                caller = await _decide(pipeline, scope, key)
+                caller = await _decide(pipeline, scope, key, caller)
             except PodAuthError as denial:
                 await send_response(_deny(pipeline, scope, denial), scope, send)
                 return
@@ -105,9 +105,9 @@ class PodAuthMiddleware:
             scope[IDENTITY] = request.identity = None
             scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
         else:
-            identity = scope[IDENTITY] = scope["user"] = request.identity = caller.identity
+            scope[IDENTITY] = scope["user"] = request.identity = caller.identity
             # Made for each request: the list in it is the app's to change.
-            scope["auth"] = AuthCredentials(identity.scopes)
+            scope["auth"] = AuthCredentials(caller.scopes)
             ends_at = time.monotonic() + caller.ends_at - pipeline.monotonic()
         before = current_request.set(request)
         try:
@@ -150,10 +150,13 @@ def _on_event_loop() -> bool:
     return True
 
 
-async def _decide(pipeline: RequestPipeline, scope: Scope, key: bytes | None) -> CachedIdentity | None:
+async def _decide(
+    pipeline: RequestPipeline, scope: Scope, key: bytes | None, known: CachedIdentity | None
+) -> CachedIdentity | None:
     request = _read(scope)
-    usual = key is not None and request.authorization[0].startswith("Bearer ")
-    flow = pipeline.decide(request, key if usual else None)
+    if key is not None and not request.authorization[0].startswith("Bearer "):
+        key = None  # the scheme in another case: the same token has another key
+    flow = pipeline.decide(request, key, known)
     try:
         while True:
             wait = next(flow)
@@ -168,7 +171,12 @@ def _deny(pipeline: RequestPipeline, scope: Scope, error: PodAuthError) -> HTTPR
 
 
 def _read(scope: Scope) -> IncomingRequest:
-    occurrences: dict[bytes, list[str]] = {name: [] for name in (*_WATCHED, b"traceparent")}
+    occurrences: dict[bytes, list[str]] = {
+        b"authorization": [],
+        b"x-forwarded-for": [],
+        b"forwarded": [],
+        b"traceparent": [],
+    }
     for name, value in scope["headers"]:
         if name in occurrences:
             occurrences[name].append(value.decode("latin-1"))

@@ -56,14 +56,14 @@ class PodAuthMiddleware:
         pipeline = self._pipeline
         caller = key = None
         authorization = environ.get("HTTP_AUTHORIZATION")
-        if pipeline.knows_callers and authorization and _UNUSUAL.isdisjoint(environ) and len(authorization) <= _LONGEST:
+        if authorization and len(authorization) <= _LONGEST and _UNUSUAL.isdisjoint(environ):
             key = sha256(authorization.encode("latin-1", "replace")).digest()
             caller = pipeline.get_known(key, environ.get("REMOTE_ADDR") if pipeline.compares_addresses else None)
-        if caller is not None:
+        if caller is not None and not pipeline.checks_paths:
             pipeline.record_allowed(caller.identity, None, _read, environ)
         else:
             try:
-                caller = self._decide(environ, key)
+                caller = self._decide(environ, key, caller)
             except PodAuthError as denial:
                 return _respond(self._deny(environ, denial), environ, start_response)
         return self._run(caller, environ, start_response)
@@ -78,7 +78,7 @@ class PodAuthMiddleware:
                 ends_at = time.monotonic() + caller.ends_at - self._pipeline.monotonic()
             if not self._pipeline.keep_authorization:
                 environ.pop("HTTP_AUTHORIZATION", None)
-            environ["REMOTE_USER"] = identity.identity
+            environ["REMOTE_USER"] = caller.username
             environ["AUTH_TYPE"] = "Bearer"
         environ[IDENTITY] = identity
         request = CurrentRequest()
@@ -88,21 +88,25 @@ class PodAuthMiddleware:
             body = self.app(environ, start_response)
             file_wrapper = environ.get("wsgi.file_wrapper")
             if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
-                _end(request)  # the server sends the file itself, if it gets the wrapper as it is (PEP 3333)
+                # The server sends the file itself, if it gets the wrapper as it is (PEP 3333).
+                request.end()
+                current_request.set(None)
                 return body
             return _Body(body, ends_at, request)
-        except PodAuthError as denial:
-            response = self._deny(environ, denial)
-            _end(request)
-            return _respond(response, environ, start_response)
-        except BaseException:
-            _end(request)
+        except BaseException as error:
+            request.end()
+            current_request.set(None)
+            if isinstance(error, PodAuthError):
+                return _respond(self._deny(environ, error), environ, start_response)
             raise
 
-    def _decide(self, environ: WSGIEnvironment, key: bytes | None) -> CachedIdentity | None:
+    def _decide(
+        self, environ: WSGIEnvironment, key: bytes | None, known: CachedIdentity | None
+    ) -> CachedIdentity | None:
         request = _read(environ)
-        usual = key is not None and request.authorization[0].startswith("Bearer ")
-        flow = self._pipeline.decide(request, key if usual else None)
+        if key is not None and not request.authorization[0].startswith("Bearer "):
+            key = None  # the scheme in another case: the same token has another key
+        flow = self._pipeline.decide(request, key, known)
         try:
             while True:
                 wait = next(flow)
@@ -141,38 +145,32 @@ class _Body:
             if hasattr(self._body, "close"):
                 self._body.close()
         finally:
-            _end(self._request)
-
-
-def _end(request: CurrentRequest) -> None:
-    """End a request, in whichever thread its body is closed."""
-    request.end()
-    if current_request.get() is request:
-        current_request.set(None)
+            request = self._request
+            request.end()
+            if current_request.get() is request:  # not so where the body is closed in another thread
+                current_request.set(None)
 
 
 def _read(environ: WSGIEnvironment) -> IncomingRequest:
     path = environ.get("PATH_INFO", "")
     # ProxyFix keeps what it replaces.
     original = environ.get("werkzeug.proxy_fix.orig", environ)
+    # WSGI servers join several occurrences of a header with commas, in order.
+    authorization = environ.get("HTTP_AUTHORIZATION")
+    x_forwarded_for = environ.get("HTTP_X_FORWARDED_FOR")
+    forwarded = environ.get("HTTP_FORWARDED")
     return IncomingRequest(
-        method=environ["REQUEST_METHOD"],
-        path=path,
-        raw_path=_raw_path(environ),
-        full_path=environ.get("SCRIPT_NAME", "") + path,
-        remote=original.get("REMOTE_ADDR"),
-        authorization=_header(environ, "HTTP_AUTHORIZATION"),
-        x_forwarded_for=_header(environ, "HTTP_X_FORWARDED_FOR"),
-        forwarded=_header(environ, "HTTP_FORWARDED"),
-        traceparent=environ.get("HTTP_TRACEPARENT"),
+        environ["REQUEST_METHOD"],
+        path,
+        _raw_path(environ),
+        environ.get("SCRIPT_NAME", "") + path,
+        original.get("REMOTE_ADDR"),
+        () if authorization is None else (authorization,),
+        () if x_forwarded_for is None else (x_forwarded_for,),
+        () if forwarded is None else (forwarded,),
+        environ.get("HTTP_TRACEPARENT"),
         authenticated=IDENTITY in environ,
     )
-
-
-def _header(environ: WSGIEnvironment, name: str) -> tuple[str, ...]:
-    """Return a header's occurrences: WSGI servers join several with commas, in order."""
-    value = environ.get(name)
-    return () if value is None else (value,)
 
 
 def _raw_path(environ: WSGIEnvironment) -> str | None:

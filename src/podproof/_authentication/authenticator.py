@@ -57,12 +57,14 @@ class TokenVerifier(Protocol):
 class CachedIdentity:
     """A caller whose token is valid. Times are in monotonic seconds.
 
-    `peers`: the addresses that it is accepted from, as servers spell them; None where addresses are not compared.
-    `cached_until`: when its token has to be reviewed again. `ends_at`: when its token expires, and its connections with
-    it. `read_at`: when its pod was last read.
+    `username` and `scopes` are the identity's, worked out once. `peers`: the addresses that it is accepted from, as
+    servers spell them; None where addresses are not compared. `cached_until`: when its token has to be reviewed again.
+    `ends_at`: when its token expires, and its connections with it. `read_at`: when its pod was last read.
     """
 
     identity: PodIdentity
+    username: str
+    scopes: tuple[str, ...]
     peers: tuple[str | None, ...]
     cached_until: float
     ends_at: float
@@ -147,8 +149,8 @@ class Authenticator:
         """
         state = self._state.get()
         cached = state.reviews.get(key or credential_key(token))
-        if cached is None:
-            return None
+        if cached is None or peer in cached.peers:
+            return cached
         try:
             return self.check_peer(cached, peer)
         except (WrongAddress, NoAddressYet):
@@ -229,6 +231,8 @@ class Authenticator:
         read_at, left = self.monotonic(), review.expires_at - self._now()
         return CachedIdentity(
             identity=identity,
+            username=identity.identity,
+            scopes=identity.scopes,
             peers=self._accepted_peers(identity),
             # A pod that was read again says nothing about the token: its next review stays when it was.
             cached_until=cached.cached_until if cached else read_at + min(self.options.cache_ttl, left),

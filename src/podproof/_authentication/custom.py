@@ -59,4 +59,4 @@ class CustomAuthenticator:
             return Unavailable.unexpected(error)
         left = identity.expires_at - time.time()
         ends_at = self.monotonic() + (left if left > 0 else left + CLOCK_SKEW)
-        return CachedIdentity(identity, (), -math.inf, ends_at, -math.inf)
+        return CachedIdentity(identity, identity.identity, identity.scopes, (), -math.inf, ends_at, -math.inf)

@@ -65,7 +65,7 @@ Flow = Generator[Wait, None, CachedIdentity | None]
 class RequestPipeline:
     """Decides on requests, for one app.
 
-    `knows_callers` is True if a known credential from a known address is all that it takes: no path matters here.
+    `checks_paths` is False if a known credential from a known address is all that it takes.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class RequestPipeline:
         self.monotonic = monotonic
         self.keep_authorization = options.keep_authorization
         self.compares_addresses = options.source_address != "off"
-        self.knows_callers = not options.exempt and authorize is None
+        self.checks_paths = bool(options.exempt) or authorize is not None
         self.get_known = authenticator.get_known
         self.begin = authenticator.begin
         self._options = options
@@ -89,23 +89,27 @@ class RequestPipeline:
         self._exempt = ExemptPaths(options.exempt) if options.exempt else None
         self._new_id = new_id
 
-    def decide(self, request: IncomingRequest, key: bytes | None = None) -> Flow:
-        """Decide on a request. `key` is the `credential_key` of its token where that is known already."""
+    def decide(self, request: IncomingRequest, key: bytes | None = None, known: CachedIdentity | None = None) -> Flow:
+        """Decide on a request.
+
+        `key` is the `credential_key` of its token, `known` what `get_known` has found, each where it is known already.
+        """
         if self._exempt is not None and self._exempt.cover(request.path, request.raw_path):
             return self._allow(None, None, request)
         if not request.authorization and self._options.optional:
             return self._allow(None, None, request)
-        token, peer = self._token(request), self._peer(request)
-        key = key or credential_key(token)
-        caller = self._authenticator.get_cached(token, peer, key)
-        if caller is None or self._authorize is not None:
-            deadline = self.monotonic() + self._options.timeout
+        caller, peer = known, request.remote
+        deadline = self.monotonic() + self._options.timeout
+        if caller is None:
+            token, peer = self._token(request), self._peer(request)
+            key = key or credential_key(token)
+            caller = self._authenticator.get_cached(token, peer, key)
             if caller is None:
                 future = self._authenticator.start(token, peer, deadline, key)
                 result = yield from self._wait_for(future, deadline)
                 caller = self._authenticator.check_peer(result, peer)
-            if self._authorize is not None:
-                yield from self._check_policy(self._authorize, caller.identity, peer, request, deadline)
+        if self._authorize is not None:
+            yield from self._check_policy(self._authorize, caller.identity, peer, request, deadline)
         return self._allow(caller, peer, request)
 
     def record_allowed(

@@ -107,13 +107,13 @@ def test_a_known_caller_is_looked_up_by_credential_and_address(pipeline: Request
 
 
 @pytest.mark.parametrize(
-    ("options", "knows"),
-    [({}, True), ({"source_address": "off"}, True), ({"exempt": ["/healthz"]}, False), ({"policy": "rbac"}, False)],
+    ("options", "checks"),
+    [({}, False), ({"source_address": "off"}, False), ({"exempt": ["/healthz"]}, True), ({"policy": "rbac"}, True)],
 )
-def test_where_paths_matter_every_request_goes_the_whole_way(
-    make_authenticator: AuthenticatorFactory, options: dict[str, object], knows: bool
+def test_where_paths_matter_a_known_caller_is_not_enough(
+    make_authenticator: AuthenticatorFactory, options: dict[str, object], checks: bool
 ) -> None:
-    assert pipeline_with(make_authenticator, **options).knows_callers is knows
+    assert pipeline_with(make_authenticator, **options).checks_paths is checks
 
 
 def test_an_exempt_path_needs_no_credential_whatever_it_comes_with(make_authenticator: AuthenticatorFactory) -> None:
