@@ -26,7 +26,7 @@ from typing import Any, Self, TextIO, cast
 import uvicorn
 
 from benchmarks.fakes import AUDIENCE, Tokens
-from benchmarks.load import Load
+from benchmarks.load import Load, LoadRequest
 from benchmarks.repeats import Repeats, interleaved
 from benchmarks.report import Amount, Row
 from podproof._apiserver.client import APIServerClient
@@ -296,7 +296,7 @@ def be_the_api_server() -> None:
 def be_the_caller(port: int, token: str) -> None:
     """Ask again and again; answer the median of the seconds that an answer took."""
     print("null", flush=True)
-    with Load(port, {"Authorization": f"Bearer {token}"}, 1) as load:
+    with Load(port, LoadRequest(headers={"Authorization": f"Bearer {token}"}), 1) as load:
         for _ in sys.stdin:
             waited = []
             for _ in range(REQUESTS):

@@ -7,18 +7,41 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Self
 
 _LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]+)\r\n", re.IGNORECASE)
 _CLOSES = re.compile(rb"\r\nconnection: *close\r\n", re.IGNORECASE)
 
 
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What is sent again and again. A WebSocket handshake is answered with 101, on a connection of its own."""
+
+    method: str = "GET"
+    path: str = "/"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    websocket: bool = False
+
+    def encode(self, port: int) -> bytes:
+        """Return the request as it goes over the wire."""
+        headers = {"Host": f"127.0.0.1:{port}", **self.headers}
+        if self.body:
+            headers["Content-Length"] = str(len(self.body))
+        if self.websocket:
+            key = {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version": "13"}
+            headers |= {"Connection": "Upgrade", "Upgrade": "websocket", **key}
+        lines = [f"{self.method} {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        return "\r\n".join([*lines, "", ""]).encode() + self.body
+
+
 class Load:
     """Some connections to a server on loopback that all send the same request."""
 
-    def __init__(self, port: int, headers: Mapping[str, str], connections: int) -> None:
-        lines = ["GET / HTTP/1.1", f"Host: 127.0.0.1:{port}", *(f"{name}: {value}" for name, value in headers.items())]
-        self._request = "\r\n".join([*lines, "", ""]).encode()
+    def __init__(self, port: int, request: LoadRequest, connections: int) -> None:
+        self._request = request.encode(port)
+        self._websocket = request.websocket
         self._port = port
         self._sockets: list[socket.socket | None] = [None] * connections
 
@@ -44,7 +67,7 @@ class Load:
                 connection.sendall(self._request)
                 self._sockets[index] = connection
             for index, sent in enumerate(self._sockets):
-                if sent is not None and _read(sent):
+                if sent is not None and _read(sent, websocket=self._websocket):
                     sent.close()
                     self._sockets[index] = None
         return count * len(self._sockets)
@@ -63,12 +86,14 @@ class Load:
                 connection.close()
 
 
-def _read(connection: socket.socket) -> bool:
-    """Read one answer, and tell whether the server closes the connection after it."""
+def _read(connection: socket.socket, *, websocket: bool) -> bool:
+    """Read one response, and return True if its connection is not to be used again."""
     data = connection.recv(65536)
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += _more(connection)
     head = data[: end + 2]
+    if websocket and head.startswith(b"HTTP/1.1 101 "):
+        return True
     if not head.startswith(b"HTTP/1.1 200 "):
         raise RuntimeError(f"the server answered {head[:40]!r}")
     length = _LENGTH.search(head)

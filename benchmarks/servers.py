@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.load import Load
+from benchmarks.load import Load, LoadRequest
 
 # How a process's CPU clock is named from outside (MAKE_PROCESS_CPUCLOCK with CPUCLOCK_SCHED in Linux' posix-timers):
 # nanoseconds, of threads that have ended as well, where /proc/PID/stat counts in hundredths of a second.
@@ -44,7 +44,7 @@ class Server:
 
 @contextmanager
 def served(
-    app: str, server: Sequence[str], environ: Mapping[str, str], headers: Mapping[str, str], connections: int
+    app: str, server: Sequence[str], environ: Mapping[str, str], request: LoadRequest, connections: int
 ) -> Iterator[Server]:
     """Serve an app of `benchmarks.apps`, named as `module:function`."""
     with socket.socket() as free:
@@ -57,7 +57,7 @@ def served(
     command = [sys.executable, "-m", *server, *where]
     process = subprocess.Popen(command, env={**os.environ, **environ})  # noqa: S603  the commands above
     try:
-        with Load(port, headers, connections) as load:
+        with Load(port, request, connections) as load:
             load.wait(30)
             load.send(20)
             yield Server(process, load)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from hashlib import sha256
 from ssl import create_default_context
+from typing import Any
 
 import jwt
 from jwt import PyJWKClient
@@ -17,8 +18,9 @@ from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from benchmarks.extras import leave_out
 from benchmarks.fakes import AUDIENCE
@@ -28,9 +30,19 @@ async def _hello(_: Request) -> Response:
     return PlainTextResponse("hello")
 
 
+async def _echo(request: Request) -> Response:
+    return PlainTextResponse(await request.body())
+
+
+async def _accept(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.close()
+
+
 def bare() -> Starlette:
     """Return the app."""
-    return Starlette(routes=[Route("/", _hello)])
+    routes = [Route("/", _hello), Route("/echo", _echo, methods=["POST"]), WebSocketRoute("/ws", _accept)]
+    return Starlette(routes=routes)
 
 
 def podproof() -> Starlette:
@@ -41,10 +53,34 @@ def podproof() -> Starlette:
 
 def podproof_and_extras() -> Starlette:
     """Return it behind podproof with metrics and traces, nobody asking for either."""
+    return _behind_podproof()
+
+
+def with_rules() -> Starlette:
+    """Return it behind podproof with rules."""
+    leave_out()
+    from podproof import Rule  # noqa: PLC0415  after leave_out
+
+    return _behind_podproof(rules=[Rule("/*", allow=["default/*"])])
+
+
+def with_exempt() -> Starlette:
+    """Return it behind podproof, with a path that is exempt."""
+    leave_out()
+    return _behind_podproof(exempt=["/"])
+
+
+def with_source_address_off() -> Starlette:
+    """Return it behind podproof, which does not compare addresses."""
+    leave_out()
+    return _behind_podproof(source_address="off")
+
+
+def _behind_podproof(**options: Any) -> Starlette:
     from podproof.asgi import PodAuthMiddleware  # noqa: PLC0415  after leave_out
 
     app = bare()
-    app.add_middleware(PodAuthMiddleware, audience=AUDIENCE)
+    app.add_middleware(PodAuthMiddleware, audience=AUDIENCE, **options)
     return app
 
 

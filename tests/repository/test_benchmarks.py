@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from benchmarks import day, fakes
-from benchmarks.load import Load
+from benchmarks.load import Load, LoadRequest
 from benchmarks.repeats import Repeats, interleaved
 from benchmarks.report import Amount, Row, as_json, table
 from podproof._authentication.claims import check_claims
@@ -128,7 +128,7 @@ def test_the_load_keeps_a_connection_until_the_server_closes_it(listener: socket
     answers = [OK, OK, CLOSING, OK]
     server = threading.Thread(target=serve, args=(listener, answers))
     server.start()
-    with Load(listener.getsockname()[1], {"Accept": "*/*"}, connections=1) as load:
+    with Load(listener.getsockname()[1], LoadRequest(headers={"Accept": "*/*"}), connections=1) as load:
         assert load.send(4) == 4
     server.join(10)
     assert answers == []
@@ -145,6 +145,9 @@ def test_the_load_keeps_a_connection_until_the_server_closes_it(listener: socket
 def test_the_load_counts_no_answer_but_a_whole_200(listener: socket.socket, answer: bytes, reason: str) -> None:
     server = threading.Thread(target=serve, args=(listener, [answer]))
     server.start()
-    with Load(listener.getsockname()[1], {}, connections=1) as load, pytest.raises(RuntimeError, match=reason):
+    with (
+        Load(listener.getsockname()[1], LoadRequest(), connections=1) as load,
+        pytest.raises(RuntimeError, match=reason),
+    ):
         load.send(1)
     server.join(10)
