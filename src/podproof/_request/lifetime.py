@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,6 +12,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from podproof._request.context import CurrentRequest, current_request
 from podproof._request.problem import HTTPResponse
 from podproof.errors import IdentityEnded, PodAuthError
+
+T = TypeVar("T")
 
 UNTIMED = 60.0
 """Seconds that a token must have left for the first `receive` to go without a timer, which takes 6 µs. What it brings
@@ -74,21 +78,11 @@ async def run_websocket(
         nonlocal accepted, closed
         accepted = accepted or message["type"] == "websocket.accept"
         closed = closed or message["type"] == "websocket.close"
-        current = current_request.get()
-        current_request.set(None)
-        try:
-            await send(message)
-        finally:
-            current_request.set(current)
+        await _without_request(send, message)
 
     async def receive_and_watch() -> Message:
         nonlocal closed
-        current = current_request.get()
-        current_request.set(None)
-        try:
-            message = await receive()
-        finally:
-            current_request.set(current)
+        message = await _without_request(receive)
         closed = closed or message["type"] == "websocket.disconnect"
         return message
 
@@ -106,6 +100,16 @@ async def run_websocket(
         return
     if running.cancelled_caught and not closed:
         await send({"type": "websocket.close", "code": 1008, "reason": "the caller's token has expired"})
+
+
+async def _without_request(call: Callable[..., Awaitable[T]], *arguments: object) -> T:
+    """Call the server with an empty context variable, as `run_http` does."""
+    current = current_request.get()
+    current_request.set(None)
+    try:
+        return await call(*arguments)
+    finally:
+        current_request.set(current)
 
 
 async def send_response(response: HTTPResponse, scope: Scope, send: Send) -> None:
