@@ -163,7 +163,7 @@ def test_one_connection_serves_many_calls(cluster: Cluster, recording: Recording
     assert (pool.num_requests, pool.num_connections) == (10, 1)
 
 
-def test_a_client_that_was_closed_connects_anew(recording: RecordingClient) -> None:
+def test_a_closed_client_opens_new_connections(recording: RecordingClient) -> None:
     recording.client.close()
     recording.review()
     recording.client.close()
