@@ -370,7 +370,7 @@ class OptionArguments(TypedDict, total=False):
     allow: Sequence[str] | AllowList | None
     rules: Sequence[Rule] | None
     rules_file: str | PathLike[str] | None
-    policy: Policy | Literal["rbac"] | None
+    policy: Policy | RBAC | Literal["rbac"] | None
     issuers: Sequence[str]
     source_address: Literal["pod", "off"]
     trusted_proxies: Sequence[str | IPv4Network | IPv6Network]

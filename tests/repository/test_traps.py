@@ -68,6 +68,8 @@ TRAPS = {
     # The edges: servers, frameworks, people
     51: "contexts are copied into tasks, timers and the next request: what they hold is emptied when the request ends",
     52: "servers fork in C: no thread, no I/O and no connection before the first request of a process",
+    56: "trusted proxies that cover everything void the address check: refused",
+    59: "a hung connection takes a share of the deadline only, and idle connections are not tried one by one",
     61: "an error in the lifespan is taken for an app without one: a wrong option fails the startup with its message",
     62: "a response may begin after the token's end: known before the app runs; its first chunk passes",
     65: "a scope that is neither http, websocket nor lifespan would run the app unauthenticated: denied",

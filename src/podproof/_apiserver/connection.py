@@ -106,7 +106,11 @@ def load_configuration(
                 persist_config=False,
             )
     except Exception as error:  # noqa: BLE001  what a broken kubeconfig raises is almost anything
-        fix = "mount the service account's token (automountServiceAccountToken)" if in_pod else "set KUBECONFIG"
+        fix = (
+            "mount the service account's token (automountServiceAccountToken)"
+            if in_pod
+            else "set KUBECONFIG to a kubeconfig"
+        )
         raise Unavailable(
             f"no API server configuration found (looked for: {source}; {type(error).__name__}): {fix}"
         ) from None

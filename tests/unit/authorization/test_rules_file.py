@@ -27,7 +27,7 @@ FOR_BATCH = "rules: [{path: /invoices/*, allow: [batch/*]}]\n"
 
 
 class Mount:
-    """A directory as the kubelet mounts a ConfigMap: its file is a link through a link that is led elsewhere."""
+    """A mounted ConfigMap: its file is a link through the link ..data, which the kubelet replaces on a change."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -64,21 +64,21 @@ def allows(rules: RulesFile) -> bool:
         return False
 
 
-def test_a_file_says_who_may(rules: RulesFile) -> None:
+def test_the_rules_of_a_file_decide(rules: RulesFile) -> None:
     assert allows(rules)
     for method, path in (("PUT", "/invoices/1"), ("GET", "/closed"), ("GET", "/")):
         with pytest.raises(NotAllowed):
             rules.check(ALICE, method, path)
 
 
-def test_a_file_that_changes_is_read_again(rules: RulesFile, mount: Mount, time: Clock) -> None:
+def test_a_file_that_changes_is_reloaded(rules: RulesFile, mount: Mount, time: Clock) -> None:
     mount.publish(FOR_BATCH)
     assert allows(rules)
     time.passes(CHECK_INTERVAL)
     assert not allows(rules)
 
 
-def test_a_file_that_is_written_in_place_is_read_again(tmp_path: Path, time: Clock) -> None:
+def test_a_file_that_is_written_in_place_is_reloaded(tmp_path: Path, time: Clock) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text(FOR_ALICE)
     rules = RulesFile(file, monotonic=time, start=lambda work: work())
@@ -87,37 +87,39 @@ def test_a_file_that_is_written_in_place_is_read_again(tmp_path: Path, time: Clo
     assert not allows(rules)
 
 
-def test_a_file_is_looked_at_once_a_second_and_read_once_a_change(mount: Mount, time: Clock) -> None:
-    readings: list[Callable[[], None]] = []
-    rules = RulesFile(mount.file, monotonic=time, start=readings.append)
+def test_a_file_is_checked_once_a_second_and_read_once_a_change(mount: Mount, time: Clock) -> None:
+    reloads: list[Callable[[], None]] = []
+    rules = RulesFile(mount.file, monotonic=time, start=reloads.append)
     for _ in range(3):
         mount.publish(FOR_BATCH)
         assert allows(rules)
     time.passes(CHECK_INTERVAL)
     for _ in range(3):
-        assert allows(rules)  # for it has not been read yet
-    assert len(readings) == 1
-    readings[0]()
+        assert allows(rules)  # not reloaded yet
+    assert len(reloads) == 1
+    reloads[0]()
     assert not allows(rules)
 
 
-def test_between_two_looks_the_file_is_let_be(rules: RulesFile, time: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_between_two_checks_the_file_is_not_touched(
+    rules: RulesFile, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks: list[Path] = []
-    monkeypatch.setattr("podproof._authorization.rules_file._look", looks.append)
+    monkeypatch.setattr("podproof._authorization.rules_file._version", looks.append)
     time.passes(CHECK_INTERVAL)
     for _ in range(3):
         rules.check(ALICE, "GET", "/invoices/1")
     assert len(looks) == 1
 
 
-def test_of_two_readings_the_later_change_counts_whichever_ends_first(mount: Mount, time: Clock) -> None:
-    readings: list[Callable[[], None]] = []
-    rules = RulesFile(mount.file, monotonic=time, start=readings.append)
+def test_of_two_reloads_the_one_of_the_later_change_counts(mount: Mount, time: Clock) -> None:
+    reloads: list[Callable[[], None]] = []
+    rules = RulesFile(mount.file, monotonic=time, start=reloads.append)
     for text in (FOR_BATCH, FOR_ALICE):
         mount.publish(text)
         time.passes(CHECK_INTERVAL)
         rules.check(ALICE, "GET", "/invoices/1")
-    first, second = readings
+    first, second = reloads
     second()
     mount.publish(FOR_BATCH)
     first()
@@ -125,7 +127,7 @@ def test_of_two_readings_the_later_change_counts_whichever_ends_first(mount: Mou
 
 
 @pytest.mark.parametrize("broken", ["rules: [", "rules: []x", b"\xff", "rules: [{path: /}]"])
-def test_a_broken_file_leaves_the_rules_and_is_said_once(
+def test_an_invalid_file_keeps_the_previous_rules_and_is_logged_once(
     rules: RulesFile, mount: Mount, time: Clock, caplog: pytest.LogCaptureFixture, broken: str | bytes
 ) -> None:
     mount.publish(broken)
@@ -133,13 +135,13 @@ def test_a_broken_file_leaves_the_rules_and_is_said_once(
         time.passes(CHECK_INTERVAL)
         assert allows(rules)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
-    assert caplog.messages[0].startswith("the rules stay as they were: ")
+    assert caplog.messages[0].startswith("rules not reloaded, the previous ones stay in force: ")
     mount.publish(FOR_BATCH)
     time.passes(CHECK_INTERVAL)
     assert not allows(rules)
 
 
-def test_a_file_that_is_gone_for_a_while_leaves_the_rules(
+def test_a_file_that_is_missing_for_a_while_keeps_the_previous_rules(
     rules: RulesFile, mount: Mount, time: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     mount.file.unlink()
@@ -147,14 +149,14 @@ def test_a_file_that_is_gone_for_a_while_leaves_the_rules(
         time.passes(CHECK_INTERVAL)
         assert allows(rules)
     assert len(caplog.records) == 1
-    assert "cannot be read: No such file or directory" in caplog.text
+    assert f"cannot read rules file {mount.file}: No such file or directory" in caplog.text
     mount.file.symlink_to("..data/rules.yaml")
     mount.publish(FOR_BATCH)
     time.passes(CHECK_INTERVAL)
     assert not allows(rules)
 
 
-def test_by_default_a_thread_reads_it(mount: Mount, time: Clock) -> None:
+def test_by_default_a_thread_reloads_the_file(mount: Mount, time: Clock) -> None:
     rules = RulesFile(mount.file, monotonic=time)
     mount.publish(FOR_BATCH)
     time.passes(CHECK_INTERVAL)
@@ -166,52 +168,55 @@ def test_by_default_a_thread_reads_it(mount: Mount, time: Clock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("", "is empty"),
-        ("# nothing\n", "is empty"),
-        ("rules", "line 1: there should be a mapping with rules"),
-        ("- a", "line 1: there should be a mapping with rules"),
-        ("{}", "line 1: rules is missing"),
-        ("rules: []\nmore: 1", "line 2: there is no key 'more'; possible is rules"),
-        ("rules: []\nrules: []", "line 2: rules is there twice"),
-        ("rules:\n", "line 1: rules is to be a list"),
-        ("rules:\n- /a", "line 2: there should be a mapping with path, allow, methods"),
-        ("rules:\n- path: /a", "line 2: allow is missing"),
-        ("rules:\n- allow: [a/b]", "line 2: path is missing"),
-        ("rules:\n- path: /a\n  alow: [a/b]", "line 3: there is no key 'alow'; possible is path, allow, methods"),
-        ("rules:\n- path: /a\n  path: /b\n  allow: [a/b]", "line 3: path is there twice"),
-        ("rules:\n- path: /a\n  allow: a/b", "line 3: allow is to be a list"),
-        ("rules:\n- path: /a\n  allow:\n  - alice", "line 2: 'alice' is not of the form"),
-        ("rules:\n- path: /a\n  allow:\n  - 1", "line 4: allow is to be text; what YAML reads as something else"),
-        ("rules:\n- path: [/a]\n  allow: [a/b]", "line 2: path is to be text"),
-        ("rules:\n- path: a\n  allow: [a/b]", "line 2: path 'a' is not a plain path"),
-        ("rules:\n- path: /a\n  methods: []\n  allow: [a/b]", "line 2: methods .* are not HTTP methods"),
-        ("rules:\n- path: /a\n  methods: GET\n  allow: [a/b]", "line 3: methods is to be a list"),
-        ("rules:\n- {path: /a, allow: [*/*]}", r'no YAML: line 2: .*; what begins with "\*" needs quotes'),
-        ("rules:\n- {path: /a", "no YAML: line 2: "),
-        ("a: 1\n---\nb: 1", "no YAML: line 2: "),
-        ("rules: \x00", "no YAML: it holds bytes or characters that text does not have"),
-        (b"rules: \xff", "no YAML: it holds bytes or characters that text does not have"),
-        ("? [a]\n: b", "line 1: there is no key .*; possible is rules"),
+        ("", "expected a mapping with rules, got an empty file"),
+        ("# nothing\n", "expected a mapping with rules, got an empty file"),
+        ("rules", "line 1: expected a mapping with rules"),
+        ("- a", "line 1: expected a mapping with rules"),
+        ("{}", "line 1: missing key 'rules'"),
+        ("rules: []\nmore: 1", "line 2: unknown key 'more', expected rules"),
+        ("rules: []\nrules: []", "line 2: duplicate key 'rules'"),
+        ("rules:\n", "line 1: invalid rules: expected a list"),
+        ("rules:\n- /a", "line 2: expected a mapping with path, allow, methods"),
+        ("rules:\n- path: /a", "line 2: missing key 'allow'"),
+        ("rules:\n- allow: [a/b]", "line 2: missing key 'path'"),
+        ("rules:\n- path: /a\n  alow: [a/b]", "line 3: unknown key 'alow', expected path, allow, methods"),
+        ("rules:\n- path: /a\n  path: /b\n  allow: [a/b]", "line 3: duplicate key 'path'"),
+        ("rules:\n- path: /a\n  allow: a/b", "line 3: invalid allow: expected a list"),
+        ("rules:\n- path: /a\n  allow:\n  - alice", "line 2: invalid pattern 'alice': expected the form"),
+        (
+            "rules:\n- path: /a\n  allow:\n  - 1",
+            "line 4: invalid allow: expected a string; numbers, booleans and null need",
+        ),
+        ("rules:\n- path: [/a]\n  allow: [a/b]", "line 2: invalid path: expected a string"),
+        ("rules:\n- path: a\n  allow: [a/b]", "line 2: invalid path 'a': expected a plain path"),
+        ("rules:\n- path: /a\n  methods: []\n  allow: [a/b]", "line 2: invalid methods .*: expected HTTP methods"),
+        ("rules:\n- path: /a\n  methods: GET\n  allow: [a/b]", "line 3: invalid methods: expected a list"),
+        ("rules:\n- {path: /a, allow: [*/*]}", r'no YAML, line 2: .*; a value that begins with "\*" needs quotes'),
+        ("rules:\n- {path: /a", "no YAML, line 2: "),
+        ("a: 1\n---\nb: 1", "no YAML, line 2: "),
+        ("rules: \x00", "no YAML, it has bytes or characters that text cannot have"),
+        (b"rules: \xff", "no YAML, it has bytes or characters that text cannot have"),
+        ("? [a]\n: b", "line 1: unknown key .*, expected rules"),
     ],
 )
-def test_a_wrong_file_is_an_error_that_names_the_line(tmp_path: Path, text: str | bytes, said: str) -> None:
+def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
     file = tmp_path / "rules.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigurationError, match=said) as raised:
+    with pytest.raises(ConfigurationError, match=message) as raised:
         read_rules(file)
     assert str(file) in str(raised.value)
 
 
-def test_an_app_does_not_start_on_a_wrong_file(make_client: Callable[..., MiddlewareClient], tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="cannot be read: No such file"):
+def test_an_invalid_file_stops_the_start(make_client: Callable[..., MiddlewareClient], tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^cannot read rules file .*: No such file"):
         make_client(rules_file=tmp_path / "rules.yaml")
-    with pytest.raises(ConfigurationError, match="cannot be read: Is a directory"):
+    with pytest.raises(ConfigurationError, match=r"^cannot read rules file .*: Is a directory"):
         make_client(rules_file=os.fspath(tmp_path))
 
 
-def test_a_middleware_goes_by_its_file(make_client: Callable[..., MiddlewareClient], mount: Mount) -> None:
+def test_a_middleware_applies_its_rules_file(make_client: Callable[..., MiddlewareClient], mount: Mount) -> None:
     app = make_client(rules_file=mount.file)
     assert app("/invoices/1").status == 200
     assert app("/invoices/1", method="DELETE").status == 403
