@@ -73,7 +73,7 @@ def imported_by(name: str) -> Iterator[str]:
     for node in ast.walk(ast.parse(modules()[name].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules())
-        elif isinstance(node, ast.ImportFrom) and node.module in modules():
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module in modules():
             below = {f"{node.module}.{alias.name}" for alias in node.names} & {*modules()}
             yield from below
             if len(below) < len(node.names):

@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: from a request to its caller, and from a refusal to a response."""
+"""HTTP in, HTTP out: from a request to its caller, and from a denial to a response."""

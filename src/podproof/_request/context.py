@@ -33,7 +33,7 @@ class CurrentRequest:
     deny: Deny | None
 
     def end(self) -> None:
-        """Empty it: from now on, whoever still holds the context has no caller."""
+        """Empty it: a context that still holds it has no caller from now on."""
         self.identity = self.deny = None
 
 

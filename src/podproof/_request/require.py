@@ -19,37 +19,37 @@ R = TypeVar("R")
 def require(*patterns: str) -> Requirement:
     """Return what lets only these service accounts through to one part of an app, as "namespace/name" with shell globs.
 
-    Decorates a view of Flask or Quart. In FastAPI it is `Depends(require("batch/*").dependency)`, which gives the
-    caller. Both refuse with the middleware's own answer.
+    It decorates a view of Flask or Quart. In FastAPI it is `Depends(require("batch/*").dependency)`, which returns the
+    caller. Both deny with the middleware's own response.
 
-    Raises ValueError for a pattern that is not of the form.
+    Raises ValueError for an invalid pattern.
     """
     return Requirement(AllowList(patterns))
 
 
 class Requirement:
-    """See `require`."""
+    """What `require` returns."""
 
     def __init__(self, allow: AllowList) -> None:
         self._allow = allow
 
     def check(self) -> PodIdentity:
-        """Return the caller of the request at hand.
+        """Return the caller of the current request, if it is one of those required.
 
-        Raises NotAllowed, and NoCredential where nobody is known: whoever raises them in an ASGI app or a plain WSGI
-        app has them answered by the middleware around it.
+        Raises NotAllowed, and NoCredential for an anonymous caller. Raised in an ASGI app or a plain WSGI app, they
+        become the middleware's response.
         """
         identity = current_caller()
         if identity is None:
-            raise NoCredential("nobody is known on this request, and somebody is required")
+            raise NoCredential("this part of the app requires a caller, and the request has none")
         try:
             self._allow.authorize(identity.service_account)
-        except NotAllowed as refusal:
-            raise refusal.with_identity(identity) from None
+        except NotAllowed as denial:
+            raise denial.with_identity(identity) from None
         return identity
 
     async def dependency(self) -> PodIdentity:
-        """Do as `check`, on the event loop: FastAPI sends what is not async to a thread."""
+        """Return the same as `check`, on the event loop: FastAPI runs a dependency that is not async in a thread."""
         return self.check()
 
     def __call__(self, view: Callable[P, R]) -> Callable[P, R]:
@@ -71,13 +71,13 @@ class Requirement:
         return guarded
 
     def _check_or_abort(self) -> None:
-        """Refuse in the way that Flask and Quart understand: they hand a whole response to the client as it is."""
+        """Deny in the form that Flask and Quart understand: they send a whole response to the client as it is."""
         try:
             self.check()
-        except PodAuthError as refusal:
-            # Here and not above: who decorates a view has Werkzeug loaded, and nobody else needs it.
+        except PodAuthError as denial:
+            # Here and not above: a decorated view has Werkzeug loaded, and nothing else needs it.
             from werkzeug.exceptions import abort  # noqa: PLC0415
             from werkzeug.wrappers import Response  # noqa: PLC0415
 
-            status, headers, body = deny(refusal)
+            status, headers, body = deny(denial)
             abort(Response(body, status, headers))

@@ -1,4 +1,4 @@
-"""Metrics for a Prometheus to scrape: there where prometheus-client is installed, and nothing where it is not."""
+"""Metrics for Prometheus, if prometheus-client is installed; without it each is a stand-in that does nothing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ else:
 
 
 class _Nothing:
-    """Takes the place of every metric where there are none."""
+    """Stands in for a metric without prometheus-client."""
 
     def labels(self, *_: str) -> _Nothing:
         return self
 
-    # Each request counts something: bool() takes no argument or any, and is called in no time.
+    # Each request counts something: bool() takes no argument or one, and costs next to nothing.
     inc = dec = set = observe = bool
 
 
@@ -40,32 +40,32 @@ decisions = _make(
 cache_lookups = _make(
     "Counter",
     "podproof_cache_lookups",
-    "What was looked up among what was decided before: accepted and refused tokens, allowed and denied actions.",
+    "Cache lookups, by cache and result: identities, denied tokens, allowed and denied access reviews.",
     ["cache", "result"],
 )
 cache_evictions = _make(
     "Counter",
     "podproof_cache_evictions",
-    "What was forgotten before its time, for want of room.",
+    "Cache entries evicted before they had expired, because the cache was full.",
     ["cache"],
 )
 reviews_in_flight = _make(
     "Gauge",
     "podproof_reviews_in_flight",
-    "Questions that are with the API server, or wait to be: of a token, or of access.",
+    "Reviews by the API server that are running or waiting to run: token or access.",
     ["review"],
     multiprocess_mode="livesum",
 )
 api_seconds = _make(
     "Histogram",
     "podproof_api_request_duration_seconds",
-    "Time until the API server has answered or could not, retries included.",
+    "Duration of calls to the API server, retries and failures included.",
     ["resource"],
 )
 token_seconds = _make(
     "Histogram",
     "podproof_token_remaining_seconds",
-    "What was left of the life of a token when it was reviewed and found good.",
+    "Remaining lifetime of tokens when they were authenticated.",
     buckets=(60, 300, 600, 1200, 1800, 2700, 3600, 7200, 14400, 43200, 86400, 604800),
 )
 own_token_end = _make(
@@ -82,7 +82,7 @@ allowed_anonymous = decisions.labels("allowed", "anonymous")
 
 @contextmanager
 def timed(resource: str) -> Iterator[None]:
-    """Observe how long a call to the API server takes, for the resource that is asked for."""
+    """Observe how long a call to the API server takes, by resource."""
     begun = perf_counter()
     try:
         yield

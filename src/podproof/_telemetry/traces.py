@@ -1,7 +1,4 @@
-"""Traces: the caller on the server's span, and a span for each question to the API server, by OpenTelemetry's API.
-
-Nothing where opentelemetry-api is not installed.
-"""
+"""Traces by OpenTelemetry's API, if it is installed: the caller on the server's span, and a span for each review."""
 
 from __future__ import annotations
 
@@ -22,9 +19,9 @@ T = TypeVar("T")
 
 
 def set_caller_attributes(identity: PodIdentity) -> None:
-    """Put the caller on the current span: the server's, where its instrumentation is around the middleware.
+    """Set the caller on the current span: the server's, if its instrumentation is around the middleware.
 
-    Where it is inside, as Flask's own is, this can be called from a `before_request` function.
+    If it is inside, as Flask's own is, this can be called from a `before_request` function.
     """
     if not INSTALLED:
         return
@@ -42,7 +39,7 @@ def set_caller_attributes(identity: PodIdentity) -> None:
 
 
 def with_span(name: str, work: Callable[[], T]) -> Callable[[], T]:
-    """Return work that has a span of its own, below the one that is current here and now, whatever thread does it."""
+    """Return work that has a span of its own, whatever thread runs it, as a child of the span that is current now."""
     if not INSTALLED:
         return work
     parent = context.get_current()
