@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,10 @@ VERSION = {
     "compiler": "gc",
     "platform": "linux/amd64",
 }
-
+EMULATION_SINCE = (1, 33)
+"""KEP-4330: from here on `/version` says which older versions the server is compatible with."""
+CONSTRAINED_IMPERSONATION_SINCE = (1, 36)
+"""KEP-5284, on by default from here on: who may impersonate, and for which verbs, can be granted apart."""
 
 SHAPE = {
     "token": str,
@@ -75,7 +79,7 @@ class API:
         if user is None:
             raise status.unauthorized()
         if call.impersonated:
-            user = self._impersonated(call.impersonated, user)
+            user = self._impersonated(call.impersonated, user, asked)
         self._authorize(user, asked)
         if not asked.resource:
             return self._at_url(call.method, asked.path)
@@ -88,16 +92,30 @@ class API:
             return self._subresource(call, asked)
         return self._resource(call, asked, resource)
 
-    def _impersonated(self, username: str, user: User) -> User:
-        """Return who a call is made as, if its caller may (the header Impersonate-User)."""
+    def _impersonated(self, username: str, user: User, asked: RequestInfo) -> User:
+        """Return who a call is made as, if its caller may (the header Impersonate-User).
+
+        Raises the 403 of the first check that fails where none of the ways is open, as the API server does.
+        """
         match username.split(":"):
             case ["system", "serviceaccount", namespace, name]:
-                wanted = RequestInfo("impersonate", "", "", "v1", namespace, "serviceaccounts", "", name)
+                mode, place = "serviceaccount", ("v1", namespace, "serviceaccounts", "", name)
                 groups = rbac.service_account_groups(namespace)
             case _:
-                wanted = RequestInfo("impersonate", "", "", "v1", "", "users", "", username)
+                mode, place = "user-info", ("v1", "", "users", "", username)
                 groups = ("system:authenticated",)
-        self._authorize(user, wanted)
+        wanted = RequestInfo("impersonate", "", "", *place)
+        if self._version < CONSTRAINED_IMPERSONATION_SINCE:
+            self._authorize(user, wanted)
+            return User(username, groups=groups)
+        on_behalf = dataclasses.replace(asked, verb=f"impersonate-on:{mode}:{asked.verb}")
+        constrained = RequestInfo(f"impersonate:{mode}", "", AUTHENTICATION, *place)
+        try:
+            self._authorize(user, on_behalf)
+            self._authorize(user, constrained)
+        except status.Failure:
+            if rbac.reason(self._store, user, wanted) is None:
+                raise
         return User(username, groups=groups)
 
     def _authorize(self, user: User, asked: RequestInfo) -> None:
@@ -164,6 +182,9 @@ class API:
             case "/version":
                 major, minor = self._version
                 known = {"major": str(major), "minor": str(minor), "gitVersion": f"v{major}.{minor}.0"}
+                if self._version >= EMULATION_SINCE:
+                    known |= {"emulationMajor": str(major), "emulationMinor": str(minor)}
+                    known |= {"minCompatibilityMajor": str(major), "minCompatibilityMinor": str(minor - 1)}
                 return Answer(200, known | VERSION)
             case "/readyz" | "/livez" | "/healthz":
                 return Answer(200, b"ok", TEXT)

@@ -25,6 +25,8 @@ NODE_CLAIMS_SINCE = (1, 30)
 INVALID = "invalid bearer token"
 WORDS_SINCE = (1, 21)
 """The reasons of a refusal were worded anew after 1.20."""
+KEYS_BY_ID_SINCE = (1, 32)
+"""KEP-740: from here on a token is verified with the key that its `kid` names, where it names one."""
 
 _OLD_WORDS = {
     "signature": "square/go-jose: error in cryptographic primitive",
@@ -79,6 +81,7 @@ class Authentication:
         self._words = _WORDS if version >= WORDS_SINCE else _OLD_WORDS
         self._accepted: dict[tuple[str, tuple[str, ...]], tuple[float, Decision]] = {}
         self.key = tokens.signing_key()
+        self._key_id = tokens.key_id(self.key.public_key())
         self.issuer = ISSUER
         self.api_audiences: tuple[str, ...] = (ISSUER,)
         self.static: dict[str, User] = {}
@@ -104,9 +107,10 @@ class Authentication:
             claims["jti"] = str(uuid.uuid4())
         if pod is not None:
             node_name = pod["spec"].get("nodeName", "")
-            node = self._store.get("nodes", "", node_name)
-            if self._version >= NODE_CLAIMS_SINCE and node is not None:
-                private["node"] = {"name": node_name, "uid": _uid(node)}
+            if self._version >= NODE_CLAIMS_SINCE and node_name:
+                node = self._store.get("nodes", "", node_name)
+                # A node that does not exist is named without a UID.
+                private["node"] = {"name": node_name} | ({} if node is None else {"uid": _uid(node)})
             private["pod"] = {"name": pod["metadata"]["name"], "uid": _uid(pod)}
         private["serviceaccount"] = {"name": name, "uid": _uid(account)}
         subject = f"system:serviceaccount:{namespace}:{name}"
@@ -161,6 +165,8 @@ class Authentication:
             parsed = tokens.parse(token)
         except ValueError:
             return Decision(error=INVALID)
+        if self._version >= KEYS_BY_ID_SINCE and parsed.header.get("kid") not in {None, "", self._key_id}:
+            raise TokenReviewFailed("invalid signature, no keys found")
         if not parsed.is_signed_by(self.key.public_key()):
             raise TokenReviewFailed(self._words["signature"])
         claims = parsed.claims
@@ -219,5 +225,6 @@ def _extra(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     for kind in ("node", "pod"):
         if (bound := claims["kubernetes.io"].get(kind)) is not None:
             extra[f"{prefix}{kind}-name"] = (bound["name"],)
-            extra[f"{prefix}{kind}-uid"] = (bound["uid"],)
+            if "uid" in bound:
+                extra[f"{prefix}{kind}-uid"] = (bound["uid"],)
     return extra

@@ -76,7 +76,7 @@ class Cluster:
         self._tls = tls
         self._store = Store()
         self._authentication = Authentication(self._store, clock, (major, minor))
-        self._resources = Resources(self._store, clock)
+        self._resources = Resources(self._store, clock, (major, minor))
         self._api = API(self._store, self._authentication, self._resources, (major, minor), lambda: self.url)
         self._faults = Faults()
         self._deaf = threading.Event()
@@ -90,7 +90,7 @@ class Cluster:
         self.issuer = ISSUER
         self.api_audiences = self._authentication.api_audiences
         self.ca_pem = certificates.cluster_authority().pem
-        for role, rule, subjects in rbac.DEFAULTS:
+        for role, rule, subjects in rbac.defaults((major, minor)):
             self._bind(role, rule, [rbac.subject(subject) for subject in subjects], None)
         for namespace in ("default", "kube-system"):
             self._ensure("namespaces", namespace)

@@ -107,6 +107,8 @@ class Pod:
             spec["hostNetwork"] = host_network
         if labels is not None:
             metadata["labels"] = dict(labels)
+        if spec != live["spec"]:
+            metadata = pods.next_generation(metadata)
         self._store.replace("pods", {**live, "metadata": metadata, "spec": spec, "status": seen})
 
     def delete(self, grace: int = 30) -> None:

@@ -58,8 +58,16 @@ def reported(before: Mapping[str, Any], phase: str, addresses: Sequence[str]) ->
 
 def terminating(pod: Mapping[str, Any], gone: str, grace: int) -> dict[str, Any]:
     """Return a pod that is to be gone at an RFC 3339 time, `grace` seconds after its deletion was asked."""
-    ending = {"deletionTimestamp": gone, "deletionGracePeriodSeconds": grace}
-    return {**pod, "metadata": {**pod["metadata"], **ending}}
+    metadata = pod["metadata"] | {"deletionTimestamp": gone, "deletionGracePeriodSeconds": grace}
+    if "deletionTimestamp" not in pod["metadata"]:
+        metadata = next_generation(metadata)
+    return {**pod, "metadata": metadata}
+
+
+def next_generation(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return metadata after a change of the spec: the generation goes up by one, in versions that have it."""
+    counted = {"generation": metadata["generation"] + 1} if "generation" in metadata else {}
+    return {**metadata, **counted}
 
 
 def grace_period(pod: Mapping[str, Any], asked: int | None) -> int:

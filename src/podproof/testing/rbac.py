@@ -38,26 +38,34 @@ class User:
 ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
 
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
-_ISSUER = ("/.well-known/openid-configuration", "/openid/v1/jwks", "/openid/v1/jwks/")
+_DISCOVERY = "/.well-known/openid-configuration"
+_ISSUER = (_DISCOVERY, "/openid/v1/jwks", "/openid/v1/jwks/")
 _SELF = {
     "verbs": ["create"],
     "apiGroups": ["authorization.k8s.io"],
     "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
 }
-# The part of a new cluster's ClusterRoles that is about the endpoints emulated here, and who is bound to them.
-DEFAULTS: tuple[tuple[str, dict[str, Any], tuple[str, ...]], ...] = (
-    (
+ANONYMOUS_DISCOVERY_SINCE = (1, 36)
+"""v1.36.2 shows the issuer's discovery document to callers without a credential, and its keys still not."""
+
+
+def defaults(version: tuple[int, int]) -> Iterator[tuple[str, dict[str, Any], tuple[str, ...]]]:
+    """Yield the roles of a new cluster, each with its name, its rule and its subjects.
+
+    They are the part of the API server's own ClusterRoles that is about the endpoints emulated here.
+    """
+    public = (*_PUBLIC, _DISCOVERY) if version >= ANONYMOUS_DISCOVERY_SINCE else _PUBLIC
+    yield (
         "system:public-info-viewer",
-        {"verbs": ["get"], "nonResourceURLs": _PUBLIC},
+        {"verbs": ["get"], "nonResourceURLs": public},
         ("system:authenticated", "system:unauthenticated"),
-    ),
-    (
+    )
+    yield (
         "system:service-account-issuer-discovery",
         {"verbs": ["get"], "nonResourceURLs": _ISSUER},
         ("system:serviceaccounts",),
-    ),
-    ("system:basic-user", _SELF, ("system:authenticated",)),
-)
+    )
+    yield "system:basic-user", _SELF, ("system:authenticated",)
 
 
 def subject(name: str) -> dict[str, str]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 WATCH_TIMEOUT = 1800
 """Seconds after which a watch that names no timeout ends (the shortest of --min-request-timeout)."""
+POD_GENERATION_SINCE = (1, 33)
+"""KEP-5067: from here on a pod counts the changes of its spec in `metadata.generation`."""
+LISTS_VALIDATED_SINCE = (1, 33)
+"""From here on a list at a version that is no number is a bad request; a watch still ends in a 500."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +59,10 @@ RESOURCES = {
 class Resources:
     """What can be asked of the kept resources. Methods raise `Failure` for what the API server refuses."""
 
-    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, clock: Callable[[], float], version: tuple[int, int]) -> None:
         self._store = store
         self._clock = clock
+        self._version = version
 
     def create(self, resource: Resource, namespace: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
         """Add an object, filled in as the API server and its controllers do."""
@@ -67,6 +72,8 @@ class Resources:
             self._store.require("namespaces", "", namespace)
         made = {**wanted, **resource.type_meta, "metadata": metadata}
         if resource.name == "pods":
+            if self._version >= POD_GENERATION_SINCE:
+                metadata["generation"] = 1
             made = pods.defaulted(made)
             self._admit(made)
         if resource.name == "namespaces":
@@ -133,7 +140,13 @@ class Resources:
         """Return the list that the query selects, or one page of it (`limit`, `continue`)."""
         chosen = self._selector(resource, query)
         found, version = self._store.all(resource.name, namespace)
-        if (asked := _version(query)) > version:
+        try:
+            asked = _version(query)
+        except status.Failure as failure:
+            if self._version < LISTS_VALIDATED_SINCE:
+                raise
+            raise status.bad_request(f"invalid resource version: {failure}") from failure
+        if asked > version:
             raise status.too_large_version(asked, version)
         if query.get("resourceVersionMatch") == "Exact":
             self._since(asked, "The resourceVersion for the provided list is too old.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from podproof.testing import rbac, status, timestamps
@@ -21,6 +22,10 @@ SHORTEST, LONGEST = 600, 1 << 32
 METADATA_SINCE = (1, 21)
 NO_NULL_TIMES_SINCE = (1, 34)
 """kubernetes#130989: a creationTimestamp that is not set is left out, where it was null before."""
+UID_SINCE = (1, 34)
+"""The gate TokenRequestServiceAccountUIDValidation: a TokenRequest comes back with the service account's UID."""
+JSON_VALUES_SINCE = (1, 34)
+"""From here on a validation error shows the value that it is about as JSON, where it was Go's `%#v` before."""
 
 
 class Reviews:
@@ -73,6 +78,8 @@ class Reviews:
         if self._version >= METADATA_SINCE:
             now = timestamps.text(self._authentication.clock())
             metadata = {"name": name, "namespace": namespace, "creationTimestamp": now}
+        if self._version >= UID_SINCE:
+            metadata["uid"] = account["metadata"]["uid"]
         return {**request, "metadata": metadata, "spec": spec, "status": answer}
 
     def _pod_to_bind(self, namespace: str, account: str, bound: Mapping[str, str]) -> Mapping[str, Any]:
@@ -99,7 +106,7 @@ class Reviews:
     def access_review(self, review: Mapping[str, Any], user: User | None = None) -> dict[str, Any]:
         """Answer whether a user may do something: the one given, or the one that the review names."""
         spec = review["spec"]
-        asked = _asked(spec)
+        asked = self._asked(spec)
         if user is None:
             user = rbac.User(spec.get("user", ""), groups=tuple(spec.get("groups", ())))
             if not (user.name or user.groups):
@@ -111,18 +118,23 @@ class Reviews:
             answer["reason"] = why
         return {**review, "metadata": self._metadata(), "status": answer}
 
-
-def _asked(spec: Mapping[str, Any]) -> RequestInfo:
-    resource, url = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
-    if resource is not None and url is not None:
-        path, verb = url.get("path", ""), url.get("verb", "")
-        written = f'authorization.NonResourceAttributes{{Path:"{path}", Verb:"{verb}"}}'
-        message = f"Invalid value: {written}: cannot be specified in combination with resourceAttributes"
-        raise status.invalid("", AUTHORIZATION, "spec.nonResourceAttributes", message)
-    if url is not None:
-        return RequestInfo(url.get("verb", ""), url.get("path", ""))
-    if resource is None:
-        message = 'Invalid value: "null": exactly one of nonResourceAttributes or resourceAttributes must be specified'
-        raise status.invalid("", AUTHORIZATION, "spec.resourceAttributes", message)
-    fields = ("group", "version", "namespace", "resource", "subresource", "name")
-    return RequestInfo(resource.get("verb", ""), "", **{field: resource.get(field, "") for field in fields})
+    def _asked(self, spec: Mapping[str, Any]) -> RequestInfo:
+        resource, url = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+        as_json = self._version >= JSON_VALUES_SINCE
+        if resource is not None and url is not None:
+            written = json.dumps({"Path": url.get("path", ""), "Verb": url.get("verb", "")}, separators=(",", ":"))
+            if not as_json:
+                written = (
+                    f'authorization.NonResourceAttributes{{Path:"{url.get("path", "")}", Verb:"{url.get("verb", "")}"}}'
+                )
+            message = f"Invalid value: {written}: cannot be specified in combination with resourceAttributes"
+            raise status.invalid("", AUTHORIZATION, "spec.nonResourceAttributes", message)
+        if url is not None:
+            return RequestInfo(url.get("verb", ""), url.get("path", ""))
+        if resource is None:
+            written = "null" if as_json else '"null"'
+            problem = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+            message = f"Invalid value: {written}: {problem}"
+            raise status.invalid("", AUTHORIZATION, "spec.resourceAttributes", message)
+        fields = ("group", "version", "namespace", "resource", "subresource", "name")
+        return RequestInfo(resource.get("verb", ""), "", **{field: resource.get(field, "") for field in fields})

@@ -145,6 +145,24 @@ def test_a_pod_changes_in_what_is_given_alone(cluster: Cluster) -> None:
     assert alice.json()["metadata"]["labels"] == {"c": "d"}
 
 
+def test_a_pods_generation_counts_the_changes_of_its_spec(cluster: Cluster) -> None:
+    alice = cluster.pod("default/alice")
+    alice.update(phase="Pending", labels={"a": "b"})
+    assert alice.json()["metadata"]["generation"] == 1
+    alice.update(host_network=True)
+    assert alice.json()["metadata"]["generation"] == 2
+    alice.delete()
+    alice.delete(grace=1)
+    assert alice.json()["metadata"]["generation"] == 3
+
+
+def test_a_pod_of_an_old_version_has_no_generation() -> None:
+    with Cluster(version="1.32") as cluster:
+        alice = cluster.pod("default/alice")
+        alice.update(host_network=True)
+        assert "generation" not in alice.json()["metadata"]
+
+
 def test_a_pod_made_anew_is_another_one(cluster: Cluster) -> None:
     first = cluster.pod("default/alice")
     with pytest.raises(Failure, match="already exists"):

@@ -32,15 +32,37 @@ def test_a_call_as_a_service_account_is_made_with_its_permissions(cluster: Clust
     assert not allowed(cluster, token, "system:serviceaccount:default:alice")
 
 
-def test_who_may_not_impersonate_is_told_so(cluster: Cluster) -> None:
+DENIED = {
+    "1.35": 'serviceaccounts "bob" is forbidden: User "system:serviceaccount:default:carol" cannot impersonate resource'
+    ' "serviceaccounts" in API group "" in the namespace "default"',
+    "1.36": 'selfsubjectaccessreviews.authorization.k8s.io is forbidden: User "system:serviceaccount:default:carol"'
+    ' cannot impersonate-on:serviceaccount:create resource "selfsubjectaccessreviews" in API group'
+    ' "authorization.k8s.io"'
+    " at the cluster scope",
+}
+
+
+@pytest.mark.parametrize("version", DENIED)
+def test_a_caller_without_permission_to_impersonate_is_forbidden(version: str) -> None:
+    with Cluster(version=version) as cluster:
+        token = cluster.service_account("default/carol").token(cluster.issuer)
+        with pytest.raises(HTTPError) as denied:
+            allowed(cluster, token, "system:serviceaccount:default:bob")
+    assert denied.value.code == 403
+    assert json.load(denied.value)["message"] == DENIED[version]
+
+
+def test_impersonation_can_be_granted_for_some_verbs_alone(cluster: Cluster) -> None:
+    """KEP-5284: one rule for whom to impersonate, and one for what to do so."""
+    cluster.grant("default/bob", verbs=["get"], resources=["pods"])
     token = cluster.service_account("default/carol").token(cluster.issuer)
-    with pytest.raises(HTTPError) as refused:
+    doing = "impersonate-on:serviceaccount:create"
+    cluster.grant("default/carol", verbs=[doing], resources=["selfsubjectaccessreviews"])
+    with pytest.raises(HTTPError) as denied:
         allowed(cluster, token, "system:serviceaccount:default:bob")
-    assert refused.value.code == 403
-    assert json.load(refused.value)["message"] == (
-        'serviceaccounts "bob" is forbidden: User "system:serviceaccount:default:carol" cannot impersonate resource'
-        ' "serviceaccounts" in API group "" in the namespace "default"'
-    )
+    assert "cannot impersonate:serviceaccount resource" in json.load(denied.value)["message"]
+    cluster.grant("default/carol", verbs=["impersonate:serviceaccount"], resources=["serviceaccounts"])
+    assert allowed(cluster, token, "system:serviceaccount:default:bob")
 
 
 def test_an_answer_tells_the_servers_time(cluster: Cluster) -> None:
