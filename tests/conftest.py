@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from podproof.testing import Cluster
 from tests.security.cases import pytest_terminal_summary  # noqa: F401  xdist's own process finds it only here
 from tests.support.fake_api import AuthenticatorFactory, Clock, FakeAPI
 from tests.support.middleware_client import MiddlewareClient
@@ -20,6 +21,11 @@ def no_options_around_us(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def time() -> Clock:
     return Clock()
+
+
+@pytest.fixture
+def cluster(podproof_cluster: Cluster) -> Cluster:
+    return podproof_cluster
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ from typing import Any
 import requests
 from kubernetes import client, config
 
-from podproof.testing import Cluster, tokens
+from podproof.testing import Cluster
+from podproof.testing._emulator import tokens
 
 Answer = dict[str, Any]
 Case = Callable[["Side"], list[Answer]]
@@ -188,7 +189,7 @@ def emulated(version: str, namespace: str) -> Iterator[Side]:
         now[0] += seconds
 
     def forgotten() -> str:
-        cluster.forget()
+        cluster.compact()
         return "/api/v1/pods"
 
     with Cluster(version=version, clock=lambda: now[0]) as cluster, access(str(cluster.kubeconfig)) as way:

@@ -15,7 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 from podproof.testing import Cluster
-from podproof.testing.objects import Pod
+from podproof.testing import EmulatedPod as Pod
 from tests.support.server_process import ROOT, SECONDS, Server, serving
 
 COMMANDS = {

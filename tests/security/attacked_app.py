@@ -24,7 +24,7 @@ from podproof.errors import PodAuthError
 from podproof.identity import PodIdentity
 from podproof.options import Options
 from podproof.testing import Cluster
-from podproof.testing.tokens import signing_key
+from podproof.testing._emulator.tokens import signing_key
 from tests.security.reference_model import Bound, is_welcome
 from tests.support.leak_detector import Ears
 

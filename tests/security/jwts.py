@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import strategies as st
 
-from podproof.testing.tokens import encode, foreign_key, jwk, key_id, parse, signing_key
+from podproof.testing._emulator.tokens import encode, foreign_key, jwk, key_id, parse, signing_key
 from tests.security.mutations import Raw, Twice, every_change, mangled, render
 
 Bytes = st.SearchStrategy[bytes]

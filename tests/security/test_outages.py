@@ -17,19 +17,19 @@ from podproof._apiserver.client import ATTEMPTS, BACKOFF
 from podproof._apiserver.connection import load_configuration
 from podproof.errors import Unavailable
 from podproof.identity import PodIdentity
-from podproof.testing.certificates import authority
+from podproof.testing._emulator.certificates import authority
 from tests.security.attacked_app import Bob, Clock, World
 from tests.support.leak_detector import Ears
 
 DOORS = ("wsgi", "asgi")
-HANGING = ("deaf", "hang", "drip-headers", "drip-body")
+HANGING = ("silent", "hang", "drip-headers", "drip-body")
 SHORT, AMPLE = 1.0, 20.0
 """Timeouts in seconds, for what takes them whole and for the rest: this machine may be busy with other things."""
 PATIENCE = 2.0
 """Seconds beyond the timeout after which somebody hangs."""
 TTL = 30.0
 
-WHOLE = ("refuse", "deaf", "foreign-certificate", "wrong-name")
+WHOLE = ("refuse", "silent", "foreign-certificate", "wrong-name")
 STATUSES = (400, 401, 403, 409, 429, 500, 501, 502, 503, 504)
 BROKEN = ("hang", "close", "reset", "cut", "drip-headers", "drip-body", "html", "content-type", "truncated", "huge")
 FAULTS = [

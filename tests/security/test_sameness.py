@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from podproof.errors import Forbidden, InvalidToken, PodAuthError, Unavailable
-from podproof.testing.tokens import parse
+from podproof.testing._emulator.tokens import parse
 from tests.security.attacked_app import ALICE, DOORS, MALLORY, Bob, Reply, World
 from tests.support.leak_detector import Ears
 

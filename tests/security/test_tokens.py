@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from podproof.errors import InvalidToken, MalformedCredential
 from podproof.identity import PodIdentity
-from podproof.testing.tokens import encode, parse
+from podproof.testing._emulator.tokens import encode, parse
 from tests.security import jwts
 from tests.security.attacked_app import ALICE, DOORS, LOCAL, MALLORY, Bob, World
 from tests.security.mutations import render

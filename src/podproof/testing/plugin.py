@@ -1,20 +1,9 @@
-"""The pytest plugin: fixtures that give a test its own emulated cluster.
-
-A Flask app, and a Starlette app, that know who is calling:
+"""The pytest plugin: an emulated cluster as a fixture.
 
 ```python
-def test_flask_knows_its_caller(caller):
-    app = Flask(__name__)
-    app.wsgi_app = PodAuthMiddleware(app.wsgi_app, audience="bob")
-    app.add_url_rule("/", view_func=lambda: str(request.environ["podproof.identity"].service_account))
-    assert app.test_client().get("/", headers=caller.headers("bob")).text == "default/caller"
-
-
-def test_starlette_knows_its_caller(caller):
-    app = Starlette(routes=[Route("/", lambda request: PlainTextResponse(request.user.display_name))])
-    app.add_middleware(PodAuthMiddleware, audience="bob")
-    client = TestClient(app, client=caller.peer)
-    assert client.get("/", headers=caller.headers("bob")).text == "default/caller"
+def test_the_app_knows_its_caller(podproof_caller):
+    response = app.test_client().get("/", headers=podproof_caller.headers("bob"))
+    assert response.text == "default/caller"
 ```
 """
 
@@ -27,23 +16,51 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from podproof.testing.cluster import Cluster
-    from podproof.testing.objects import Pod
+    from podproof.testing import Cluster, EmulatedPod
+
+__all__ = ["podproof_caller", "podproof_cluster", "podproof_cluster_session"]
+
+
+@pytest.fixture(scope="session")
+def _podproof_started() -> Iterator[Cluster]:
+    from podproof.testing import Cluster  # noqa: PLC0415 - this module is loaded in every pytest run
+
+    with Cluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """Give an emulated cluster of this test's own; `KUBECONFIG` names it, as if the app ran outside of a pod."""
-    from podproof.testing.cluster import Cluster  # noqa: PLC0415 - this module is loaded in every pytest run
+def podproof_cluster(_podproof_started: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """Return the session's emulated cluster; what the test changes in it is undone after the test.
 
-    with Cluster() as started:
-        monkeypatch.setenv("KUBECONFIG", str(started.kubeconfig))
-        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-        monkeypatch.delenv("KUBERNETES_SERVICE_PORT", raising=False)
-        yield started
+    `KUBECONFIG` names the cluster during the test. Its URL and its keys are the same in all tests, so that an app that
+    is wrapped at import works in each of them. Use `fail("refuse")` instead of `stop()`.
+    """
+    _use(_podproof_started, monkeypatch)
+    with _podproof_started.isolated() as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def podproof_cluster_session(_podproof_started: Cluster) -> Iterator[Cluster]:
+    """Return the emulated cluster of `podproof_cluster` for fixtures of session, package, module or class scope.
+
+    What changes in it stays until the end of the session, unless it is changed within `isolated()`. `KUBECONFIG` names
+    the cluster from the first use to the end of the session.
+    """
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _use(_podproof_started, monkeypatch)
+        yield _podproof_started
 
 
 @pytest.fixture
-def caller(cluster: Cluster) -> Pod:
-    """Give a pod `default/caller` with a service account of that name, at the address of test clients, 127.0.0.1."""
-    return cluster.pod("default/caller", service_account="caller")
+def podproof_caller(podproof_cluster: Cluster) -> EmulatedPod:
+    """Return a new pod `default/caller` with a service account of that name, at the address 127.0.0.1."""
+    return podproof_cluster.pod("default/caller", service_account="caller")
+
+
+def _use(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the environment name a cluster as it does outside of a pod."""
+    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_PORT", raising=False)

@@ -279,7 +279,7 @@ def test_a_server_that_was_down_is_used_again(cluster: Cluster, recording: Recor
 
 
 @pytest.mark.trap(47)
-@pytest.mark.parametrize("fault", ["deaf", "hang", "drip-headers", "drip-body"])
+@pytest.mark.parametrize("fault", ["silent", "hang", "drip-headers", "drip-body"])
 def test_a_server_that_hangs_or_drips_holds_a_call_no_longer_than_its_deadline(cluster: Cluster, fault: Any) -> None:
     load = partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)})
     client = APIServerClient(load=load)

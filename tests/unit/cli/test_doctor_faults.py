@@ -215,7 +215,7 @@ IN_BOBS_POD = {
         lambda scene: scene.write(f"{MOUNTED}/ca.crt", ""), FAIL, "ca.crt", "kube-root-ca.crt"
     ),
     "nothing listens": Fault(cluster("refuse"), FAIL, "ConnectionRefusedError", "kubectl get endpoints kubernetes"),
-    "nothing answers": Fault(cluster("deaf"), FAIL, "Timeout", "NetworkPolicy"),
+    "nothing answers": Fault(cluster("silent"), FAIL, "Timeout", "NetworkPolicy"),
     "the certificate is another authority's": Fault(
         cluster("foreign-certificate"), FAIL, "unable to get local issuer certificate", "the present ca.crt"
     ),

@@ -11,8 +11,8 @@ import pytest
 import requests
 
 from podproof import testing
-from podproof.testing import Cluster, tokens
-from podproof.testing.status import Failure
+from podproof.testing import Cluster, StatusError
+from podproof.testing._emulator import tokens
 from tests.integration.contract import ADMIN, REVIEWS, Side, access
 
 if TYPE_CHECKING:
@@ -43,10 +43,10 @@ def test_stopping_ends_connections_that_nobody_closes() -> None:
 
 def test_a_cluster_is_started_once() -> None:
     with Cluster() as cluster:
-        with pytest.raises(RuntimeError, match="started once"):
+        with pytest.raises(RuntimeError, match="was started before"):
             cluster.start()
         assert cluster.url
-    with pytest.raises(RuntimeError, match="started once"):
+    with pytest.raises(RuntimeError, match="was started before"):
         cluster.start()
 
 
@@ -82,7 +82,7 @@ def test_it_can_do_without_tls(clock: Clock) -> None:
         assert cluster.url.startswith("http://127.0.0.1:")
         side = Side(way, "plain", clock.wait, str, patience=0.1)
         assert side.review(side.alice(), "bob")["content"]["status"]["authenticated"]
-        with pytest.raises(ValueError, match="'wrong-name' needs TLS"):
+        with pytest.raises(ValueError, match="'wrong-name': it needs a cluster with TLS"):
             cluster.fail("wrong-name")
 
 
@@ -165,21 +165,21 @@ def test_a_pod_of_an_old_version_has_no_generation() -> None:
 
 def test_a_pod_made_anew_is_another_one(cluster: Cluster) -> None:
     first = cluster.pod("default/alice")
-    with pytest.raises(Failure, match="already exists"):
+    with pytest.raises(StatusError, match="already exists"):
         cluster.pod("default/alice")
     first.remove()
     second = cluster.pod("default/alice")
     assert first.uid != second.uid
-    with pytest.raises(Failure, match="not found"):
+    with pytest.raises(StatusError, match="not found"):
         first.json()
-    with pytest.raises(Failure, match="not found"):
+    with pytest.raises(StatusError, match="not found"):
         first.remove()
     assert second.json()["metadata"]["uid"] == second.uid
 
 
 def test_a_name_without_a_namespace_is_refused(cluster: Cluster) -> None:
     for name in ("alice", "/alice", "default/"):
-        with pytest.raises(ValueError, match="is not namespace/name"):
+        with pytest.raises(ValueError, match="expected namespace/name"):
             cluster.pod(name)
 
 
@@ -188,7 +188,7 @@ def test_no_repr_shows_a_token(cluster: Cluster) -> None:
     token = alice.token("bob")
     shown = [alice, cluster.service_account("default/bob"), cluster, cluster.requests]
     assert all(token not in repr(thing) for thing in shown)
-    assert repr(alice) == f"Pod(namespace='default', name='alice', uid='{alice.uid}')"
+    assert repr(alice) == f"EmulatedPod(namespace='default', name='alice', uid='{alice.uid}')"
 
 
 def test_requests_are_recorded_without_credentials(cluster: Cluster, side: Side) -> None:

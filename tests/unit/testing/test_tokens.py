@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from podproof.testing import tokens
+from podproof.testing._emulator import tokens
 
 
 def encoded(thing: object) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from podproof.testing import Cluster, watch
+from podproof.testing import Cluster
+from podproof.testing._emulator import watch
 from tests.integration.contract import Side
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def test_a_bookmark_comes_before_the_end_when_something_happened(
 def test_a_forgotten_version_is_an_error_event_in_a_watch(cluster: Cluster, side: Side) -> None:
     version = side.ask("GET", "/api/v1/pods")["content"]["metadata"]["resourceVersion"]
     cluster.pod("default/alice")
-    cluster.forget()
+    cluster.compact()
     answer = side.ask("GET", f"/api/v1/pods?watch=1&resourceVersion={version}")
     assert answer["status"] == 200
     assert [(event["type"], event["object"]["code"]) for event in answer["content"]] == [("ERROR", 410)]
@@ -101,7 +102,7 @@ def test_a_forgotten_version_is_a_410_for_a_list(cluster: Cluster, side: Side) -
     page = side.ask("GET", "/api/v1/pods?limit=1")["content"]["metadata"]
     exact = f"/api/v1/pods?resourceVersionMatch=Exact&resourceVersion={page['resourceVersion']}"
     assert side.ask("GET", exact)["status"] == 200
-    cluster.forget()
+    cluster.compact()
     for path in (exact, f"/api/v1/pods?limit=1&continue={page['continue']}"):
         answer = side.ask("GET", path)
         assert (answer["status"], answer["content"]["reason"]) == (410, "Expired")
@@ -112,7 +113,7 @@ def test_a_watch_that_is_open_goes_on_when_the_past_is_forgotten(cluster: Cluste
     cluster.pod("default/alice")
     told = events()
     next(told)
-    cluster.forget()
+    cluster.compact()
     cluster.pod("default/bob")
     assert names(told, 1) == [("ADDED", "bob")]
 

@@ -1,4 +1,4 @@
-"""Pod objects: what the API server fills in, and what a kubelet reports."""
+"""The fields of a pod that the API server defaults, and those that a kubelet reports."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def defaulted(pod: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def reported(before: Mapping[str, Any], phase: str, addresses: Sequence[str]) -> dict[str, Any]:
-    """Return a pod's status with this phase and these addresses, none when there are none yet."""
+    """Return a pod's status with a phase and addresses, which may be none yet."""
     status = {key: value for key, value in before.items() if key not in {"podIP", "podIPs", "hostIP"}}
     status["phase"] = phase
     if addresses:
@@ -56,22 +56,22 @@ def reported(before: Mapping[str, Any], phase: str, addresses: Sequence[str]) ->
     return status
 
 
-def terminating(pod: Mapping[str, Any], gone: str, grace: int) -> dict[str, Any]:
-    """Return a pod that is to be gone at an RFC 3339 time, `grace` seconds after its deletion was asked."""
-    metadata = pod["metadata"] | {"deletionTimestamp": gone, "deletionGracePeriodSeconds": grace}
+def terminating(pod: Mapping[str, Any], deletion: str, grace: int) -> dict[str, Any]:
+    """Return a terminating pod: `deletion` is the RFC 3339 time of its end, `grace` its grace period in seconds."""
+    metadata = pod["metadata"] | {"deletionTimestamp": deletion, "deletionGracePeriodSeconds": grace}
     if "deletionTimestamp" not in pod["metadata"]:
         metadata = next_generation(metadata)
     return {**pod, "metadata": metadata}
 
 
 def next_generation(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return metadata after a change of the spec: the generation goes up by one, in versions that have it."""
+    """Return metadata after a change of the spec: a generation, if there is one, goes up by one."""
     counted = {"generation": metadata["generation"] + 1} if "generation" in metadata else {}
     return {**metadata, **counted}
 
 
 def grace_period(pod: Mapping[str, Any], asked: int | None) -> int:
-    """Return how many seconds a pod has from its deletion: none when no kubelet has it, or it has finished."""
+    """Return a pod's grace period in seconds: 0 if it is not scheduled or has finished."""
     if not pod["spec"].get("nodeName") or pod["status"]["phase"] in {"Succeeded", "Failed"}:
         return 0
     period: int = pod["spec"]["terminationGracePeriodSeconds"] if asked is None else asked

@@ -1,4 +1,4 @@
-"""What a request asks for: the verb and resource that the API server reads from a method and a path."""
+"""The verb and the resource of a request, as the API server reads them from its method and path."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class RequestInfo:
         return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
 
 
-def parse(method: str, path: str, *, watch: bool = False) -> RequestInfo:
-    """Read a request as the API server's RequestInfo does; `watch` is the query parameter of that name."""
+def parse_request_info(method: str, path: str, *, watch: bool = False) -> RequestInfo:
+    """Return the RequestInfo of a method and a path; `watch` is the query parameter of that name."""
     segments = [segment for segment in path.split("/") if segment]
     match segments:
         case ["api", version, _, *_]:
@@ -49,6 +49,6 @@ def parse(method: str, path: str, *, watch: bool = False) -> RequestInfo:
     return RequestInfo(verb, path, group, version, namespace, resource, subresource, name)
 
 
-def flag(query: Mapping[str, str], name: str) -> bool:
-    """Read a boolean query parameter as apimachinery does: whatever is there and is not `false` or `0` is true."""
+def is_flag_set(query: Mapping[str, str], name: str) -> bool:
+    """Return True if a query parameter is present and neither `false` nor `0`, as apimachinery reads booleans."""
     return name in query and query[name].lower() not in {"false", "0"}

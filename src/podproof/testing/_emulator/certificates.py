@@ -1,4 +1,4 @@
-"""TLS for the emulated API server: a certificate authority of this process and what it signs."""
+"""TLS for the emulated API server: a certificate authority and its server certificates."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def _certificate(
 
 
 @dataclass(frozen=True, slots=True)
-class Authority:
+class CertificateAuthority:
     """A certificate authority: its name, its key, and its own certificate in PEM."""
 
     name: str
@@ -83,8 +83,8 @@ class Authority:
         return context
 
 
-def authority(name: str) -> Authority:
-    """Make a new certificate authority."""
+def authority(name: str) -> CertificateAuthority:
+    """Return a new certificate authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     usage = x509.KeyUsage(
         digital_signature=True,
@@ -99,16 +99,16 @@ def authority(name: str) -> Authority:
     )
     constraints = x509.BasicConstraints(ca=True, path_length=None)
     certificate = _certificate(name, key, name, [(constraints, True), (usage, True)]).sign(key, SHA256())
-    return Authority(name, key, certificate.public_bytes(Encoding.PEM).decode())
+    return CertificateAuthority(name, key, certificate.public_bytes(Encoding.PEM).decode())
 
 
 @functools.cache
-def cluster_authority() -> Authority:
-    """Return the authority that every emulated cluster of this process shares."""
+def cluster_authority() -> CertificateAuthority:
+    """Return the certificate authority that all emulated clusters of this process share."""
     return authority("kubernetes")
 
 
 @functools.cache
 def cluster_context() -> ssl.SSLContext:
-    """Return the TLS context that every emulated cluster of this process serves with."""
+    """Return the TLS context that all emulated clusters of this process share."""
     return cluster_authority().server_context()

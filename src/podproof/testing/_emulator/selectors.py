@@ -1,11 +1,11 @@
-"""Label and field selectors: which objects a list or a watch is about."""
+"""Label and field selectors, by which a list or a watch chooses objects."""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from podproof.testing import status
+from podproof.testing._emulator import status_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -32,9 +32,9 @@ _PRESENCE = re.compile(r"(?P<absent>!?)(?P<key>[^=!\s()]+)")
 
 
 def selector(labels: str, fields: str, resource: str) -> Callable[[Mapping[str, Any]], bool]:
-    """Return the test that a labelSelector and a fieldSelector make of an object, empty ones letting all pass.
+    """Return a function that returns True for the objects of a labelSelector and a fieldSelector, empty ones for all.
 
-    Raises a 400 `Failure` for what cannot be read, or a field that the resource cannot be selected by.
+    Raises a 400 `StatusError` for a selector that cannot be parsed, or a field that the resource does not support.
     """
     tests = [*_label_tests(labels), *_field_tests(fields, resource)]
     return lambda thing: all(test(thing) for test in tests)
@@ -50,7 +50,7 @@ def _label_tests(text: str) -> Iterator[Callable[[Mapping[str, Any]], bool]]:
         elif match := _PRESENCE.fullmatch(requirement):
             yield _has_label(match["key"], wanted=not match["absent"])
         else:
-            raise status.bad_request(f"unable to parse requirement: {requirement}")
+            raise status_errors.bad_request(f"unable to parse requirement: {requirement}")
 
 
 def _label(key: str, values: set[str], *, wanted: bool) -> Callable[[Mapping[str, Any]], bool]:
@@ -65,9 +65,9 @@ def _field_tests(text: str, resource: str) -> Iterator[Callable[[Mapping[str, An
     for term in filter(None, text.split(",")):
         match = _EQUALITY.fullmatch(term)
         if match is None:
-            raise status.bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
+            raise status_errors.bad_request(f"invalid selector: '{text}'; can't understand '{term}'")
         if match["key"] not in FIELDS.get(resource, METADATA_FIELDS):
-            raise status.bad_request(f"field label not supported: {match['key']}")
+            raise status_errors.bad_request(f"field label not supported: {match['key']}")
         yield _field(match["key"], match["value"], wanted=match["operator"] != "!=")
 
 

@@ -1,4 +1,4 @@
-"""Times as Kubernetes writes them: RFC 3339, whole seconds, UTC."""
+"""Times in the form of Kubernetes: RFC 3339, whole seconds, UTC."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import datetime as dt
 
 
 def text(seconds: float) -> str:
-    """Write Unix seconds."""
+    """Return the time for Unix seconds."""
     return dt.datetime.fromtimestamp(int(seconds), dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def seconds(text: str) -> float:
-    """Read Unix seconds."""
+    """Return the Unix seconds of a time."""
     return dt.datetime.fromisoformat(text).timestamp()

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from podproof.testing import Cluster, tokens
+from podproof.testing import Cluster
+from podproof.testing._emulator import tokens
 from tests.integration.contract import Side, access
 
 if TYPE_CHECKING:

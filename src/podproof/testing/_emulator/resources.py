@@ -1,4 +1,4 @@
-"""The resources that the emulated API server keeps: create, get, list, watch, patch and delete."""
+"""The resources that the emulated API server stores: create, get, list, watch, patch and delete."""
 
 from __future__ import annotations
 
@@ -8,25 +8,33 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from podproof.testing import pods, rbac, requestinfo, selectors, status, timestamps, watch
-from podproof.testing.watch import Scope
+from podproof.testing._emulator import (
+    pod_defaults,
+    request_info,
+    role_bindings,
+    selectors,
+    status_errors,
+    timestamps,
+    watch,
+)
+from podproof.testing._emulator.watch import WatchScope
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from podproof.testing.store import Store
+    from podproof.testing._emulator.object_store import ObjectStore
 
 WATCH_TIMEOUT = 1800
 """Seconds after which a watch that names no timeout ends (the shortest of --min-request-timeout)."""
 POD_GENERATION_SINCE = (1, 33)
 """KEP-5067: from here on a pod counts the changes of its spec in `metadata.generation`."""
 LISTS_VALIDATED_SINCE = (1, 33)
-"""From here on a list at a version that is no number is a bad request; a watch still ends in a 500."""
+"""From here on a list at a version that is no number gets a 400; a watch still gets a 500."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A kind of object that is kept, and the API group and version it is asked by."""
+    """A stored kind of object, and its API group and version."""
 
     name: str
     kind: str
@@ -36,7 +44,7 @@ class Resource:
 
     @property
     def type_meta(self) -> dict[str, str]:
-        """The two fields that say what an object is."""
+        """The fields `kind` and `apiVersion` of its objects."""
         group_version = f"{self.group}/{self.version}" if self.group else self.version
         return {"kind": self.kind, "apiVersion": group_version}
 
@@ -48,24 +56,24 @@ RESOURCES = {
         Resource("nodes", "Node", namespaced=False),
         Resource("pods", "Pod"),
         Resource("serviceaccounts", "ServiceAccount"),
-        Resource("clusterroles", "ClusterRole", rbac.GROUP, namespaced=False),
-        Resource("clusterrolebindings", "ClusterRoleBinding", rbac.GROUP, namespaced=False),
-        Resource("roles", "Role", rbac.GROUP),
-        Resource("rolebindings", "RoleBinding", rbac.GROUP),
+        Resource("clusterroles", "ClusterRole", role_bindings.GROUP, namespaced=False),
+        Resource("clusterrolebindings", "ClusterRoleBinding", role_bindings.GROUP, namespaced=False),
+        Resource("roles", "Role", role_bindings.GROUP),
+        Resource("rolebindings", "RoleBinding", role_bindings.GROUP),
     )
 }
 
 
-class Resources:
-    """What can be asked of the kept resources. Methods raise `Failure` for what the API server refuses."""
+class ResourceStorage:
+    """The operations on stored resources. Methods raise `StatusError` for what the API server refuses."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], version: tuple[int, int]) -> None:
+    def __init__(self, store: ObjectStore, clock: Callable[[], float], version: tuple[int, int]) -> None:
         self._store = store
         self._clock = clock
         self._version = version
 
     def create(self, resource: Resource, namespace: str, wanted: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Add an object, filled in as the API server and its controllers do."""
+        """Add an object with the defaults of the API server and its controllers, and return it."""
         metadata = dict(wanted.get("metadata", {}))
         if resource.namespaced:
             metadata["namespace"] = namespace
@@ -74,7 +82,7 @@ class Resources:
         if resource.name == "pods":
             if self._version >= POD_GENERATION_SINCE:
                 metadata["generation"] = 1
-            made = pods.defaulted(made)
+            made = pod_defaults.defaulted(made)
             self._admit(made)
         if resource.name == "namespaces":
             made |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
@@ -90,15 +98,15 @@ class Resources:
         namespace, account = pod["metadata"]["namespace"], pod["spec"]["serviceAccountName"]
         if self._store.get("serviceaccounts", namespace, account) is None:
             why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
-            raise status.not_admitted("pods", pod["metadata"]["name"], why)
+            raise status_errors.not_admitted("pods", pod["metadata"]["name"], why)
 
     def patch_status(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Merge what a kubelet reports into a pod's status (RFC 7386)."""
+        """Merge a patch into a pod's status, as a kubelet reports it (RFC 7386), and return the pod."""
         live = self._store.require("pods", namespace, name)
         return self._store.replace("pods", {**live, "status": {**live["status"], **patch["status"]}})
 
     def delete(self, resource: Resource, namespace: str, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Delete an object; a pod that a kubelet has only begins to terminate. `options` is `DeleteOptions`."""
+        """Delete an object by `DeleteOptions` and return the response. A scheduled pod begins to terminate."""
         live = self._store.require(resource.name, namespace, name, resource.group)
         uid = live["metadata"]["uid"]
         if (wanted := options.get("preconditions", {}).get("uid", uid)) != uid:
@@ -106,7 +114,7 @@ class Resources:
                 f"the UID in the precondition ({wanted}) does not match the UID in record ({uid})."
                 " The object might have been deleted and then recreated"
             )
-            raise status.conflict(resource.kind, name, why)
+            raise status_errors.conflict(resource.kind, name, why)
         match resource.name:
             case "pods":
                 return dict(self._delete_pod(live, options.get("gracePeriodSeconds")))
@@ -121,8 +129,8 @@ class Resources:
         return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": known}
 
     def _delete_pod(self, live: Mapping[str, Any], asked: int | None) -> Mapping[str, Any]:
-        grace = pods.grace_period(live, asked)
-        ending: Mapping[str, Any] = pods.terminating(live, timestamps.text(self._clock() + grace), grace)
+        grace = pod_defaults.grace_period(live, asked)
+        ending: Mapping[str, Any] = pod_defaults.terminating(live, timestamps.text(self._clock() + grace), grace)
         ending = self._store.replace("pods", ending)
         return ending if grace else self._store.delete("pods", ending)
 
@@ -142,12 +150,12 @@ class Resources:
         found, version = self._store.all(resource.name, namespace)
         try:
             asked = _version(query)
-        except status.Failure as failure:
+        except status_errors.StatusError as failure:
             if self._version < LISTS_VALIDATED_SINCE:
                 raise
-            raise status.bad_request(f"invalid resource version: {failure}") from failure
+            raise status_errors.bad_request(f"invalid resource version: {failure}") from failure
         if asked > version:
-            raise status.too_large_version(asked, version)
+            raise status_errors.too_large_version(asked, version)
         if query.get("resourceVersionMatch") == "Exact":
             self._since(asked, "The resourceVersion for the provided list is too old.")
         items = [thing for thing in found if chosen(thing)]
@@ -165,21 +173,21 @@ class Resources:
         try:
             version, start = json.loads(base64.urlsafe_b64decode(token))
         except (ValueError, TypeError, binascii.Error) as error:
-            raise status.bad_request("invalid continue token") from error
+            raise status_errors.bad_request("invalid continue token") from error
         self._since(version, "The provided continue parameter is too old to display a consistent list result.")
         return start, version
 
     def _since(self, version: int, message: str) -> None:
         try:
-            self._store.remember(version)
-        except status.Failure as failure:
-            raise status.expired(message) from failure
+            self._store.check_version(version)
+        except status_errors.StatusError as failure:
+            raise status_errors.expired(message) from failure
 
     def watch(self, resource: Resource, namespace: str, query: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
         """Return the events of a watch; see `watch.events`."""
-        scope = Scope(resource.name, resource.type_meta, namespace, self._selector(resource, query))
+        scope = WatchScope(resource.name, resource.type_meta, namespace, self._selector(resource, query))
         timeout = float(query.get("timeoutSeconds") or WATCH_TIMEOUT)
-        bookmarks = requestinfo.flag(query, "allowWatchBookmarks")
+        bookmarks = request_info.is_flag_set(query, "allowWatchBookmarks")
         return watch.events(self._store, scope, _version(query), timeout, bookmarks=bookmarks)
 
     def _selector(self, resource: Resource, query: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
@@ -190,7 +198,7 @@ def _version(query: Mapping[str, str]) -> int:
     asked = query.get("resourceVersion") or "0"
     if not asked.isdecimal():
         syntax = f'strconv.ParseUint: parsing "{asked}": invalid syntax'
-        raise status.Failure(500, "", f'resourceVersion: Invalid value: "{asked}": {syntax}')
+        raise status_errors.StatusError(500, "", f'resourceVersion: Invalid value: "{asked}": {syntax}')
     return int(asked)
 
 

@@ -1,4 +1,4 @@
-"""Service-account tokens, signed as the API server signs them and read as leniently as it reads them."""
+"""Service-account tokens: signed like the API server's, and parsed as leniently as it does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @functools.cache
 def signing_key() -> rsa.RSAPrivateKey:
-    """Return the key every emulated cluster of this process signs with: making one takes 0.1 s."""
+    """Return the signing key that all emulated clusters of this process share: generating one takes 0.1 s."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 
@@ -76,8 +76,8 @@ def sign(claims: Mapping[str, Any], key: rsa.RSAPrivateKey) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Unverified:
-    """A token taken apart: its claims, and what its signature was made over."""
+class UnverifiedToken:
+    """A parsed token whose signature is not verified yet."""
 
     header: Mapping[str, Any]
     claims: Mapping[str, Any]
@@ -85,7 +85,7 @@ class Unverified:
     signature: bytes
 
     def is_signed_by(self, key: rsa.RSAPublicKey) -> bool:
-        """Tell whether this key made the signature, and the header names no other algorithm."""
+        """Return True if the signature is this key's and the header names RS256."""
         if self.header.get("alg") != "RS256":
             return False
         try:
@@ -96,7 +96,7 @@ class Unverified:
 
 
 def issuer(token: str) -> object:
-    """Return the `iss` claim of a token, or None: the API server looks at it before anything else."""
+    """Return the `iss` claim of a token, or None: the API server reads it before everything else."""
     segments = token.split(".")
     if len(segments) != 3:
         return None
@@ -106,12 +106,12 @@ def issuer(token: str) -> object:
         return None
 
 
-def parse(token: str) -> Unverified:
-    """Take a compact JWT apart. Raises ValueError when it is none."""
+def parse(token: str) -> UnverifiedToken:
+    """Return a compact JWT's parts. Raises ValueError if it is malformed."""
     # go-jose drops all white space, and signs over the segments encoded anew: what decodes alike is the same token.
     header, payload, signature = re.sub(r"\s", "", token).split(".")
     signed = f"{encode(decode(header))}.{encode(decode(payload))}".encode()
-    return Unverified(_object(header), _object(payload), signed, decode(signature))
+    return UnverifiedToken(_object(header), _object(payload), signed, decode(signature))
 
 
 def _object(segment: str) -> dict[str, Any]:
@@ -120,5 +120,5 @@ def _object(segment: str) -> dict[str, Any]:
     except RecursionError as error:
         raise ValueError("nested too deep") from error
     if not isinstance(content, dict):
-        raise ValueError("not a JSON object")  # noqa: TRY004 - a token that is none, whatever is wrong with it
+        raise ValueError("not a JSON object")  # noqa: TRY004 - callers expect ValueError for every malformed token
     return content

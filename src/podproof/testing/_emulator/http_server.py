@@ -1,4 +1,4 @@
-"""The emulated API server's HTTP: a socket, a thread a connection, TLS, keep-alive, and nobody left at the end."""
+"""The emulated API server's HTTP: a listening socket, a thread for each connection, TLS and keep-alive."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 JSON = "application/json"
 CONNECTION = "emulated-api-server-connection"
-"""The name of the threads that serve."""
+"""The name of the threads that serve connections."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One request as it was read off the wire."""
+class ServerRequest:
+    """One request as it was received."""
 
     method: str
     path: str
@@ -35,10 +35,10 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One response, its content in bytes or as something to be written as JSON; `stream` is a content that goes on.
+class ServerResponse:
+    """One response: its content is bytes or a JSON value, `stream` yields the events of a watch.
 
-    `manner` sends it in another way than all at once: it is given the wire, the head and the body.
+    `send` replaces the way that it is sent: it is called with the connection, the head and the body.
     """
 
     status: int
@@ -46,7 +46,7 @@ class Answer:
     content_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
     stream: Iterator[Any] | None = field(repr=False, default=None)
-    manner: Callable[[Wire, bytes, bytes], None] | None = None
+    send: Callable[[ClientConnection, bytes, bytes], None] | None = None
 
     def head(self) -> bytes:
         """Return the status line and the headers."""
@@ -59,48 +59,50 @@ class Answer:
         return "\r\n".join([*lines, "", ""]).encode()
 
     def body(self) -> bytes:
-        """Return the content as it goes over the wire; that of a stream is empty."""
-        return encoded(self.content)
+        """Return the content in bytes; that of a stream is empty."""
+        return encode_json(self.content)
 
 
-def encoded(content: object) -> bytes:
-    """Write JSON as the API server does, compact and with a line end; bytes are left as they are."""
+def encode_json(content: object) -> bytes:
+    """Return a value as the API server's JSON, compact and with a line end. Bytes are returned as they are."""
     if isinstance(content, bytes):
         return content
     return json.dumps(content, separators=(",", ":")).encode() + b"\n"
 
 
 @dataclass(frozen=True, slots=True)
-class Wire:
+class ClientConnection:
     """The server's end of one connection."""
 
     connection: socket.socket
 
     def send(self, data: bytes) -> None:
-        """Send all of it. Raises OSError when the client is gone."""
+        """Send all of the data. Raises OSError if the client has closed the connection."""
         self.connection.sendall(data)
 
     def reset(self) -> None:
-        """Close the connection so that the client sees it reset."""
+        """Reset the connection (TCP RST)."""
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """Speaks HTTP/1.1 on one connection until either side has had enough."""
+    """Serves HTTP/1.1 on one connection until either side closes it."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     connection: socket.socket
 
-    def __init__(self, connection: socket.socket, peer: tuple[str, int], respond: Callable[[Call], Answer]) -> None:
+    def __init__(
+        self, connection: socket.socket, peer: tuple[str, int], respond: Callable[[ServerRequest], ServerResponse]
+    ) -> None:
         self.respond = respond
         super().__init__(connection, peer, None)  # type: ignore[arg-type]  # there is no socketserver
 
-    def answer(self) -> None:
-        """Read one request, and answer it."""
+    def handle_request(self) -> None:
+        """Read one request and respond to it."""
         url = urlsplit(self.path)
-        call = Call(
+        request = ServerRequest(
             self.command,
             unquote(url.path),
             dict(parse_qsl(url.query)),
@@ -108,44 +110,44 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.headers.get("Impersonate-User"),
             self.rfile.read(int(self.headers.get("Content-Length", "0"))),
         )
-        answer = self.respond(call)
-        wire, head, body = Wire(self.connection), answer.head(), answer.body()
-        if answer.manner is not None:
+        response = self.respond(request)
+        client, head, body = ClientConnection(self.connection), response.head(), response.body()
+        if response.send is not None:
             self.close_connection = True
-            answer.manner(wire, head, body)
+            response.send(client, head, body)
             return
-        wire.send(head + body)
-        if answer.stream is not None:
-            for piece in map(encoded, answer.stream):
-                wire.send(b"%x\r\n%s\r\n" % (len(piece), piece))
-            wire.send(b"0\r\n\r\n")
+        client.send(head + body)
+        if response.stream is not None:
+            for piece in map(encode_json, response.stream):
+                client.send(b"%x\r\n%s\r\n" % (len(piece), piece))
+            client.send(b"0\r\n\r\n")
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer  # noqa: N815 - http.server's names
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_request  # noqa: N815 - http.server's names
 
     def log_message(self, *_: object) -> None:
-        """Say nothing: requests are recorded by the cluster."""
+        """Log nothing: the cluster records requests."""
 
 
-class Server:
-    """Listens on a port of 127.0.0.1 and answers each call by a function, until it is stopped.
+class LoopbackServer:
+    """Listens on a port of 127.0.0.1 and responds to requests by a function, until it is stopped.
 
-    `context` may be exchanged at any time: new connections use the new one. `None` is plain HTTP.
-    While `deaf` is an event, a new connection gets no word, not even a TLS handshake, before it is set.
+    `context` may be replaced at any time, for new connections. `None` is plain HTTP.
+    While `silence` is an event, new connections get not even a TLS handshake before it is set.
     """
 
-    def __init__(self, respond: Callable[[Call], Answer], context: ssl.SSLContext | None) -> None:
+    def __init__(self, respond: Callable[[ServerRequest], ServerResponse], context: ssl.SSLContext | None) -> None:
         self._respond = respond
         self.context = context
-        self.deaf: threading.Event | None = None
+        self.silence: threading.Event | None = None
         self._lock = threading.Lock()
         self._connections: dict[threading.Thread, socket.socket] = {}
-        self._listener = _bound(0)
+        self._listener = _bind(0)
         self.port: int = self._listener.getsockname()[1]
         self._listening = False
         self.listen()
 
     def listen(self) -> None:
-        """Accept connections, if it does not."""
+        """Accept connections, if the server does not yet."""
         if self._listening:
             return
         self._listening = True
@@ -154,12 +156,12 @@ class Server:
         self._acceptor.start()
 
     def refuse(self) -> None:
-        """Refuse connections until `listen`, and close those there are."""
+        """Refuse connections until `listen`, and close the open ones."""
         self._close()
-        self._listener = _bound(self.port)  # bound and not listening, it refuses, and keeps the port
+        self._listener = _bind(self.port)  # a bound socket that does not listen refuses connections and keeps the port
 
     def stop(self) -> None:
-        """Close every connection and return when each thread has ended."""
+        """Close every connection and wait until each thread has ended."""
         self._close()
         with self._lock:
             threads = list(self._connections)
@@ -168,17 +170,17 @@ class Server:
 
     def _close(self) -> None:
         self._listening = False
-        # accept() is woken by a connection everywhere, by shutdown() on Linux alone.
+        # A connection wakes accept() on every system, shutdown() on Linux alone.
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
             self._acceptor.join()
         self._listener.close()
         self.drop()
 
     def drop(self) -> None:
-        """Close every connection there is."""
+        """Close every open connection."""
         with self._lock:
             for connection in self._connections.values():
-                _shut(connection)
+                _shutdown(connection)
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -194,20 +196,20 @@ class Server:
 
     def _serve(self, connection: socket.socket, peer: tuple[str, int]) -> None:
         try:
-            with contextlib.suppress(OSError):  # the client went away, or does not trust us
-                if self.deaf is not None:
-                    self.deaf.wait()
+            with contextlib.suppress(OSError):  # the client closed the connection, or rejects the certificate
+                if self.silence is not None:
+                    self.silence.wait()
                 elif self.context is None:
                     _Handler(connection, peer, self._respond)
                 else:
-                    connection = self._secured(connection, self.context)
+                    connection = self._wrap_tls(connection, self.context)
                     _Handler(connection, peer, self._respond)
         finally:
-            _shut(connection)
+            _shutdown(connection)
             connection.close()
 
-    def _secured(self, plain: socket.socket, context: ssl.SSLContext) -> socket.socket:
-        with self._lock:  # so that nobody misses it who shuts all connections
+    def _wrap_tls(self, plain: socket.socket, context: ssl.SSLContext) -> socket.socket:
+        with self._lock:  # so that drop() closes this socket too
             secured = context.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
             self._connections[threading.current_thread()] = secured
         try:
@@ -218,14 +220,14 @@ class Server:
         return secured
 
 
-def _bound(port: int) -> socket.socket:
+def _bind(port: int) -> socket.socket:
     bound = socket.socket()
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.bind(("127.0.0.1", port))
     return bound
 
 
-def _shut(connection: socket.socket) -> None:
-    # Not SSLSocket's own shutdown, which takes the TLS state from under a thread that is reading.
+def _shutdown(connection: socket.socket) -> None:
+    # Not SSLSocket's own shutdown, which frees the TLS state while another thread reads.
     with contextlib.suppress(OSError):
         socket.socket.shutdown(connection, socket.SHUT_RDWR)

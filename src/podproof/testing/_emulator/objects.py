@@ -1,86 +1,86 @@
-"""Pods and service accounts, as a test holds them in its hand."""
+"""The pods and service accounts of an emulated cluster, for tests to use and to change."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from podproof.testing import pods, status, timestamps
+from podproof.testing._emulator import pod_defaults, status_errors, timestamps
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from podproof.testing.authentication import Authentication
-    from podproof.testing.store import Store
+    from podproof.testing._emulator.object_store import ObjectStore
+    from podproof.testing._emulator.token_authenticator import TokenAuthenticator
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceAccount:
-    """A service account of the emulated cluster."""
+class EmulatedServiceAccount:
+    """A service account of an emulated cluster."""
 
-    _store: Store = field(repr=False)
-    _authentication: Authentication = field(repr=False)
+    _store: ObjectStore = field(repr=False)
+    _authenticator: TokenAuthenticator = field(repr=False)
     namespace: str
     name: str
     uid: str
 
     def token(self, audience: str | Sequence[str], lifetime: float = 3600) -> str:
-        """Return a token for one audience or several that is bound to no pod, as `kubectl create token` makes it.
+        """Return a new token for one audience or several, bound to no pod, like `kubectl create token`.
 
-        `lifetime` is in seconds, and may be negative: a token that has expired.
+        `lifetime` is in seconds; a negative one makes a token that has expired.
         """
         account = self._store.require("serviceaccounts", self.namespace, self.name)
-        return self._authentication.issue(account, None, audience, lifetime)
+        return self._authenticator.issue(account, None, audience, lifetime)
 
     def headers(self, audience: str | Sequence[str]) -> dict[str, str]:
-        """Return the headers of a request that brings a new token."""
+        """Return `{"Authorization": "Bearer ..."}` with a new token for an audience."""
         return {"Authorization": f"Bearer {self.token(audience)}"}
 
 
 @dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod of the emulated cluster. Once it is gone, all but its names raises a 404 `Failure`."""
+class EmulatedPod:
+    """A pod of an emulated cluster. After its removal all but its names and UID raise a 404 `StatusError`."""
 
-    _store: Store = field(repr=False)
-    _authentication: Authentication = field(repr=False)
+    _store: ObjectStore = field(repr=False)
+    _authenticator: TokenAuthenticator = field(repr=False)
     namespace: str
     name: str
     uid: str
 
     def json(self) -> Mapping[str, Any]:
-        """Return the pod as the API server shows it."""
+        """Return the Pod object of the API server."""
         live = self._store.require("pods", self.namespace, self.name)
         if live["metadata"]["uid"] != self.uid:
-            raise status.not_found("pods", self.name)
+            raise status_errors.not_found("pods", self.name)
         return live
 
     @property
     def service_account(self) -> str:
-        """The name of the service account it runs as."""
+        """The name of its service account."""
         name: str = self.json()["spec"]["serviceAccountName"]
         return name
 
     @property
     def addresses(self) -> tuple[str, ...]:
-        """All of its addresses."""
+        """Its IP addresses, the primary one first."""
         return tuple(entry["ip"] for entry in self.json()["status"].get("podIPs", ()))
 
     @property
     def peer(self) -> tuple[str, int]:
-        """Its first address and a port, as a server sees it: Starlette's `TestClient(app, client=...)`."""
+        """Its primary address and a port, for `starlette.testclient.TestClient(app, client=pod.peer)`."""
         return self.addresses[0], 50000
 
     def token(self, audience: str | Sequence[str], lifetime: float = 3600) -> str:
-        """Return a token for one audience or several that is bound to this pod, as the kubelet mounts it.
+        """Return a new token for one audience or several, bound to this pod, like the one that the kubelet mounts.
 
-        `lifetime` is in seconds, and may be negative: a token that has expired.
+        `lifetime` is in seconds; a negative one makes a token that has expired.
         """
         live = self.json()
         account = self._store.require("serviceaccounts", self.namespace, live["spec"]["serviceAccountName"])
-        return self._authentication.issue(account, live, audience, lifetime)
+        return self._authenticator.issue(account, live, audience, lifetime)
 
     def headers(self, audience: str | Sequence[str]) -> dict[str, str]:
-        """Return the headers of a request that brings a new token."""
+        """Return `{"Authorization": "Bearer ..."}` with a new token for an audience."""
         return {"Authorization": f"Bearer {self.token(audience)}"}
 
     def update(
@@ -92,11 +92,11 @@ class Pod:
         host_network: bool | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """Change what is given, also what a real API server would not let change, and leave the rest."""
+        """Change the given fields, also those that a real API server treats as immutable."""
         live = self.json()
         metadata, spec, seen = dict(live["metadata"]), dict(live["spec"]), live["status"]
         if phase is not None or addresses is not None:
-            seen = pods.reported(
+            seen = pod_defaults.reported(
                 seen,
                 seen["phase"] if phase is None else phase,
                 self.addresses if addresses is None else addresses,
@@ -108,18 +108,17 @@ class Pod:
         if labels is not None:
             metadata["labels"] = dict(labels)
         if spec != live["spec"]:
-            metadata = pods.next_generation(metadata)
+            metadata = pod_defaults.next_generation(metadata)
         self._store.replace("pods", {**live, "metadata": metadata, "spec": spec, "status": seen})
 
     def delete(self, grace: int = 30) -> None:
-        """Begin to terminate: to be gone in `grace` seconds.
+        """Begin to terminate, with a grace period in seconds.
 
-        The pod stays until `remove`, as it does until a kubelet's last word. Its token is good for 60 s more than
-        the grace period.
+        The pod exists until `remove`. Its token is authenticated until 60 s after the grace period.
         """
-        gone = timestamps.text(self._authentication.clock() + grace)
-        self._store.replace("pods", pods.terminating(self.json(), gone, grace))
+        deletion = timestamps.text(self._authenticator.clock() + grace)
+        self._store.replace("pods", pod_defaults.terminating(self.json(), deletion, grace))
 
     def remove(self) -> None:
-        """Be gone at once."""
+        """Remove the pod at once."""
         self._store.delete("pods", self.json())

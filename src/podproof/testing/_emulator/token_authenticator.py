@@ -1,4 +1,4 @@
-"""Whose token it is: the API server's own authenticators, with the cache of what they accepted."""
+"""The authentication of tokens: the API server's own authenticators, and its cache of authenticated tokens."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ import uuid
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from podproof.testing import timestamps, tokens
-from podproof.testing.rbac import ANONYMOUS, User, service_account_groups
+from podproof.testing._emulator import timestamps, tokens
+from podproof.testing._emulator.role_bindings import ANONYMOUS, UserInfo, service_account_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from podproof.testing.store import Store
+    from podproof.testing._emulator.object_store import ObjectStore
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 LEEWAY = 60
 """Seconds by which a token, its service account or its pod may be past their end (go-jose's DefaultLeeway)."""
 CACHE = 10
-"""Seconds for which an accepted token is not looked at again (--authentication-token-cache-ttl's default)."""
+"""Seconds for which the authentication of a token is cached (the API server's own default)."""
 NODE_CLAIMS_SINCE = (1, 30)
 """KEP-4193: from here on tokens carry a `jti` and the pod's node."""
 INVALID = "invalid bearer token"
-WORDS_SINCE = (1, 21)
-"""The reasons of a refusal were worded anew after 1.20."""
+MESSAGES_SINCE = (1, 21)
+"""The messages of rejected tokens changed after 1.20."""
 KEYS_BY_ID_SINCE = (1, 32)
 """KEP-740: from here on a token is verified with the key that its `kid` names, where it names one."""
 
-_OLD_WORDS = {
+_OLD_MESSAGES = {
     "signature": "square/go-jose: error in cryptographic primitive",
     "odd": "Token could not be validated.",
     "early": "Token could not be validated.",
@@ -37,7 +37,7 @@ _OLD_WORDS = {
     "account": "ServiceAccount UID ({live}) does not match claim ({claimed})",
     "pod": "Pod UID ({live}) does not match claim ({claimed})",
 }
-_WORDS = {
+_MESSAGES = {
     "signature": "go-jose/go-jose: error in cryptographic primitive",
     "odd": "service account token claims could not be validated due to unexpected validation error",
     "early": "service account token is not valid yet",
@@ -48,21 +48,21 @@ _WORDS = {
 }
 
 
-class TokenReviewFailed(Exception):
-    """A token that is recognized and refused; the text is the API server's."""
+class TokenRejected(Exception):
+    """A token that an authenticator recognizes and rejects; the text is the API server's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What came of a token: the user and the audiences it is good for, or an error, or neither."""
+class TokenReviewStatus:
+    """The status of a TokenReview: a user and audiences if the token is authenticated, else an error."""
 
-    user: User | None = None
+    user: UserInfo | None = None
     audiences: tuple[str, ...] = ()
     error: str = ""
 
 
 def go_list(items: Sequence[str]) -> str:
-    """Write strings as Go's `%q` does."""
+    """Return strings in the form of Go's `%q`."""
     return "[" + " ".join(json.dumps(item, ensure_ascii=False) for item in items) + "]"
 
 
@@ -71,20 +71,20 @@ def _uid(thing: Mapping[str, Any]) -> str:
     return uid
 
 
-class Authentication:
-    """The token authenticators of one emulated cluster, which look in the store for what a token is bound to."""
+class TokenAuthenticator:
+    """The token authenticators of one emulated cluster. They look up in the store what a token is bound to."""
 
-    def __init__(self, store: Store, clock: Callable[[], float], version: tuple[int, int]) -> None:
+    def __init__(self, store: ObjectStore, clock: Callable[[], float], version: tuple[int, int]) -> None:
         self._store = store
         self.clock = clock
         self._version = version
-        self._words = _WORDS if version >= WORDS_SINCE else _OLD_WORDS
-        self._accepted: dict[tuple[str, tuple[str, ...]], tuple[float, Decision]] = {}
+        self._messages = _MESSAGES if version >= MESSAGES_SINCE else _OLD_MESSAGES
+        self._cache: dict[tuple[str, tuple[str, ...]], tuple[float, TokenReviewStatus]] = {}
         self.key = tokens.signing_key()
         self._key_id = tokens.key_id(self.key.public_key())
         self.issuer = ISSUER
         self.api_audiences: tuple[str, ...] = (ISSUER,)
-        self.static: dict[str, User] = {}
+        self.static: dict[str, UserInfo] = {}
 
     def claims(
         self,
@@ -127,77 +127,81 @@ class Authentication:
         audiences = [audience] if isinstance(audience, str) else audience
         return self.sign(self.claims(account, pod, audiences, lifetime))
 
+    def clear_cache(self) -> None:
+        """Forget which tokens were authenticated."""
+        self._cache.clear()
+
     def sign(self, claims: Mapping[str, Any]) -> str:
-        """Sign claims with the cluster's key."""
+        """Return claims as a token signed by the cluster's key."""
         return tokens.sign(claims, self.key)
 
-    def header(self, value: str | None, audiences: tuple[str, ...]) -> Decision:
-        """Judge the value of an Authorization header, the way the API server takes it apart.
+    def authenticate_header(self, value: str | None, audiences: tuple[str, ...]) -> TokenReviewStatus:
+        """Return the status of the token in an Authorization header.
 
-        It splits at blanks, so what follows a second one is not seen; and when there are two in a row there is no
-        token at all, which makes the caller anonymous rather than refused.
+        Like the API server it splits the value at blanks: what follows a second one is ignored, and with two blanks in
+        a row there is no token, which makes the request anonymous.
         """
         parts = (value or "").strip().split(" ")
         if len(parts) < 2 or parts[0].lower() != "bearer" or not parts[1]:
-            return Decision(ANONYMOUS, audiences)
-        return self._cached(parts[1], audiences)
+            return TokenReviewStatus(ANONYMOUS, audiences)
+        return self._review(parts[1], audiences)
 
-    def _cached(self, token: str, audiences: tuple[str, ...]) -> Decision:
+    def _review(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
         now = self.clock()
-        known = self._accepted.get((token, audiences))
-        if known is not None and now < known[0]:
-            return known[1]
+        cached = self._cache.get((token, audiences))
+        if cached is not None and now < cached[0]:
+            return cached[1]
         try:
-            verdict = self._judge(token, audiences)
-        except TokenReviewFailed as error:
-            return Decision(error=f"[{INVALID}, {error}]")
-        if verdict.user is not None:
-            self._accepted[token, audiences] = (now + CACHE, verdict)
-        return verdict
+            result = self._verify(token, audiences)
+        except TokenRejected as error:
+            return TokenReviewStatus(error=f"[{INVALID}, {error}]")
+        if result.user is not None:
+            self._cache[token, audiences] = (now + CACHE, result)
+        return result
 
-    def _judge(self, token: str, audiences: tuple[str, ...]) -> Decision:
+    def _verify(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
         if (static := self.static.get(token)) is not None:
             shared = tuple(audience for audience in self.api_audiences if audience in audiences)
-            return Decision(static, shared) if shared else Decision(error=INVALID)
+            return TokenReviewStatus(static, shared) if shared else TokenReviewStatus(error=INVALID)
         if tokens.issuer(token) != self.issuer:
-            return Decision(error=INVALID)
+            return TokenReviewStatus(error=INVALID)
         try:
             parsed = tokens.parse(token)
         except ValueError:
-            return Decision(error=INVALID)
+            return TokenReviewStatus(error=INVALID)
         if self._version >= KEYS_BY_ID_SINCE and parsed.header.get("kid") not in {None, "", self._key_id}:
-            raise TokenReviewFailed("invalid signature, no keys found")
+            raise TokenRejected("invalid signature, no keys found")
         if not parsed.is_signed_by(self.key.public_key()):
-            raise TokenReviewFailed(self._words["signature"])
+            raise TokenRejected(self._messages["signature"])
         claims = parsed.claims
-        for_whom = claims.get("aud") or self.api_audiences
-        known = [for_whom] if isinstance(for_whom, str) else list(for_whom)
-        shared = tuple(audience for audience in audiences if audience in known)
+        audience_claim = claims.get("aud") or self.api_audiences
+        claimed = [audience_claim] if isinstance(audience_claim, str) else list(audience_claim)
+        shared = tuple(audience for audience in audiences if audience in claimed)
         if not shared:
-            raise TokenReviewFailed(
-                f"token audiences {go_list(known)} is invalid for the target audiences {go_list(audiences)}"
+            raise TokenRejected(
+                f"token audiences {go_list(claimed)} is invalid for the target audiences {go_list(audiences)}"
             )
         try:
-            return Decision(self._user(claims), shared)
+            return TokenReviewStatus(self._user(claims), shared)
         except (KeyError, TypeError) as error:
-            raise TokenReviewFailed(self._words["odd"]) from error
+            raise TokenRejected(self._messages["odd"]) from error
 
-    def _user(self, claims: Mapping[str, Any]) -> User:
+    def _user(self, claims: Mapping[str, Any]) -> UserInfo:
         now = self.clock()
         if now + LEEWAY < claims["nbf"]:
-            raise TokenReviewFailed(self._words["early"])
+            raise TokenRejected(self._messages["early"])
         if now - LEEWAY > claims["exp"]:
-            raise TokenReviewFailed(self._words["expired"])
+            raise TokenRejected(self._messages["expired"])
         private = claims["kubernetes.io"]
         namespace, account = private["namespace"], private["serviceaccount"]
         live = self._store.get("serviceaccounts", namespace, account["name"])
         if live is None:
-            raise TokenReviewFailed(f'serviceaccounts "{account["name"]}" not found')
+            raise TokenRejected(f'serviceaccounts "{account["name"]}" not found')
         if _uid(live) != account["uid"]:
-            raise TokenReviewFailed(self._words["account"].format(live=_uid(live), claimed=account["uid"]))
+            raise TokenRejected(self._messages["account"].format(live=_uid(live), claimed=account["uid"]))
         if (pod := private.get("pod")) is not None:
             self._check_pod(namespace, pod, now)
-        return User(
+        return UserInfo(
             claims["sub"],
             account["uid"],
             service_account_groups(namespace),
@@ -206,15 +210,15 @@ class Authentication:
 
     def _check_pod(self, namespace: str, claimed: Mapping[str, str], now: float) -> None:
         live = self._store.get("pods", namespace, claimed["name"])
-        if live is None or _is_long_gone(live, now):
-            raise TokenReviewFailed(self._words["invalidated"])
+        if live is None or _was_deleted_long_ago(live, now):
+            raise TokenRejected(self._messages["invalidated"])
         if _uid(live) != claimed["uid"]:
-            raise TokenReviewFailed(self._words["pod"].format(live=_uid(live), claimed=claimed["uid"]))
+            raise TokenRejected(self._messages["pod"].format(live=_uid(live), claimed=claimed["uid"]))
 
 
-def _is_long_gone(pod: Mapping[str, Any], now: float) -> bool:
-    gone = pod["metadata"].get("deletionTimestamp")
-    return gone is not None and timestamps.seconds(gone) < now - LEEWAY
+def _was_deleted_long_ago(pod: Mapping[str, Any], now: float) -> bool:
+    deleted_at = pod["metadata"].get("deletionTimestamp")
+    return deleted_at is not None and timestamps.seconds(deleted_at) < now - LEEWAY
 
 
 def _extra(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Watches: the changes of a resource as a stream of events, until the time is up."""
+"""Watches: the changes of a resource as a stream of events."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from podproof.testing import status
+from podproof.testing._emulator import status_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from podproof.testing.store import Change, Store
+    from podproof.testing._emulator.object_store import ObjectStore, StoredChange
 
 BOOKMARK_PERIOD = 60
 BOOKMARK_BEFORE_END = 2
@@ -19,16 +19,16 @@ BOOKMARK_BEFORE_END = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """What a watch is about: a resource, in one namespace or (empty) in all, those objects that are chosen."""
+class WatchScope:
+    """The objects of a watch: those of a resource, in one namespace or (empty) in all, that a selector chooses."""
 
     resource: str
     type_meta: Mapping[str, str]
     namespace: str
     chosen: Callable[[Mapping[str, Any]], bool]
 
-    def event(self, change: Change) -> dict[str, Any] | None:
-        """Return what a change looks like from here: an object may come into the selection or leave it."""
+    def event(self, change: StoredChange) -> dict[str, Any] | None:
+        """Return the event of a change, None for a change outside the scope."""
         if change.resource != self.resource:
             return None
         if self.namespace not in {"", change.after["metadata"].get("namespace", "")}:
@@ -46,16 +46,18 @@ class Scope:
                 return None
 
     def bookmark(self, version: int) -> dict[str, Any]:
-        """Return the event that says: all changes until this version have been told."""
+        """Return the event that says that all changes up to this version have been sent."""
         metadata = {"resourceVersion": str(version), "creationTimestamp": None}
         return {"type": "BOOKMARK", "object": {**self.type_meta, "metadata": metadata}}
 
 
-def events(store: Store, scope: Scope, version: int, timeout: float, *, bookmarks: bool) -> Iterator[Mapping[str, Any]]:
-    """Yield what happens after a version, and end after `timeout` seconds.
+def events(
+    store: ObjectStore, scope: WatchScope, version: int, timeout: float, *, bookmarks: bool
+) -> Iterator[Mapping[str, Any]]:
+    """Yield the changes after a version, and end after `timeout` seconds.
 
-    From version 0 it begins with what there is. When the version is forgotten, an ERROR event with a 410 status
-    is all there is.
+    From version 0 the existing objects come first. If the version has been compacted, the only event is an ERROR with a
+    410 status.
     """
     ends = time.monotonic() + timeout
     with store.changed:
@@ -66,8 +68,8 @@ def events(store: Store, scope: Scope, version: int, timeout: float, *, bookmark
         yield from ({"type": "ADDED", "object": thing} for thing in known if scope.chosen(thing))
     else:
         try:
-            store.remember(version)
-        except status.Failure as failure:
+            store.check_version(version)
+        except status_errors.StatusError as failure:
             yield {"type": "ERROR", "object": failure.json()}
             return
     started, due = version, _bookmark_due(ends)

@@ -1,4 +1,4 @@
-"""Role-based access control: who may do what in the emulated cluster."""
+"""Roles and their bindings: the permissions of a user in the emulated cluster (RBAC)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from podproof.testing.requestinfo import RequestInfo
-    from podproof.testing.store import Store
+    from podproof.testing._emulator.object_store import ObjectStore
+    from podproof.testing._emulator.request_info import RequestInfo
 
 GROUP = "rbac.authorization.k8s.io"
 MASTERS = "system:masters"
 
 
 @dataclass(frozen=True, slots=True)
-class User:
-    """Who is asking, as the API server knows it after authentication."""
+class UserInfo:
+    """A user as the API server's authentication yields it (authentication.k8s.io `UserInfo`)."""
 
     name: str
     uid: str = ""
@@ -35,7 +35,7 @@ class User:
         return {key: value for key, value in info.items() if value}
 
 
-ANONYMOUS = User("system:anonymous", groups=("system:unauthenticated",))
+ANONYMOUS = UserInfo("system:anonymous", groups=("system:unauthenticated",))
 
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 _DISCOVERY = "/.well-known/openid-configuration"
@@ -49,7 +49,7 @@ ANONYMOUS_DISCOVERY_SINCE = (1, 36)
 """v1.36.2 shows the issuer's discovery document to callers without a credential, and its keys still not."""
 
 
-def defaults(version: tuple[int, int]) -> Iterator[tuple[str, dict[str, Any], tuple[str, ...]]]:
+def default_roles(version: tuple[int, int]) -> Iterator[tuple[str, dict[str, Any], tuple[str, ...]]]:
     """Yield the roles of a new cluster, each with its name, its rule and its subjects.
 
     They are the part of the API server's own ClusterRoles that is about the endpoints emulated here.
@@ -82,18 +82,19 @@ def service_account_groups(namespace: str) -> tuple[str, ...]:
     return ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
 
 
-def reason(store: Store, user: User, asked: RequestInfo) -> str | None:
-    """Return why this user may do what was asked, in the API server's words, or None when nothing allows it."""
+def allow_reason(store: ObjectStore, user: UserInfo, info: RequestInfo) -> str | None:
+    """Return the reason why a request of a user is allowed, in the API server's words, or None if no rule allows it."""
     if MASTERS in user.groups:
         return ""
-    for binding, role in _bindings(store, asked.namespace):
-        named = next((each for each in binding.get("subjects", ()) if _is(each, user)), None)
-        if named is not None and any(_covers(rule, asked) for rule in role.get("rules", ())):
-            return f"RBAC: allowed by {_bound(binding)} of {_named(binding['roleRef'])} to {_named(named)}"
+    for binding, role in _bindings(store, info.namespace):
+        named = next((each for each in binding.get("subjects", ()) if _is_subject(each, user)), None)
+        if named is not None and any(_covers(rule, info) for rule in role.get("rules", ())):
+            binding_name, role_name = _describe_binding(binding), _describe(binding["roleRef"])
+            return f"RBAC: allowed by {binding_name} of {role_name} to {_describe(named)}"
     return None
 
 
-def _bindings(store: Store, namespace: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
+def _bindings(store: ObjectStore, namespace: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:
     bindings = store.all("clusterrolebindings")[0]
     if namespace:
         bindings += store.all("rolebindings", namespace)[0]
@@ -104,7 +105,7 @@ def _bindings(store: Store, namespace: str) -> Iterator[tuple[Mapping[str, Any],
             yield binding, role
 
 
-def _is(named: Mapping[str, str], user: User) -> bool:
+def _is_subject(named: Mapping[str, str], user: UserInfo) -> bool:
     match named["kind"]:
         case "ServiceAccount":
             return user.name == f"system:serviceaccount:{named['namespace']}:{named['name']}"
@@ -114,20 +115,20 @@ def _is(named: Mapping[str, str], user: User) -> bool:
             return named["name"] == user.name
 
 
-def _covers(rule: Mapping[str, Any], asked: RequestInfo) -> bool:
-    if not _any(rule["verbs"], asked.verb):
+def _covers(rule: Mapping[str, Any], info: RequestInfo) -> bool:
+    if not _matches(rule["verbs"], info.verb):
         return False
-    if not asked.resource:
-        return any(_url_matches(url, asked.path) for url in rule.get("nonResourceURLs", ()))
+    if not info.resource:
+        return any(_url_matches(url, info.path) for url in rule.get("nonResourceURLs", ()))
     names = rule.get("resourceNames", ())
     return (
-        _any(rule.get("apiGroups", ()), asked.group)
-        and _any(rule.get("resources", ()), asked.full_resource, f"*/{asked.subresource}")
-        and (not names or asked.name in names)
+        _matches(rule.get("apiGroups", ()), info.group)
+        and _matches(rule.get("resources", ()), info.full_resource, f"*/{info.subresource}")
+        and (not names or info.name in names)
     )
 
 
-def _any(allowed: Collection[str], *wanted: str) -> bool:
+def _matches(allowed: Collection[str], *wanted: str) -> bool:
     return not {"*", *wanted}.isdisjoint(allowed)
 
 
@@ -135,13 +136,13 @@ def _url_matches(rule: str, path: str) -> bool:
     return path.startswith(rule[:-1]) if rule.endswith("*") else path == rule
 
 
-def _bound(binding: Mapping[str, Any]) -> str:
+def _describe_binding(binding: Mapping[str, Any]) -> str:
     metadata = binding["metadata"]
     if "namespace" in metadata:
         return f'RoleBinding "{metadata["name"]}/{metadata["namespace"]}"'
     return f'ClusterRoleBinding "{metadata["name"]}"'
 
 
-def _named(named: Mapping[str, str]) -> str:
+def _describe(named: Mapping[str, str]) -> str:
     place = f"/{named['namespace']}" if "namespace" in named else ""
     return f'{named["kind"]} "{named["name"]}{place}"'
