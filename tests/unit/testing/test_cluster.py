@@ -16,6 +16,7 @@ from podproof.testing._emulator import tokens
 from tests.integration.contract import ADMIN, REVIEWS, Side, access
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from tests.unit.testing.conftest import Clock
@@ -75,6 +76,8 @@ def test_a_cluster_that_is_not_started_says_so(what: str) -> None:
         getattr(Cluster(), what)
     with pytest.raises(RuntimeError, match="not started"):
         Cluster().kubeconfig_for("default/bob")
+    with pytest.raises(RuntimeError, match="not started"), Cluster().isolated():
+        pass
 
 
 def test_it_can_do_without_tls(clock: Clock) -> None:
@@ -103,6 +106,7 @@ def test_importing_it_is_cheap() -> None:
 def test_the_package_has_no_other_names() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Clusters'"):
         _ = testing.Clusters
+    assert dir(testing) == testing.__all__
 
 
 def test_a_pod_has_what_it_was_given(cluster: Cluster) -> None:
@@ -175,6 +179,80 @@ def test_a_pod_made_anew_is_another_one(cluster: Cluster) -> None:
     with pytest.raises(StatusError, match="not found"):
         first.remove()
     assert second.json()["metadata"]["uid"] == second.uid
+
+
+def test_isolated_undoes_what_changed(cluster: Cluster, side: Side) -> None:
+    alice, bob = cluster.pod("default/alice"), cluster.pod("default/bob", labels={"app": "bob"})
+    token, kubeconfig = alice.token("bob"), cluster.kubeconfig
+    before = cluster.requests
+    with cluster.isolated() as same:
+        assert same is cluster
+        assert cluster.requests == []
+        alice.remove()
+        cluster.pod("default/alice", phase="Failed")
+        bob.update(labels={})
+        cluster.pod("default/carol")
+        cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+        cluster.fail(500, path="/version")
+        cluster.fail("refuse")
+        cluster.mutate("pods", lambda _: {})
+    assert cluster.requests is before
+    assert (alice.json()["status"]["phase"], bob.json()["metadata"]["labels"]) == ("Running", {"app": "bob"})
+    assert side.review(token, "bob")["content"]["status"]["authenticated"]
+    assert [pod["metadata"]["name"] for pod in side.ask("GET", "/api/v1/pods")["content"]["items"]] == ["alice", "bob"]
+    assert side.ask("GET", "/version")["status"] == 200
+    role = "/apis/rbac.authorization.k8s.io/v1/clusterroles/granted-1"
+    assert side.ask("GET", role)["status"] == 404
+    assert cluster.kubeconfig == kubeconfig
+
+
+def test_isolated_forgets_that_a_token_was_authenticated(cluster: Cluster, side: Side) -> None:
+    with cluster.isolated():
+        token = cluster.pod("default/alice").token("bob")
+        assert side.review(token, "bob")["content"]["status"]["authenticated"]
+    assert "authenticated" not in side.review(token, "bob")["content"]["status"]
+
+
+def test_isolated_contexts_can_be_nested_and_end_after_a_stop(cluster: Cluster) -> None:
+    with cluster.isolated():
+        alice = cluster.pod("default/alice")
+        with cluster.isolated():
+            alice.update(phase="Failed")
+        assert alice.json()["status"]["phase"] == "Running"
+        cluster.stop()
+
+
+def test_a_watch_sees_what_isolated_undoes(cluster: Cluster, side: Side) -> None:
+    alice = cluster.pod("default/alice")
+    version = side.ask("GET", "/api/v1/pods")["content"]["metadata"]["resourceVersion"]
+    with cluster.isolated():
+        alice.remove()
+        cluster.pod("default/bob")
+    events = side.ask("GET", f"/api/v1/pods?watch=1&timeoutSeconds=0.1&resourceVersion={version}")["content"]
+    told = [(event["type"], event["object"]["metadata"]["name"]) for event in events]
+    assert told[0] == ("DELETED", "alice")
+    assert sorted(told[-2:]) == [("ADDED", "alice"), ("DELETED", "bob")]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda cluster: cluster.pod("default/a", service_account="default/a"), "expected its name alone"),
+        (lambda cluster: cluster.pod("default/a", phase="running"), "invalid phase 'running': expected one of Pending"),
+        (
+            lambda cluster: cluster.pod("default/a", addresses="127.0.0.2"),
+            "invalid addresses '127.0.0.2': expected a list",
+        ),
+        (lambda cluster: cluster.grant("default/a", verbs="get"), "invalid verbs 'get': expected a list of strings"),
+        (lambda cluster: cluster.kubeconfig_for("bob"), "invalid name 'bob': expected namespace/name"),
+        (lambda _: Cluster(version="latest"), "invalid version 'latest': expected a Kubernetes version"),
+    ],
+)
+def test_a_wrong_argument_is_told_what_was_expected(
+    wrong: Callable[[Cluster], object], message: str, cluster: Cluster
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        wrong(cluster)
 
 
 def test_a_name_without_a_namespace_is_refused(cluster: Cluster) -> None:
