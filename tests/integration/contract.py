@@ -1,4 +1,4 @@
-"""What is asked of two API servers, a real one and an emulated one, and what of their answers may differ."""
+"""The contract suite: requests to a real and an emulated API server, and what may differ between their responses."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from kubernetes import client, config
 from podproof.testing import Cluster
 from podproof.testing._emulator import tokens
 
-Answer = dict[str, Any]
-Case = Callable[["Side"], list[Answer]]
+RawResponse = dict[str, Any]
+Case = Callable[["Side"], list[RawResponse]]
 
 CASES: dict[str, Case] = {}
 ADMIN = "the administrator"
@@ -26,13 +26,13 @@ REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 ACCESS = "/apis/authorization.k8s.io/v1"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 LAG = 1
-"""Seconds: a real API server judges tokens by what it watches, which lags behind."""
+"""Seconds: a real API server authenticates tokens with the objects that it watches, which lags behind."""
 ANOTHER_UID = "11111111-2222-4333-8444-555555555555"
 
 
 @dataclass(frozen=True)
 class Access:
-    """A way to an API server: its URL, a session of the administrator's, one without a credential."""
+    """Access to an API server: its URL, an administrator's session, and one without a credential."""
 
     url: str
     admin: requests.Session
@@ -41,7 +41,7 @@ class Access:
 
 @contextlib.contextmanager
 def access(kubeconfig: str | None = None) -> Iterator[Access]:
-    """Open the way that a kubeconfig describes, by default the one that `KUBECONFIG` names."""
+    """Open the access that a kubeconfig describes, by default the one that `KUBECONFIG` names."""
     known: Any = client.Configuration()
     load: Any = config.load_kube_config
     load(kubeconfig, client_configuration=known)
@@ -58,10 +58,10 @@ def access(kubeconfig: str | None = None) -> Iterator[Access]:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two API servers, and the namespace that a case has there for itself.
+    """One of the two API servers, with a namespace for one case.
 
-    `wait` lets seconds go by. `forgotten` gives the path of a resource whose first changes are forgotten. `patience`
-    is how many seconds a watch is given to tell what it knows.
+    `wait` waits for seconds. `forgotten` returns the path of a resource whose first changes are compacted. `patience`
+    is the timeout of a watch in seconds.
     """
 
     way: Access
@@ -74,8 +74,10 @@ class Side:
         made = self.ask("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
         assert made["status"] == 201, made
 
-    def ask(self, method: str, path: str, body: object = None, *, bearer: str | None = ADMIN, **how: Any) -> Answer:
-        """Ask as the administrator, with a bearer token, or (None) without a credential."""
+    def ask(
+        self, method: str, path: str, body: object = None, *, bearer: str | None = ADMIN, **how: Any
+    ) -> RawResponse:
+        """Send a request as the administrator, with a bearer token, or (None) without a credential."""
         session = self.way.admin if bearer == ADMIN else self.way.anyone
         headers = how.pop("headers", {})
         if bearer not in {None, ADMIN}:
@@ -89,14 +91,14 @@ class Side:
         return {"status": response.status_code, "type": kind, "content": content}
 
     def path(self, rest: str) -> str:
-        """Return the path of something in the namespace."""
+        """Return a path in the namespace."""
         return f"/api/v1/namespaces/{self.namespace}/{rest}"
 
-    def account(self, name: str) -> Answer:
+    def account(self, name: str) -> RawResponse:
         return self.ask("POST", self.path("serviceaccounts"), {"metadata": {"name": name}})
 
-    def pod(self, name: str, account: str, **spec: Any) -> Answer:
-        """Make a pod that nobody schedules; its image is never pulled."""
+    def pod(self, name: str, account: str, **spec: Any) -> RawResponse:
+        """Make a pod that stays unscheduled, so its image is never pulled."""
         wanted = {
             "serviceAccountName": account,
             "automountServiceAccountToken": False,
@@ -106,14 +108,14 @@ class Side:
         metadata = {"name": name, "labels": {"app": name, "of": "contract"}}
         return self.ask("POST", self.path("pods"), {"metadata": metadata, "spec": wanted | spec})
 
-    def report(self, pod: str, address: str) -> Answer:
-        """Report an address and a running phase for a pod, as a kubelet does."""
+    def report(self, pod: str, address: str) -> RawResponse:
+        """Report an address and the phase Running of a pod, as a kubelet does."""
         status = {"phase": "Running", "hostIP": "192.0.2.1", "podIP": address, "podIPs": [{"ip": address}]}
         patch = json.dumps({"status": status})
         kind = {"Content-Type": "application/merge-patch+json"}
         return self.ask("PATCH", self.path(f"pods/{pod}/status"), headers=kind, data=patch)
 
-    def request_token(self, account: str, **spec: Any) -> Answer:
+    def request_token(self, account: str, **spec: Any) -> RawResponse:
         return self.ask("POST", self.path(f"serviceaccounts/{account}/token"), {"spec": spec})
 
     def token(self, account: str, *audiences: str, pod: str | None = None) -> str:
@@ -124,30 +126,30 @@ class Side:
         return token
 
     def alice(self, *audiences: str) -> str:
-        """Make a service account and a pod of the name alice, and return a token of hers (for bob)."""
+        """Make a service account and a pod named alice, and return a token of the pod, by default for bob."""
         self.account("alice")
         self.pod("alice", "alice")
         return self.token("alice", *(audiences or ("bob",)), pod="alice")
 
     def bob(self) -> str:
-        """Make a service account of the name bob, and return its token for the API server."""
+        """Make a service account named bob, and return its token for the API server."""
         self.account("bob")
         return self.token("bob")
 
-    def review(self, token: str, *audiences: str, bearer: str | None = ADMIN) -> Answer:
+    def review(self, token: str, *audiences: str, bearer: str | None = ADMIN) -> RawResponse:
         spec: dict[str, Any] = {"token": token}
         if audiences:
             spec["audiences"] = list(audiences)
         return self.ask("POST", REVIEWS, {"spec": spec}, bearer=bearer)
 
-    def remove(self, path: str) -> Answer:
-        """Delete something of the namespace, and wait until the token authenticator sees it gone."""
+    def remove(self, path: str) -> RawResponse:
+        """Delete an object in the namespace, and wait until the token authenticator sees the deletion."""
         gone = self.ask("DELETE", self.path(path))
         self.wait(LAG)
         return gone
 
-    def grant(self, rule: Mapping[str, Any], *, scope: str = "", reviewed: Mapping[str, Any]) -> list[Answer]:
-        """Bind a role of one rule to bob, and wait until a SubjectAccessReview of him says that it is allowed."""
+    def grant(self, rule: Mapping[str, Any], *, scope: str = "", reviewed: Mapping[str, Any]) -> list[RawResponse]:
+        """Bind a role of one rule to bob, and wait until a SubjectAccessReview of bob is allowed."""
         prefix, kind = (f"namespaces/{scope}/", "Role") if scope else ("", "ClusterRole")
         made = [
             self.ask(
@@ -169,12 +171,12 @@ class Side:
             self.wait(0.1)
         return made
 
-    def ask_about_bob(self, attributes: Mapping[str, Any]) -> Answer:
+    def ask_about_bob(self, attributes: Mapping[str, Any]) -> RawResponse:
         user = f"system:serviceaccount:{self.namespace}:bob"
         return self.ask("POST", f"{ACCESS}/subjectaccessreviews", {"spec": {"user": user, **attributes}})
 
-    def ungrant(self) -> list[Answer]:
-        """Remove what `grant` made for the whole cluster."""
+    def ungrant(self) -> list[RawResponse]:
+        """Delete the cluster-wide objects of `grant`."""
         return [
             self.ask("DELETE", f"{RBAC}/{kind}/{self.namespace}") for kind in ("clusterrolebindings", "clusterroles")
         ]
@@ -182,7 +184,7 @@ class Side:
 
 @contextlib.contextmanager
 def emulated(version: str, namespace: str) -> Iterator[Side]:
-    """Open the emulated side, where seconds go by when it is told so."""
+    """Open the emulated side, whose clock stands still but for `wait`."""
     now = [time.time()]
 
     def wait(seconds: float) -> None:
@@ -197,7 +199,7 @@ def emulated(version: str, namespace: str) -> Iterator[Side]:
 
 
 def lines(outcome: object) -> list[str]:
-    """Write an outcome so that a difference shows where it is."""
+    """Return an outcome as lines, so that a difference shows its place."""
     return json.dumps(outcome, indent=1, sort_keys=True).splitlines()
 
 
@@ -212,7 +214,7 @@ def case(function: Case) -> Case:
 
 # What may differ. Everything else is compared.
 DROPPED = {
-    "managedFields": "the emulated one keeps no account of who set which field",
+    "managedFields": "the emulated API server does not track the managers of fields",
     "secrets": "before 1.24 a controller adds a token to each service account, some time later",
 }
 BY_FIELD = {
@@ -244,8 +246,8 @@ BY_PATTERN = {
 UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
-def comparable(outcome: list[Answer], namespace: str) -> Any:
-    """Return an outcome with what may differ put away, each UID being named by when it was seen first."""
+def comparable(outcome: list[RawResponse], namespace: str) -> Any:
+    """Return an outcome without what may differ. Each UID is replaced by the order of its first occurrence."""
     uids: dict[str, str] = {ANOTHER_UID: "<another uid>"}
 
     def of(thing: Any) -> Any:
@@ -277,41 +279,41 @@ def unsigned(header: Mapping[str, Any], token: str, **changed: object) -> str:
 
 
 @case
-def a_good_token_for_one_audience(side: Side) -> list[Answer]:
+def a_good_token_for_one_audience(side: Side) -> list[RawResponse]:
     return [side.review(side.alice(), "bob")]
 
 
 @case
-def a_good_token_for_two_audiences(side: Side) -> list[Answer]:
+def a_good_token_for_two_audiences(side: Side) -> list[RawResponse]:
     token = side.alice("bob", "carol")
     return [side.review(token, *asked) for asked in (("bob", "carol"), ("carol", "bob"), ("bob", "dave"))]
 
 
 @case
-def a_token_for_another_audience(side: Side) -> list[Answer]:
+def a_token_for_another_audience(side: Side) -> list[RawResponse]:
     return [side.review(side.alice("carol"), "bob"), side.review(side.token("alice", "carol", "dave"), "bob", "x")]
 
 
 @case
-def a_review_that_names_no_audience(side: Side) -> list[Answer]:
+def a_review_that_names_no_audience(side: Side) -> list[RawResponse]:
     token = side.alice()
     return [side.review(token), side.review(side.bob()), side.review(side.token("bob"), "bob")]
 
 
 @case
-def a_token_after_a_blank_is_anonymous(side: Side) -> list[Answer]:
+def a_token_after_a_blank_is_anonymous(side: Side) -> list[RawResponse]:
     token = side.alice()
     return [side.review(text, "bob") for text in (f" {token}", " ", "  ")]
 
 
 @case
-def a_token_before_a_blank_is_the_same_token(side: Side) -> list[Answer]:
+def a_token_before_a_blank_is_the_same_token(side: Side) -> list[RawResponse]:
     token = side.alice()
     return [side.review(f"{token}{end}", "bob") for end in (" ", " junk", "\n", "\t", "\r\n")]
 
 
 @case
-def a_token_with_white_space_within(side: Side) -> list[Answer]:
+def a_token_with_white_space_within(side: Side) -> list[RawResponse]:
     token = side.alice()
     texts = (
         f"\t{token}",
@@ -323,20 +325,20 @@ def a_token_with_white_space_within(side: Side) -> list[Answer]:
 
 
 @case
-def a_token_with_base64_padding(side: Side) -> list[Answer]:
+def a_token_with_base64_padding(side: Side) -> list[RawResponse]:
     token = side.alice()
     return [side.review(text, "bob") for text in (f"{token}=", f"{token}==", token.replace(".", "=.", 1))]
 
 
 @case
-def a_token_with_other_spare_bits_is_the_same_token(side: Side) -> list[Answer]:
+def a_token_with_other_spare_bits_is_the_same_token(side: Side) -> list[RawResponse]:
     # 256 bytes of signature leave four bits of the last character unused.
     token = side.alice()
     return [side.review(token[:-1] + chr(ord(token[-1]) + 1), "bob")]
 
 
 @case
-def no_token(side: Side) -> list[Answer]:
+def no_token(side: Side) -> list[RawResponse]:
     return [
         side.review("", "bob"),
         side.ask("POST", REVIEWS, {}),
@@ -345,7 +347,7 @@ def no_token(side: Side) -> list[Answer]:
 
 
 @case
-def junk(side: Side) -> list[Answer]:
+def junk(side: Side) -> list[RawResponse]:
     token = side.alice()
     head, payload, _ = token.split(".")
     texts = ("junk", "a.b.c", "...", "tök", f"{token}.x", f"{head}.{payload}", f"{head}.{payload}.", f"x.{payload}.x")
@@ -353,39 +355,39 @@ def junk(side: Side) -> list[Answer]:
 
 
 @case
-def a_forged_signature(side: Side) -> list[Answer]:
+def a_forged_signature(side: Side) -> list[RawResponse]:
     token = side.alice()
     forged = tokens.sign(tokens.parse(token).claims, tokens.foreign_key())
     return [side.review(forged, "bob"), side.review(f"{token[:-10]}AAAAAAAAAA", "bob")]
 
 
 @case
-def a_token_of_another_algorithm(side: Side) -> list[Answer]:
+def a_token_of_another_algorithm(side: Side) -> list[RawResponse]:
     token = side.alice()
     headers = ({"alg": "none"}, {"alg": "HS256"}, {"alg": "RS512"}, {"alg": "RS256", "kid": "other"})
     return [side.review(unsigned(header, token), "bob") for header in headers]
 
 
 @case
-def a_token_of_another_issuer(side: Side) -> list[Answer]:
+def a_token_of_another_issuer(side: Side) -> list[RawResponse]:
     token = side.alice()
     changes = ({"iss": "https://issuer.example"}, {"iss": ["https://issuer.example"]}, {"iss": None})
     return [side.review(unsigned({"alg": "RS256"}, token, **changed), "bob") for changed in changes]
 
 
 @case
-def a_token_with_a_changed_claim(side: Side) -> list[Answer]:
+def a_token_with_a_changed_claim(side: Side) -> list[RawResponse]:
     return [side.review(unsigned({"alg": "RS256"}, side.alice(), aud=["bob", "x"]), "x")]
 
 
 @case
-def an_unbound_token(side: Side) -> list[Answer]:
+def an_unbound_token(side: Side) -> list[RawResponse]:
     side.account("alice")
     return [side.review(side.token("alice", "bob"), "bob")]
 
 
 @case
-def the_token_of_a_deleted_pod_is_good_for_ten_seconds_more_where_it_was_seen(side: Side) -> list[Answer]:
+def the_token_of_a_deleted_pod_is_good_for_ten_seconds_more_where_it_was_seen(side: Side) -> list[RawResponse]:
     token = side.alice("bob", "carol")
     seen = side.review(token, "bob")
     side.remove("pods/alice")
@@ -395,7 +397,7 @@ def the_token_of_a_deleted_pod_is_good_for_ten_seconds_more_where_it_was_seen(si
 
 
 @case
-def the_token_of_a_pod_that_was_made_anew(side: Side) -> list[Answer]:
+def the_token_of_a_pod_that_was_made_anew(side: Side) -> list[RawResponse]:
     token = side.alice()
     side.remove("pods/alice")
     side.pod("alice", "alice")
@@ -404,7 +406,7 @@ def the_token_of_a_pod_that_was_made_anew(side: Side) -> list[Answer]:
 
 
 @case
-def the_token_of_a_terminating_pod(side: Side) -> list[Answer]:
+def the_token_of_a_terminating_pod(side: Side) -> list[RawResponse]:
     side.account("alice")
     side.pod("alice", "alice", nodeName="no-such-node")
     token = side.token("alice", "bob", pod="alice")
@@ -415,7 +417,7 @@ def the_token_of_a_terminating_pod(side: Side) -> list[Answer]:
 
 
 @case
-def the_token_of_a_deleted_service_account(side: Side) -> list[Answer]:
+def the_token_of_a_deleted_service_account(side: Side) -> list[RawResponse]:
     bound = side.alice()
     unbound = side.token("alice", "bob")
     deleted = side.remove("serviceaccounts/alice")
@@ -426,12 +428,12 @@ def the_token_of_a_deleted_service_account(side: Side) -> list[Answer]:
 
 
 @case
-def a_review_of_the_wrong_kind(side: Side) -> list[Answer]:
+def a_review_of_the_wrong_kind(side: Side) -> list[RawResponse]:
     return [side.ask("POST", REVIEWS, {"kind": "Pod", "apiVersion": "v1", "spec": {}})]
 
 
 @case
-def a_review_by_another_method_or_path(side: Side) -> list[Answer]:
+def a_review_by_another_method_or_path(side: Side) -> list[RawResponse]:
     body = {"spec": {"token": "x"}}
     return [
         side.ask("GET", REVIEWS),
@@ -443,7 +445,7 @@ def a_review_by_another_method_or_path(side: Side) -> list[Answer]:
 
 
 @case
-def a_caller_without_a_credential_is_anonymous(side: Side) -> list[Answer]:
+def a_caller_without_a_credential_is_anonymous(side: Side) -> list[RawResponse]:
     token = side.alice()
     return [
         side.review(token, "bob", bearer=None),
@@ -455,13 +457,13 @@ def a_caller_without_a_credential_is_anonymous(side: Side) -> list[Answer]:
 
 
 @case
-def a_caller_with_a_bad_credential(side: Side) -> list[Answer]:
+def a_caller_with_a_bad_credential(side: Side) -> list[RawResponse]:
     token = side.alice()
     return [side.review(token, "bob", bearer=bad) for bad in ("junk", token)]
 
 
 @case
-def a_caller_without_permission(side: Side) -> list[Answer]:
+def a_caller_without_permission(side: Side) -> list[RawResponse]:
     token, bob = side.alice(), side.bob()
     return [
         side.review(token, "bob", bearer=bob),
@@ -475,7 +477,7 @@ def a_caller_without_permission(side: Side) -> list[Answer]:
 
 
 @case
-def a_pod(side: Side) -> list[Answer]:
+def a_pod(side: Side) -> list[RawResponse]:
     side.account("alice")
     made = side.pod("alice", "alice")
     return [
@@ -488,7 +490,7 @@ def a_pod(side: Side) -> list[Answer]:
 
 
 @case
-def things_that_cannot_be_made(side: Side) -> list[Answer]:
+def things_that_cannot_be_made(side: Side) -> list[RawResponse]:
     side.account("alice")
     side.pod("alice", "alice")
     metadata = {"metadata": {"name": "alice"}}
@@ -502,7 +504,7 @@ def things_that_cannot_be_made(side: Side) -> list[Answer]:
 
 
 @case
-def paths_that_lead_nowhere(side: Side) -> list[Answer]:
+def paths_that_lead_nowhere(side: Side) -> list[RawResponse]:
     return [
         side.ask("GET", "/api/v1/nothings"),
         side.ask("GET", side.path("nothings")),
@@ -527,7 +529,7 @@ def _remove_scheduled(side: Side) -> None:
 
 
 @case
-def a_list_of_pods(side: Side) -> list[Answer]:
+def a_list_of_pods(side: Side) -> list[RawResponse]:
     _three_pods(side)
     fields = ("metadata.name=b", "status.podIP=203.0.113.8", "status.phase!=Running", f"spec.nodeName={side.namespace}")
     queries = ["", *(f"?fieldSelector={selector}" for selector in fields)]
@@ -538,7 +540,7 @@ def a_list_of_pods(side: Side) -> list[Answer]:
 
 
 @case
-def a_list_by_labels(side: Side) -> list[Answer]:
+def a_list_by_labels(side: Side) -> list[RawResponse]:
     _three_pods(side)
     _remove_scheduled(side)
     selectors = ("app=a", "app==a", "app!=a", "app in (a,x)", "app notin (a)", "app", "!app", "of=contract,app=b")
@@ -546,12 +548,12 @@ def a_list_by_labels(side: Side) -> list[Answer]:
 
 
 @case
-def a_list_by_a_selector_that_cannot_be_read(side: Side) -> list[Answer]:
+def a_list_by_a_selector_that_cannot_be_read(side: Side) -> list[RawResponse]:
     return [side.ask("GET", side.path(f"pods?fieldSelector={selector}")) for selector in ("foo=bar", "foo")]
 
 
 @case
-def a_list_in_pages(side: Side) -> list[Answer]:
+def a_list_in_pages(side: Side) -> list[RawResponse]:
     _three_pods(side)
     _remove_scheduled(side)
     first = side.ask("GET", side.path("pods?limit=1"))
@@ -560,25 +562,25 @@ def a_list_in_pages(side: Side) -> list[Answer]:
 
 
 @case
-def a_list_at_a_version_that_cannot_be(side: Side) -> list[Answer]:
+def a_list_at_a_version_that_cannot_be(side: Side) -> list[RawResponse]:
     return [side.ask("GET", side.path(f"pods?resourceVersion={version}")) for version in ("999999999", "junk")]
 
 
 @case
-def a_watch_begins_with_what_there_is(side: Side) -> list[Answer]:
+def a_watch_begins_with_what_there_is(side: Side) -> list[RawResponse]:
     _three_pods(side)
     _remove_scheduled(side)
     outcome = [
         side.ask("GET", side.path(f"pods?watch=1&timeoutSeconds={side.patience}{more}"))
         for more in ("", "&resourceVersion=0")
     ]
-    for answer in outcome:  # in no order that one could rely on
-        answer["content"].sort(key=lambda event: event["object"]["metadata"]["name"])
+    for response in outcome:  # in no order that one could rely on
+        response["content"].sort(key=lambda event: event["object"]["metadata"]["name"])
     return outcome
 
 
 @case
-def a_watch_tells_what_happened(side: Side) -> list[Answer]:
+def a_watch_tells_what_happened(side: Side) -> list[RawResponse]:
     side.account("alice")
     before = side.ask("GET", side.path("pods"))["content"]["metadata"]["resourceVersion"]
     side.pod("alice", "alice")
@@ -591,30 +593,30 @@ def a_watch_tells_what_happened(side: Side) -> list[Answer]:
 
 
 @case
-def a_watch_from_a_version_that_is_forgotten(side: Side) -> list[Answer]:
+def a_watch_from_a_version_that_is_forgotten(side: Side) -> list[RawResponse]:
     return [side.ask("GET", f"{side.forgotten()}?watch=1&timeoutSeconds=5&resourceVersion=1")]
 
 
 @case
-def a_watch_that_cannot_be(side: Side) -> list[Answer]:
+def a_watch_that_cannot_be(side: Side) -> list[RawResponse]:
     return [
         side.ask("GET", side.path(f"pods?watch=1&{query}")) for query in ("resourceVersion=junk", "fieldSelector=foo=x")
     ]
 
 
 @case
-def a_token_request_bound_to_a_pod(side: Side) -> list[Answer]:
+def a_token_request_bound_to_a_pod(side: Side) -> list[RawResponse]:
     side.account("alice")
     uid = side.pod("alice", "alice")["content"]["metadata"]["uid"]
     bound = side.request_token("alice", audiences=["bob"], boundObjectRef=bound_to("alice", uid=uid))
     by_name = side.request_token(
         "alice", audiences=["bob", "x"], expirationSeconds=600, boundObjectRef=bound_to("alice")
     )
-    return [bound, by_name, *(claims(answer["content"]["status"]["token"]) for answer in (bound, by_name))]
+    return [bound, by_name, *(claims(response["content"]["status"]["token"]) for response in (bound, by_name))]
 
 
 @case
-def a_token_request_bound_to_nothing(side: Side) -> list[Answer]:
+def a_token_request_bound_to_nothing(side: Side) -> list[RawResponse]:
     side.account("alice")
     outcome = [side.request_token("alice", audiences=["bob"]), side.request_token("alice")]
     outcome += [side.ask("POST", side.path("serviceaccounts/alice/token"), {})]
@@ -622,7 +624,7 @@ def a_token_request_bound_to_nothing(side: Side) -> list[Answer]:
 
 
 @case
-def a_token_request_for_what_is_not_there(side: Side) -> list[Answer]:
+def a_token_request_for_what_is_not_there(side: Side) -> list[RawResponse]:
     side.account("alice")
     side.account("bob")
     side.pod("alice", "alice")
@@ -636,13 +638,13 @@ def a_token_request_for_what_is_not_there(side: Side) -> list[Answer]:
 
 
 @case
-def a_token_request_with_a_bad_lifetime(side: Side) -> list[Answer]:
+def a_token_request_with_a_bad_lifetime(side: Side) -> list[RawResponse]:
     side.account("alice")
     return [side.request_token("alice", audiences=["bob"], expirationSeconds=seconds) for seconds in (5, 599, 1 << 33)]
 
 
 @case
-def a_token_request_of_the_wrong_kind(side: Side) -> list[Answer]:
+def a_token_request_of_the_wrong_kind(side: Side) -> list[RawResponse]:
     side.account("alice")
     path = side.path("serviceaccounts/alice/token")
     return [side.ask("POST", path, {"kind": "Pod", "apiVersion": "v1"}), side.ask("GET", path)]
@@ -652,7 +654,7 @@ _MAY_REVIEW = {"resourceAttributes": {"verb": "create", "group": "authentication
 
 
 @case
-def a_review_of_ones_own_access(side: Side) -> list[Answer]:
+def a_review_of_ones_own_access(side: Side) -> list[RawResponse]:
     bob = side.bob()
     path = f"{ACCESS}/selfsubjectaccessreviews"
     before = [side.ask("POST", path, {"spec": _MAY_REVIEW}, bearer=bearer) for bearer in (ADMIN, bob, None)]
@@ -664,7 +666,7 @@ def a_review_of_ones_own_access(side: Side) -> list[Answer]:
 
 
 @case
-def an_access_review_that_does_not_say_of_what(side: Side) -> list[Answer]:
+def an_access_review_that_does_not_say_of_what(side: Side) -> list[RawResponse]:
     both: dict[str, Any] = {"resourceAttributes": {}, "nonResourceAttributes": {}}
     outcome = [side.ask("POST", f"{ACCESS}/selfsubjectaccessreviews", {"spec": spec}) for spec in ({}, both)]
     nobody = {"nonResourceAttributes": {"verb": "get", "path": "/"}}
@@ -672,7 +674,7 @@ def an_access_review_that_does_not_say_of_what(side: Side) -> list[Answer]:
 
 
 @case
-def a_review_of_anothers_access_to_a_url(side: Side) -> list[Answer]:
+def a_review_of_anothers_access_to_a_url(side: Side) -> list[RawResponse]:
     side.account("bob")
     path = f"{ACCESS}/subjectaccessreviews"
     rule = {"nonResourceURLs": [f"/{side.namespace}/*"], "verbs": ["get"]}
@@ -690,8 +692,8 @@ def a_review_of_anothers_access_to_a_url(side: Side) -> list[Answer]:
 
 
 @case
-def a_role_in_a_namespace(side: Side) -> list[Answer]:
-    """A RoleBinding grants pods of its namespace, and TokenReviews nowhere: they lie outside of namespaces."""
+def a_role_in_a_namespace(side: Side) -> list[RawResponse]:
+    """A RoleBinding grants pods in its namespace but no TokenReviews, which are cluster-scoped."""
     token, bob = side.alice(), side.bob()
     rule = {
         "apiGroups": ["", "authentication.k8s.io"],
@@ -711,32 +713,32 @@ def a_role_in_a_namespace(side: Side) -> list[Answer]:
 
 
 @case
-def a_caller_that_acts_as_another(side: Side) -> list[Answer]:
+def a_caller_that_acts_as_another(side: Side) -> list[RawResponse]:
     bob = side.bob()
     side.account("carol")
     names = (f"system:serviceaccount:{side.namespace}:carol", "dave")
     path = side.path("pods")
 
-    def as_each(bearer: str) -> list[Answer]:
+    def as_each(bearer: str) -> list[RawResponse]:
         return [side.ask("GET", path, bearer=bearer, headers={"Impersonate-User": name}) for name in names]
 
     return as_each(bob) + as_each(ADMIN)
 
 
 @case
-def what_everyone_may_read(side: Side) -> list[Answer]:
+def what_everyone_may_read(side: Side) -> list[RawResponse]:
     return [side.ask("GET", path, bearer=None) for path in ("/version", "/livez", "/readyz", "/healthz")]
 
 
 @case
-def what_service_accounts_may_read(side: Side) -> list[Answer]:
+def what_service_accounts_may_read(side: Side) -> list[RawResponse]:
     bob = side.bob()
     paths = ("/openid/v1/jwks", "/.well-known/openid-configuration")
     return [side.ask("GET", path, bearer=bearer) for path in paths for bearer in (bob, None)]
 
 
 @case
-def deletions(side: Side) -> list[Answer]:
+def deletions(side: Side) -> list[RawResponse]:
     side.account("alice")
     side.pod("alice", "alice")
     path = side.path("pods/alice")

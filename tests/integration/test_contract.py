@@ -1,4 +1,4 @@
-"""A real API server and an emulated one of its version answer the same questions, and must agree."""
+"""The responses of a real API server and of an emulated one of its version must agree."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def real_side(real: Access, case_namespace: str) -> Iterator[Side]:
     plural = case_namespace.replace("-", "")
 
     def forgotten() -> str:
-        # A resource that came into being just now remembers no change from before.
+        # A new resource has no changes from before.
         real.admin.post(crd, json=new_resource(plural), timeout=10).raise_for_status()
         path = f"/apis/{GROUP}/v1/{plural}"
         deadline = time.monotonic() + 30
@@ -69,7 +69,7 @@ def new_resource(plural: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def recorded(request: pytest.FixtureRequest, version: str) -> Iterator[dict[str, Any]]:
-    """Give a place for what the real API server answered; `--record` keeps it for the normal tests."""
+    """Return a dict for the responses of the real API server; `--record` stores them for the unit tests."""
     outcomes: dict[str, Any] = {}
     yield outcomes
     if request.config.getoption("--record"):
@@ -78,9 +78,9 @@ def recorded(request: pytest.FixtureRequest, version: str) -> Iterator[dict[str,
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_emulated_api_server_answers_as_the_real_one_does(
+def test_the_emulated_api_server_agrees_with_the_real_one(
     case: str, real_side: Side, emulated_side: Side, recorded: dict[str, Any]
 ) -> None:
-    answered, imitated = (comparable(CASES[case](side), side.namespace) for side in (real_side, emulated_side))
-    recorded[case] = answered
-    assert lines(imitated) == lines(answered)
+    real, emulated_outcome = (comparable(CASES[case](side), side.namespace) for side in (real_side, emulated_side))
+    recorded[case] = real
+    assert lines(emulated_outcome) == lines(real)

@@ -38,6 +38,6 @@ def cluster(clock: Clock) -> Iterator[Cluster]:
 
 @pytest.fixture
 def side(cluster: Cluster, clock: Clock) -> Iterator[Side]:
-    """Give the contract suite's way of asking, in the namespace `default-2`."""
+    """Return the contract suite's way of asking, in the namespace `default-2`."""
     with access(str(cluster.kubeconfig)) as way:
         yield Side(way, "default-2", clock.wait, str, patience=0.1)

@@ -35,14 +35,14 @@ def test_a_stopped_cluster_leaves_no_thread_no_file_and_no_port() -> None:
         requests.get(url, timeout=5)
 
 
-def test_stopping_ends_connections_that_nobody_closes() -> None:
+def test_stop_closes_connections_that_clients_keep_open() -> None:
     with Cluster() as cluster, access(str(cluster.kubeconfig)) as way:
         way.admin.get(f"{cluster.url}/readyz", timeout=5)
         cluster.stop()
         cluster.stop()  # once more does nothing
 
 
-def test_a_cluster_is_started_once() -> None:
+def test_a_cluster_can_be_started_only_once() -> None:
     with Cluster() as cluster:
         with pytest.raises(RuntimeError, match="was started before"):
             cluster.start()
@@ -51,7 +51,7 @@ def test_a_cluster_is_started_once() -> None:
         cluster.start()
 
 
-def test_a_cluster_that_nobody_stops_does_not_keep_the_process_alive() -> None:
+def test_a_cluster_that_is_not_stopped_does_not_keep_the_process_alive() -> None:
     code = """
 import warnings, requests
 from podproof.testing import Cluster
@@ -80,7 +80,7 @@ def test_a_cluster_that_is_not_started_says_so(what: str) -> None:
         pass
 
 
-def test_it_can_do_without_tls(clock: Clock) -> None:
+def test_a_cluster_can_serve_plain_http(clock: Clock) -> None:
     with Cluster(tls=False, clock=clock) as cluster, access(str(cluster.kubeconfig)) as way:
         assert cluster.url.startswith("http://127.0.0.1:")
         side = Side(way, "plain", clock.wait, str, patience=0.1)
@@ -89,27 +89,27 @@ def test_it_can_do_without_tls(clock: Clock) -> None:
             cluster.fail("wrong-name")
 
 
-def test_a_connection_is_kept_for_the_next_request(side: Side, cluster: Cluster) -> None:
+def test_a_connection_is_reused_for_the_next_request(side: Side, cluster: Cluster) -> None:
     threads = threading.active_count()
     for _ in range(5):
         side.ask("GET", "/version")
     assert threading.active_count() == threads
 
 
-def test_importing_it_is_cheap() -> None:
+def test_importing_the_plugin_imports_nothing_heavy() -> None:
     heavy = ["cryptography", "jwt", "kubernetes", "requests"]
     code = f"import sys, podproof.testing.plugin; print([name for name in {heavy} if name in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True, env=os.environ)
     assert out.stdout.strip() == "[]"
 
 
-def test_the_package_has_no_other_names() -> None:
+def test_the_package_has_no_other_public_names() -> None:
     with pytest.raises(AttributeError, match="no attribute 'Clusters'"):
         _ = testing.Clusters
     assert dir(testing) == testing.__all__
 
 
-def test_a_pod_has_what_it_was_given(cluster: Cluster) -> None:
+def test_a_pod_has_the_given_fields(cluster: Cluster) -> None:
     alice = cluster.pod(
         "default/alice",
         service_account="al.ice",
@@ -136,7 +136,7 @@ def test_a_pod_may_have_no_address_yet(cluster: Cluster) -> None:
     assert "podIP" not in alice.json()["status"]
 
 
-def test_a_pod_changes_in_what_is_given_alone(cluster: Cluster) -> None:
+def test_an_update_changes_only_the_given_fields(cluster: Cluster) -> None:
     alice = cluster.pod("default/alice", addresses=("127.0.0.2",), labels={"a": "b"})
     alice.update(phase="Succeeded")
     assert (alice.addresses, alice.json()["status"]["phase"]) == (("127.0.0.2",), "Succeeded")
@@ -167,7 +167,7 @@ def test_a_pod_of_an_old_version_has_no_generation() -> None:
         assert "generation" not in alice.json()["metadata"]
 
 
-def test_a_pod_made_anew_is_another_one(cluster: Cluster) -> None:
+def test_a_pod_that_is_made_again_has_another_uid(cluster: Cluster) -> None:
     first = cluster.pod("default/alice")
     with pytest.raises(StatusError, match="already exists"):
         cluster.pod("default/alice")
@@ -255,7 +255,7 @@ def test_a_wrong_argument_is_told_what_was_expected(
         wrong(cluster)
 
 
-def test_a_name_without_a_namespace_is_refused(cluster: Cluster) -> None:
+def test_a_name_without_a_namespace_is_invalid(cluster: Cluster) -> None:
     for name in ("alice", "/alice", "default/"):
         with pytest.raises(ValueError, match="expected namespace/name"):
             cluster.pod(name)
@@ -284,7 +284,7 @@ def test_requests_are_recorded_without_credentials(cluster: Cluster, side: Side)
     assert token not in repr(cluster.requests)
 
 
-def test_a_service_accounts_kubeconfig_may_do_what_was_granted(cluster: Cluster) -> None:
+def test_the_kubeconfig_of_a_service_account_has_the_granted_permissions(cluster: Cluster) -> None:
     kubeconfig = cluster.kubeconfig_for("default/bob")
     with access(str(kubeconfig)) as way:
 
@@ -301,7 +301,7 @@ def test_a_service_accounts_kubeconfig_may_do_what_was_granted(cluster: Cluster)
         assert statuses() == [200, 201]
 
 
-def test_a_grant_may_be_of_urls_and_to_groups_and_users(cluster: Cluster, side: Side) -> None:
+def test_urls_can_be_granted_and_to_groups_and_users(cluster: Cluster, side: Side) -> None:
     bob = side.bob()
     cluster.grant("system:serviceaccounts:default-2", verbs=["get"], non_resource_urls=["/metrics/*", "/logs"])
     cluster.grant("system:serviceaccount:default-2:bob", verbs=["list"], resources=["nodes"], namespace="elsewhere")
@@ -311,7 +311,7 @@ def test_a_grant_may_be_of_urls_and_to_groups_and_users(cluster: Cluster, side: 
     assert side.ask("GET", "/api/v1/nodes", bearer=bob)["status"] == 200
 
 
-def test_a_rule_may_name_the_objects_it_is_about(side: Side) -> None:
+def test_a_rule_can_name_single_objects(side: Side) -> None:
     side.account("alice")
     side.pod("alice", "alice")
     bob = side.bob()
@@ -322,7 +322,7 @@ def test_a_rule_may_name_the_objects_it_is_about(side: Side) -> None:
     assert statuses == [200, 403]
 
 
-def test_a_binding_to_a_role_that_is_not_there_grants_nothing(side: Side) -> None:
+def test_a_binding_to_a_missing_role_grants_nothing(side: Side) -> None:
     bob = side.bob()
     body = {
         "metadata": {"name": "dangling"},
@@ -333,22 +333,22 @@ def test_a_binding_to_a_role_that_is_not_there_grants_nothing(side: Side) -> Non
     assert side.ask("GET", "/api/v1/pods", bearer=bob)["status"] == 403
 
 
-def test_a_directory_is_filled_as_the_kubelet_fills_it(cluster: Cluster, tmp_path: Path) -> None:
+def test_mount_writes_the_files_that_the_kubelet_mounts(cluster: Cluster, tmp_path: Path) -> None:
     where = cluster.mount(tmp_path / "serviceaccount", "default/bob")
     assert {path.name for path in where.iterdir()} == {"token", "ca.crt", "namespace"}
     assert (where / "namespace").read_text() == "default"
     assert (where / "ca.crt").read_text() == cluster.ca_pem
     token = (where / "token").read_text()
-    answer = requests.get(
+    response = requests.get(
         f"{cluster.url}/openid/v1/jwks",
         headers={"Authorization": f"Bearer {token}"},
         verify=str(where / "ca.crt"),
         timeout=5,
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
 
 
-def test_tokens_are_signed_by_the_key_that_is_served(cluster: Cluster, side: Side) -> None:
+def test_tokens_are_signed_with_the_key_in_the_jwks(cluster: Cluster, side: Side) -> None:
     token = cluster.pod("default/alice").token("bob")
     keys = jwt.PyJWKSet.from_dict(side.ask("GET", "/openid/v1/jwks")["content"])
     key = keys[jwt.get_unverified_header(token)["kid"]]
@@ -359,24 +359,24 @@ def test_tokens_are_signed_by_the_key_that_is_served(cluster: Cluster, side: Sid
     assert tokens.parse(cluster.forge(token)).claims == tokens.parse(token).claims
 
 
-def test_headers_bring_a_token(cluster: Cluster, side: Side) -> None:
+def test_headers_contain_a_new_token(cluster: Cluster, side: Side) -> None:
     for caller in (cluster.pod("default/alice"), cluster.service_account("default/alice")):
         scheme, token = caller.headers("bob")["Authorization"].split()
         assert scheme == "Bearer"
         assert side.review(token, "bob")["content"]["status"]["authenticated"]
 
 
-def test_the_answers_tell_the_clusters_time(cluster: Cluster, clock: Clock) -> None:
+def test_the_date_header_is_the_time_of_the_cluster(cluster: Cluster, clock: Clock) -> None:
     clock.now = 1_000_000_000
     with access(str(cluster.kubeconfig)) as way:
-        answer = way.admin.get(f"{cluster.url}/version", timeout=5)
-    assert answer.headers["Date"] == "Sun, 09 Sep 2001 01:46:40 GMT"
+        response = way.admin.get(f"{cluster.url}/version", timeout=5)
+    assert response.headers["Date"] == "Sun, 09 Sep 2001 01:46:40 GMT"
 
 
-def test_answers_are_made_other_by_a_function_until_healed(cluster: Cluster, side: Side) -> None:
+def test_mutate_changes_responses_until_heal(cluster: Cluster, side: Side) -> None:
     token = side.alice()
-    cluster.mutate("tokenreviews", lambda answer: answer | {"status": {"authenticated": "yes"}})
-    cluster.mutate("pods", lambda answer: b"no JSON at all" if "status" in answer else answer)
+    cluster.mutate("tokenreviews", lambda response: response | {"status": {"authenticated": "yes"}})
+    cluster.mutate("pods", lambda response: b"no JSON at all" if "status" in response else response)
     assert side.review(token, "bob")["content"]["status"] == {"authenticated": "yes"}
     raw = side.way.admin.get(cluster.url + side.path("pods/alice"), timeout=5)
     assert raw.content == b"no JSON at all"
@@ -385,7 +385,7 @@ def test_answers_are_made_other_by_a_function_until_healed(cluster: Cluster, sid
     assert side.ask("GET", side.path("pods/alice"))["content"]["status"]["phase"] == "Pending"
 
 
-def test_a_mutation_does_not_reach_what_is_kept(cluster: Cluster, side: Side) -> None:
+def test_a_mutation_does_not_change_the_stored_object(cluster: Cluster, side: Side) -> None:
     def spoil(pod: dict[str, dict[str, object]]) -> object:
         pod["metadata"].clear()
         return pod
@@ -397,16 +397,16 @@ def test_a_mutation_does_not_reach_what_is_kept(cluster: Cluster, side: Side) ->
     assert side.ask("GET", side.path("pods/alice"))["content"]["metadata"]["name"] == "alice"
 
 
-def test_the_events_of_a_watch_are_made_other_too(cluster: Cluster, side: Side) -> None:
+def test_mutate_changes_the_events_of_a_watch(cluster: Cluster, side: Side) -> None:
     side.alice()
     cluster.mutate("pods", lambda event: {"type": "ERROR"} if event["type"] == "ADDED" else event)
     assert side.ask("GET", side.path("pods?watch=1&timeoutSeconds=0.1"))["content"] == [{"type": "ERROR"}]
 
 
-def test_the_version_is_the_one_it_was_given() -> None:
+def test_the_version_is_the_given_one() -> None:
     with Cluster(version="v1.29.3") as cluster, access(str(cluster.kubeconfig)) as way:
         assert way.admin.get(f"{cluster.url}/version", timeout=5).json()["minor"] == "29"
 
 
-def test_an_administrator_needs_no_grant(side: Side) -> None:
+def test_the_administrator_needs_no_grant(side: Side) -> None:
     assert side.ask("GET", "/api/v1/pods", bearer=ADMIN)["status"] == 200

@@ -20,11 +20,11 @@ def allowed(cluster: Cluster, token: str, as_user: str) -> bool:
     request = urllib.request.Request(cluster.url + REVIEWS, json.dumps(QUESTION).encode(), headers)
     context = ssl.create_default_context(cadata=cluster.ca_pem)
     with urllib.request.urlopen(request, context=context) as response:
-        answer: bool = json.load(response)["status"]["allowed"]
-    return answer
+        is_allowed: bool = json.load(response)["status"]["allowed"]
+    return is_allowed
 
 
-def test_a_call_as_a_service_account_is_made_with_its_permissions(cluster: Cluster) -> None:
+def test_an_impersonated_request_has_the_permissions_of_the_service_account(cluster: Cluster) -> None:
     cluster.grant("default/carol", verbs=["impersonate"], resources=["serviceaccounts"])
     cluster.grant("default/bob", verbs=["get"], resources=["pods"])
     token = cluster.service_account("default/carol").token(cluster.issuer)
@@ -65,7 +65,7 @@ def test_impersonation_can_be_granted_for_some_verbs_alone(cluster: Cluster) -> 
     assert allowed(cluster, token, "system:serviceaccount:default:bob")
 
 
-def test_an_answer_tells_the_servers_time(cluster: Cluster) -> None:
+def test_a_response_has_a_date_header(cluster: Cluster) -> None:
     context = ssl.create_default_context(cadata=cluster.ca_pem)
     with urllib.request.urlopen(cluster.url + "/version", context=context) as response:
         told = parsedate_to_datetime(response.headers["Date"]).timestamp()

@@ -6,7 +6,7 @@ from podproof.testing import StatusError
 from podproof.testing._emulator.object_store import ObjectStore
 
 
-def test_what_is_gone_is_not_replaced_and_not_deleted_again() -> None:
+def test_a_deleted_object_can_be_neither_replaced_nor_deleted() -> None:
     store = ObjectStore()
     thing = store.create("pods", {"metadata": {"name": "alice"}}, "2026-01-01T00:00:00Z")
     store.delete("pods", thing)
@@ -17,7 +17,7 @@ def test_what_is_gone_is_not_replaced_and_not_deleted_again() -> None:
     assert store.get("pods", "", "alice") is not None
 
 
-def test_each_change_has_a_version_of_its_own() -> None:
+def test_each_change_has_its_own_resource_version() -> None:
     store = ObjectStore()
     before = store.version
     thing = store.create("pods", {"metadata": {"name": "alice"}}, "2026-01-01T00:00:00Z")

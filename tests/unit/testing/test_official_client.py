@@ -26,7 +26,7 @@ def api(cluster: Cluster) -> Iterator[Any]:
         yield made
 
 
-def test_a_token_is_requested_and_reviewed(cluster: Cluster, api: Any) -> None:
+def test_the_official_client_requests_and_reviews_a_token(cluster: Cluster, api: Any) -> None:
     alice = cluster.pod("default/alice", service_account="alice")
     bound = {"kind": "Pod", "apiVersion": "v1", "name": "alice", "uid": alice.uid}
     request = {"spec": {"audiences": ["bob"], "boundObjectRef": bound}}
@@ -38,7 +38,7 @@ def test_a_token_is_requested_and_reviewed(cluster: Cluster, api: Any) -> None:
     assert status.user.extra["authentication.kubernetes.io/pod-uid"] == [alice.uid]
 
 
-def test_a_list_and_its_watch(cluster: Cluster, api: Any) -> None:
+def test_the_official_client_lists_and_watches_pods(cluster: Cluster, api: Any) -> None:
     core: Any = client.CoreV1Api(api)
     cluster.pod("default/alice", addresses=("127.0.0.2",))
     listed = core.list_namespaced_pod("default")
@@ -46,12 +46,12 @@ def test_a_list_and_its_watch(cluster: Cluster, api: Any) -> None:
     cluster.pod("default/bob").remove()
     version = listed.metadata.resource_version
     watcher: Any = watch
-    told = watcher.Watch().stream(core.list_namespaced_pod, "default", resource_version=version, _request_timeout=5)
-    assert [next(told)["type"] for _ in range(3)] == ["ADDED", "MODIFIED", "DELETED"]
-    told.close()
+    received = watcher.Watch().stream(core.list_namespaced_pod, "default", resource_version=version, _request_timeout=5)
+    assert [next(received)["type"] for _ in range(3)] == ["ADDED", "MODIFIED", "DELETED"]
+    received.close()
 
 
-def test_an_error_is_the_one_it_knows(api: Any) -> None:
+def test_the_official_client_raises_its_own_error(api: Any) -> None:
     core: Any = client.CoreV1Api(api)
     with pytest.raises(client.ApiException) as caught:
         core.read_namespaced_pod("nobody", "default")

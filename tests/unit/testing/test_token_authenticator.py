@@ -21,7 +21,7 @@ def good(side: Side, token: str, *audiences: str) -> bool:
     return bool(status(side, token, *audiences).get("authenticated", False))
 
 
-def test_a_token_ends_sixty_seconds_after_it_expires(cluster: Cluster, side: Side, clock: Clock) -> None:
+def test_a_token_is_rejected_sixty_seconds_after_it_expires(cluster: Cluster, side: Side, clock: Clock) -> None:
     clock.now = int(clock.now)
     alice = cluster.pod("default/alice")
     token = alice.token("bob", lifetime=600)
@@ -34,13 +34,13 @@ def test_a_token_ends_sixty_seconds_after_it_expires(cluster: Cluster, side: Sid
     }
 
 
-def test_a_token_may_be_made_that_has_expired(cluster: Cluster, side: Side) -> None:
+def test_a_negative_lifetime_makes_an_expired_token(cluster: Cluster, side: Side) -> None:
     alice = cluster.pod("default/alice")
     assert good(side, alice.token("bob", lifetime=-50))
     assert not good(side, alice.token("bob", lifetime=-70))
 
 
-def test_a_refused_token_is_looked_at_every_time(cluster: Cluster, side: Side, clock: Clock) -> None:
+def test_the_rejection_of_a_token_is_not_cached(cluster: Cluster, side: Side, clock: Clock) -> None:
     clock.wait(61)
     token = cluster.pod("default/alice").token("bob")
     clock.wait(-61)
@@ -49,7 +49,7 @@ def test_a_refused_token_is_looked_at_every_time(cluster: Cluster, side: Side, c
     assert good(side, token)
 
 
-def test_an_accepted_token_is_not_looked_at_again_for_ten_seconds(cluster: Cluster, side: Side, clock: Clock) -> None:
+def test_the_authentication_of_a_token_is_cached_for_ten_seconds(cluster: Cluster, side: Side, clock: Clock) -> None:
     alice = cluster.pod("default/alice")
     token = alice.token(["bob", "carol"])
     assert good(side, token, "bob")
@@ -88,7 +88,7 @@ def test_trap_11_node_and_credential_are_told_from_1_30_on(clock: Clock) -> None
     assert known["1.30"]["credential-id"][0].startswith("JTI=")
 
 
-def test_a_token_of_a_service_account_made_anew_is_refused(cluster: Cluster, side: Side) -> None:
+def test_a_token_of_a_service_account_that_was_made_again_is_rejected(cluster: Cluster, side: Side) -> None:
     side.account("alice")
     token = side.token("alice", "bob")
     side.ask("DELETE", side.path("serviceaccounts/alice"))
@@ -107,13 +107,13 @@ def test_a_token_of_any_claims_can_be_signed(cluster: Cluster, side: Side) -> No
 
 
 @pytest.mark.parametrize("missing", ["exp", "nbf", "kubernetes.io", "sub"])
-def test_a_token_that_lacks_a_claim_is_refused(cluster: Cluster, side: Side, missing: str) -> None:
+def test_a_token_without_a_claim_is_rejected(cluster: Cluster, side: Side, missing: str) -> None:
     claims = dict(tokens.parse(cluster.pod("default/alice").token("bob")).claims)
     del claims[missing]
     assert "could not be validated" in status(side, cluster.sign(claims))["error"]
 
 
-def test_a_caller_may_act_as_a_user_where_rbac_allows_it(cluster: Cluster, side: Side) -> None:
+def test_rbac_can_allow_impersonation_of_a_user(cluster: Cluster, side: Side) -> None:
     bob = side.bob()
     how: Any = {"bearer": bob, "headers": {"Impersonate-User": "carol"}}
     assert side.ask("GET", "/api/v1/pods", **how)["status"] == 403

@@ -11,13 +11,13 @@ def encoded(thing: object) -> str:
     return tokens.encode(json.dumps(thing).encode())
 
 
-def test_line_ends_are_skipped_and_spare_bits_ignored() -> None:
+def test_base64url_skips_line_ends_and_ignores_spare_bits() -> None:
     assert tokens.decode("YWJj") == tokens.decode("YW\r\nJj") == b"abc"
     assert tokens.decode("YQ") == tokens.decode("YR") == b"a"
 
 
 @pytest.mark.parametrize("segment", ["YQ==", "Y Q", "Y+Q", "Y/Q", "é", "YWJjY"])
-def test_what_is_no_base64url_is_refused(segment: str) -> None:
+def test_a_segment_that_is_not_base64url_is_malformed(segment: str) -> None:
     with pytest.raises(ValueError, match="not base64url"):
         tokens.decode(segment)
 
@@ -25,7 +25,7 @@ def test_what_is_no_base64url_is_refused(segment: str) -> None:
 @pytest.mark.parametrize(
     "payload", [encoded([1]), encoded("x"), tokens.encode(b"{"), tokens.encode(b"[" * 100_000), "="]
 )
-def test_a_payload_that_is_no_object_names_no_issuer(payload: str) -> None:
+def test_a_payload_that_is_not_an_object_has_no_issuer(payload: str) -> None:
     token = f"{encoded({})}.{payload}.x"
     assert tokens.issuer(token) is None
     with pytest.raises(ValueError, match=r"."):

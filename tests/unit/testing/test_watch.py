@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def events(cluster: Cluster, side: Side) -> Iterator[Any]:
-    """Give a function that opens a watch of the pods in `default` and returns its events as they come."""
+    """Return a function that opens a watch of the pods in `default` and returns its events as they come."""
     open_now = []
 
     def opened(query: str = "") -> Iterator[tuple[str, Any]]:
@@ -37,15 +37,15 @@ def names(events: Iterator[tuple[str, Any]], count: int) -> list[tuple[str, str]
     return [(kind, thing["metadata"]["name"]) for kind, thing in (next(events) for _ in range(count))]
 
 
-def test_what_happens_is_told_as_it_happens(cluster: Cluster, events: Any) -> None:
+def test_a_watch_sends_changes_as_they_happen(cluster: Cluster, events: Any) -> None:
     alice = cluster.pod("default/alice")
-    told = events()
-    assert names(told, 1) == [("ADDED", "alice")]
+    received = events()
+    assert names(received, 1) == [("ADDED", "alice")]
     alice.update(phase="Succeeded")
     cluster.pod("elsewhere/carol")
     cluster.pod("default/bob").delete()
     alice.remove()
-    assert names(told, 5) == [
+    assert names(received, 5) == [
         ("MODIFIED", "alice"),
         ("ADDED", "bob"),
         ("MODIFIED", "bob"),
@@ -54,26 +54,26 @@ def test_what_happens_is_told_as_it_happens(cluster: Cluster, events: Any) -> No
     ]
 
 
-def test_a_watch_goes_on_from_a_version(cluster: Cluster, side: Side, events: Any) -> None:
+def test_a_watch_continues_from_a_resource_version(cluster: Cluster, side: Side, events: Any) -> None:
     cluster.pod("default/alice")
     version = side.ask("GET", "/api/v1/pods")["content"]["metadata"]["resourceVersion"]
     cluster.pod("default/bob")
     assert names(events(f"&resourceVersion={version}"), 1) == [("ADDED", "bob")]
 
 
-def test_a_bookmark_is_for_those_who_asked(cluster: Cluster, events: Any) -> None:
+def test_a_bookmark_is_sent_to_watches_that_accept_bookmarks(cluster: Cluster, events: Any) -> None:
     cluster.pod("default/alice")
-    deaf, hearing = events(), events("&allowWatchBookmarks=true")
-    assert names(deaf, 1) == names(hearing, 1) == [("ADDED", "alice")]
+    without, accepting = events(), events("&allowWatchBookmarks=true")
+    assert names(without, 1) == names(accepting, 1) == [("ADDED", "alice")]
     cluster.bookmark()
-    kind, thing = next(hearing)
+    kind, thing = next(accepting)
     assert (kind, thing["kind"]) == ("BOOKMARK", "Pod")
     cluster.pod("default/bob")
-    assert names(deaf, 2) == names(hearing, 2)
+    assert names(without, 2) == names(accepting, 2)
     assert int(thing["metadata"]["resourceVersion"]) > 0
 
 
-def test_a_bookmark_comes_before_the_end_when_something_happened(
+def test_a_bookmark_is_sent_before_the_end_after_a_change(
     cluster: Cluster, side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watch, "BOOKMARK_BEFORE_END", 0.05)
@@ -87,16 +87,16 @@ def test_a_bookmark_comes_before_the_end_when_something_happened(
     assert side.ask("GET", path)["content"] == []
 
 
-def test_a_forgotten_version_is_an_error_event_in_a_watch(cluster: Cluster, side: Side) -> None:
+def test_a_watch_from_a_compacted_version_gets_an_error_event(cluster: Cluster, side: Side) -> None:
     version = side.ask("GET", "/api/v1/pods")["content"]["metadata"]["resourceVersion"]
     cluster.pod("default/alice")
     cluster.compact()
-    answer = side.ask("GET", f"/api/v1/pods?watch=1&resourceVersion={version}")
-    assert answer["status"] == 200
-    assert [(event["type"], event["object"]["code"]) for event in answer["content"]] == [("ERROR", 410)]
+    response = side.ask("GET", f"/api/v1/pods?watch=1&resourceVersion={version}")
+    assert response["status"] == 200
+    assert [(event["type"], event["object"]["code"]) for event in response["content"]] == [("ERROR", 410)]
 
 
-def test_a_forgotten_version_is_a_410_for_a_list(cluster: Cluster, side: Side) -> None:
+def test_a_list_from_a_compacted_version_gets_a_410(cluster: Cluster, side: Side) -> None:
     for name in ("a", "b"):
         cluster.pod(f"default/{name}")
     page = side.ask("GET", "/api/v1/pods?limit=1")["content"]["metadata"]
@@ -104,39 +104,39 @@ def test_a_forgotten_version_is_a_410_for_a_list(cluster: Cluster, side: Side) -
     assert side.ask("GET", exact)["status"] == 200
     cluster.compact()
     for path in (exact, f"/api/v1/pods?limit=1&continue={page['continue']}"):
-        answer = side.ask("GET", path)
-        assert (answer["status"], answer["content"]["reason"]) == (410, "Expired")
+        response = side.ask("GET", path)
+        assert (response["status"], response["content"]["reason"]) == (410, "Expired")
     assert side.ask("GET", "/api/v1/pods?continue=junk")["status"] == 400
 
 
-def test_a_watch_that_is_open_goes_on_when_the_past_is_forgotten(cluster: Cluster, events: Any) -> None:
+def test_an_open_watch_continues_after_a_compaction(cluster: Cluster, events: Any) -> None:
     cluster.pod("default/alice")
-    told = events()
-    next(told)
+    received = events()
+    next(received)
     cluster.compact()
     cluster.pod("default/bob")
-    assert names(told, 1) == [("ADDED", "bob")]
+    assert names(received, 1) == [("ADDED", "bob")]
 
 
 def test_open_watches_can_be_ended(cluster: Cluster, events: Any) -> None:
     cluster.pod("default/alice")
-    told = events()
-    next(told)
+    received = events()
+    next(received)
     cluster.end_watches()
-    assert list(told) == []
+    assert list(received) == []
 
 
 def test_open_connections_can_be_closed(cluster: Cluster, side: Side, events: Any) -> None:
     cluster.pod("default/alice")
-    told = events()
-    next(told)
+    received = events()
+    next(received)
     cluster.disconnect()
     with pytest.raises(requests.RequestException):
-        next(told)
+        next(received)
     assert side.ask("GET", "/readyz")["status"] == 200
 
 
-def test_stopping_ends_a_watch(side: Side, cluster: Cluster) -> None:
+def test_stop_ends_a_watch(side: Side, cluster: Cluster) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(side.ask, "GET", "/api/v1/pods?watch=true")
         while not cluster.count("pods"):
