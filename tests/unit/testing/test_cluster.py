@@ -229,9 +229,9 @@ def test_a_watch_sees_what_isolated_undoes(cluster: Cluster, side: Side) -> None
         alice.remove()
         cluster.pod("default/bob")
     events = side.ask("GET", f"/api/v1/pods?watch=1&timeoutSeconds=0.1&resourceVersion={version}")["content"]
-    told = [(event["type"], event["object"]["metadata"]["name"]) for event in events]
-    assert told[0] == ("DELETED", "alice")
-    assert sorted(told[-2:]) == [("ADDED", "alice"), ("DELETED", "bob")]
+    received = [(event["type"], event["object"]["metadata"]["name"]) for event in events]
+    assert received[0] == ("DELETED", "alice")
+    assert sorted(received[-2:]) == [("ADDED", "alice"), ("DELETED", "bob")]
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_a_watch_sees_what_isolated_undoes(cluster: Cluster, side: Side) -> None
         (lambda _: Cluster(version="latest"), "invalid version 'latest': expected a Kubernetes version"),
     ],
 )
-def test_a_wrong_argument_is_told_what_was_expected(
+def test_a_wrong_argument_raises_what_was_expected(
     wrong: Callable[[Cluster], object], message: str, cluster: Cluster
 ) -> None:
     with pytest.raises(ValueError, match=message):

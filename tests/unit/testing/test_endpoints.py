@@ -66,15 +66,15 @@ def test_a_pod_that_has_finished_is_deleted_at_once(side: Side, cluster: Cluster
 def test_an_access_review_can_be_about_a_user(side: Side, cluster: Cluster) -> None:
     cluster.grant("carol", verbs=["get"], resources=["pods"])
     asked = {"resourceAttributes": {"verb": "get", "resource": "pods"}}
-    answers = [
+    statuses = [
         side.ask("POST", f"{ACCESS}/subjectaccessreviews", {"spec": {**asked, "user": user}})["content"]["status"]
         for user in ("carol", "dave")
     ]
     assert (
-        answers[0]["reason"]
+        statuses[0]["reason"]
         == 'RBAC: allowed by ClusterRoleBinding "granted-1" of ClusterRole "granted-1" to User "carol"'
     )
-    assert answers[1] == {"allowed": False}
+    assert statuses[1] == {"allowed": False}
 
 
 def test_a_malformed_label_selector_gets_a_400(side: Side) -> None:

@@ -68,5 +68,5 @@ def test_impersonation_can_be_granted_for_some_verbs_alone(cluster: Cluster) -> 
 def test_a_response_has_a_date_header(cluster: Cluster) -> None:
     context = ssl.create_default_context(cadata=cluster.ca_pem)
     with urllib.request.urlopen(cluster.url + "/version", context=context) as response:
-        told = parsedate_to_datetime(response.headers["Date"]).timestamp()
-    assert abs(told - time.time()) < 10
+        received = parsedate_to_datetime(response.headers["Date"]).timestamp()
+    assert abs(received - time.time()) < 10

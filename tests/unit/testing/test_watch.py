@@ -80,9 +80,9 @@ def test_a_bookmark_is_sent_before_the_end_after_a_change(
     version = side.ask("GET", "/api/v1/pods")["content"]["metadata"]["resourceVersion"]
     cluster.pod("elsewhere/carol")
     path = f"/api/v1/namespaces/default/pods?watch=1&timeoutSeconds=0.2&allowWatchBookmarks=1&resourceVersion={version}"
-    told = side.ask("GET", path)["content"]
-    assert [event["type"] for event in told] == ["BOOKMARK"]
-    version = told[0]["object"]["metadata"]["resourceVersion"]
+    received = side.ask("GET", path)["content"]
+    assert [event["type"] for event in received] == ["BOOKMARK"]
+    version = received[0]["object"]["metadata"]["resourceVersion"]
     path = path.rpartition("=")[0] + f"={version}"
     assert side.ask("GET", path)["content"] == []
 
