@@ -21,7 +21,7 @@ from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import Endpoint, load_configuration
 from podproof.errors import Unavailable
 from podproof.testing import Cluster
-from podproof.testing.certificates import authority
+from podproof.testing._emulator.certificates import authority
 from tests.support.fake_api import Clock
 
 

@@ -24,6 +24,7 @@ from podproof.testing._emulator.object_store import ObjectStore
 from podproof.testing._emulator.objects import EmulatedPod, EmulatedServiceAccount
 from podproof.testing._emulator.resources import RESOURCES, Resource, ResourceStorage
 from podproof.testing._emulator.token_authenticator import ISSUER, TokenAuthenticator
+from podproof.testing._emulator.users import UserInfo
 
 if TYPE_CHECKING:
     import ssl
@@ -93,7 +94,7 @@ class Cluster:
         self._silence = threading.Event()
         self._mutations: dict[str, Callable[[Any], Any]] = {}
         self._admin = secrets.token_urlsafe()
-        self._authenticator.static[self._admin] = role_bindings.UserInfo(
+        self._authenticator.static[self._admin] = UserInfo(
             "admin", "admin", (role_bindings.MASTERS, "system:authenticated")
         )
         self._server: LoopbackServer | None = None
@@ -379,7 +380,7 @@ class Cluster:
         date = email.utils.formatdate(self._authenticator.clock(), usegmt=True)
         return dataclasses.replace(response, headers={"Date": date, **response.headers})
 
-    def _handle(self, request: ServerRequest, info: RequestInfo, user: role_bindings.UserInfo | None) -> ServerResponse:
+    def _handle(self, request: ServerRequest, info: RequestInfo, user: UserInfo | None) -> ServerResponse:
         try:
             response = self._endpoints.respond(request, info, user)
         except status_errors.StatusError as failure:
@@ -429,7 +430,7 @@ class Cluster:
         return path
 
 
-def _record(request: ServerRequest, info: RequestInfo, user: role_bindings.UserInfo | None) -> RecordedRequest:
+def _record(request: ServerRequest, info: RequestInfo, user: UserInfo | None) -> RecordedRequest:
     return RecordedRequest(
         request.method,
         request.path,

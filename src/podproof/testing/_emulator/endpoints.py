@@ -11,7 +11,7 @@ from podproof.testing._emulator.http_server import ServerResponse
 from podproof.testing._emulator.request_info import RequestInfo
 from podproof.testing._emulator.resources import RESOURCES
 from podproof.testing._emulator.reviews import AUTHENTICATION, AUTHORIZATION, Reviews
-from podproof.testing._emulator.role_bindings import UserInfo
+from podproof.testing._emulator.users import UserInfo, service_account_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -100,7 +100,7 @@ class Endpoints:
         match username.split(":"):
             case ["system", "serviceaccount", namespace, name]:
                 mode, place = "serviceaccount", ("v1", namespace, "serviceaccounts", "", name)
-                groups = role_bindings.service_account_groups(namespace)
+                groups = service_account_groups(namespace)
             case _:
                 mode, place = "user-info", ("v1", "", "users", "", username)
                 groups = ("system:authenticated",)
@@ -120,7 +120,7 @@ class Endpoints:
 
     def _authorize(self, user: UserInfo, info: RequestInfo) -> None:
         if role_bindings.allow_reason(self._store, user, info) is None:
-            raise status_errors.forbidden(user.name, info)
+            raise role_bindings.forbidden(user, info)
 
     def _review(self, request: ServerRequest, info: RequestInfo, user: UserInfo, kind: str) -> ServerResponse:
         if info.version != "v1" or info.name or info.namespace:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from podproof.testing._emulator import role_bindings, status_errors, timestamps
 from podproof.testing._emulator.request_info import RequestInfo
+from podproof.testing._emulator.users import UserInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from podproof.testing._emulator.object_store import ObjectStore
-    from podproof.testing._emulator.role_bindings import UserInfo
     from podproof.testing._emulator.token_authenticator import TokenAuthenticator
 
 AUTHENTICATION = "authentication.k8s.io"
@@ -108,7 +108,7 @@ class Reviews:
         spec = review["spec"]
         info = self._request_info(spec)
         if user is None:
-            user = role_bindings.UserInfo(spec.get("user", ""), groups=tuple(spec.get("groups", ())))
+            user = UserInfo(spec.get("user", ""), groups=tuple(spec.get("groups", ())))
             if not (user.name or user.groups):
                 message = 'Invalid value: "": at least one of user or group must be specified'
                 raise status_errors.invalid("", AUTHORIZATION, "spec.user", message)

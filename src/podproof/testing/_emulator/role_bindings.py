@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from podproof.testing._emulator.status_errors import StatusError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from podproof.testing._emulator.object_store import ObjectStore
     from podproof.testing._emulator.request_info import RequestInfo
+    from podproof.testing._emulator.users import UserInfo
 
 GROUP = "rbac.authorization.k8s.io"
 MASTERS = "system:masters"
 
-
-@dataclass(frozen=True, slots=True)
-class UserInfo:
-    """A user as the API server's authentication yields it (authentication.k8s.io `UserInfo`)."""
-
-    name: str
-    uid: str = ""
-    groups: tuple[str, ...] = ()
-    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def json(self) -> dict[str, Any]:
-        """Return the `UserInfo` object: what is empty is left out."""
-        info = {
-            "username": self.name,
-            "uid": self.uid,
-            "groups": list(self.groups),
-            "extra": {key: list(values) for key, values in self.extra.items()},
-        }
-        return {key: value for key, value in info.items() if value}
-
-
-ANONYMOUS = UserInfo("system:anonymous", groups=("system:unauthenticated",))
 
 _PUBLIC = ("/healthz", "/livez", "/readyz", "/version", "/version/")
 _DISCOVERY = "/.well-known/openid-configuration"
@@ -77,11 +57,6 @@ def subject(name: str) -> dict[str, str]:
     return {"kind": kind, "apiGroup": GROUP, "name": name}
 
 
-def service_account_groups(namespace: str) -> tuple[str, ...]:
-    """Return the groups of every service account of a namespace."""
-    return ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-
-
 def allow_reason(store: ObjectStore, user: UserInfo, info: RequestInfo) -> str | None:
     """Return the reason why a request of a user is allowed, in the API server's words, or None if no rule allows it."""
     if MASTERS in user.groups:
@@ -92,6 +67,21 @@ def allow_reason(store: ObjectStore, user: UserInfo, info: RequestInfo) -> str |
             binding_name, role_name = _describe_binding(binding), _describe(binding["roleRef"])
             return f"RBAC: allowed by {binding_name} of {role_name} to {_describe(named)}"
     return None
+
+
+def forbidden(user: UserInfo, info: RequestInfo) -> StatusError:
+    """Return a 403: no rule allows the request."""
+    if not info.resource:
+        return StatusError(403, "Forbidden", f'forbidden: User "{user.name}" cannot {info.verb} path "{info.path}"', {})
+    where = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
+    full = f"{info.resource}.{info.group}" if info.group else info.resource
+    named = f'{full} "{info.name}"' if info.name else full
+    message = (
+        f'{named} is forbidden: User "{user.name}" cannot {info.verb} resource "{info.full_resource}"'
+        f' in API group "{info.group}" {where}'
+    )
+    details = {"name": info.name, "group": info.group, "kind": info.resource}
+    return StatusError(403, "Forbidden", message, {key: value for key, value in details.items() if value})
 
 
 def _bindings(store: ObjectStore, namespace: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, Any]]]:

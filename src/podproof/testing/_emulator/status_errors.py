@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from podproof.testing._emulator.request_info import RequestInfo
+from typing import Any
 
 
 class StatusError(Exception):
@@ -41,21 +38,6 @@ def bad_request(message: str) -> StatusError:
 def unauthorized() -> StatusError:
     """Return a 401: the credential is invalid. Without a credential a request is anonymous instead."""
     return StatusError(401, "Unauthorized", "Unauthorized")
-
-
-def forbidden(user: str, info: RequestInfo) -> StatusError:
-    """Return a 403: no rule allows the request."""
-    if not info.resource:
-        return StatusError(403, "Forbidden", f'forbidden: User "{user}" cannot {info.verb} path "{info.path}"', {})
-    where = f'in the namespace "{info.namespace}"' if info.namespace else "at the cluster scope"
-    full = f"{info.resource}.{info.group}" if info.group else info.resource
-    named = f'{full} "{info.name}"' if info.name else full
-    message = (
-        f'{named} is forbidden: User "{user}" cannot {info.verb} resource "{info.full_resource}"'
-        f' in API group "{info.group}" {where}'
-    )
-    details = {"name": info.name, "group": info.group, "kind": info.resource}
-    return StatusError(403, "Forbidden", message, {key: value for key, value in details.items() if value})
 
 
 def not_admitted(resource: str, name: str, why: str) -> StatusError:

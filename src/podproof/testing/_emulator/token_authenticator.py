@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from podproof.testing._emulator import timestamps, tokens
-from podproof.testing._emulator.role_bindings import ANONYMOUS, UserInfo, service_account_groups
+from podproof.testing._emulator.users import ANONYMOUS, UserInfo, service_account_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
