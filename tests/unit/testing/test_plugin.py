@@ -7,9 +7,6 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
-from flask import Flask, request
-
-from podproof.wsgi import PodAuthMiddleware
 
 if TYPE_CHECKING:
     from podproof.testing import Cluster, EmulatedPod
@@ -207,11 +204,20 @@ def test_a_run_without_the_fixtures_imports_nothing_heavy(run_pytest: pytest.Pyt
     assert passed(run_pytest, tests) == 1
 
 
-def test_an_app_that_is_wrapped_in_the_test_knows_its_caller(podproof_caller: EmulatedPod) -> None:
-    app = Flask(__name__)
-    app.wsgi_app = PodAuthMiddleware(app.wsgi_app, audience="bob")  # type: ignore[method-assign]
-    app.add_url_rule("/", view_func=lambda: str(request.environ["podproof.identity"].service_account))
-    assert app.test_client().get("/", headers=podproof_caller.headers("bob")).text == "default/caller"
+def test_an_app_that_is_wrapped_in_the_test_knows_its_caller(run_pytest: pytest.Pytester) -> None:
+    tests = """
+        from flask import Flask, request
+
+        from podproof.wsgi import PodAuthMiddleware
+
+
+        def test_flask(podproof_caller):
+            app = Flask(__name__)
+            app.wsgi_app = PodAuthMiddleware(app.wsgi_app, audience="bob")
+            app.add_url_rule("/", view_func=lambda: str(request.environ["podproof.identity"].service_account))
+            assert app.test_client().get("/", headers=podproof_caller.headers("bob")).text == "default/caller"
+    """
+    assert passed(run_pytest, tests) == 1
 
 
 def test_the_environment_names_the_emulated_cluster_and_no_other(podproof_cluster: Cluster) -> None:
