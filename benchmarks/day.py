@@ -15,7 +15,8 @@ from typing import Any
 
 from benchmarks.fakes import ADDRESS, AUDIENCE, CountingAPI, Tokens
 from benchmarks.report import Amount, Row
-from podproof._authentication.authenticator import AuthenticationResult, Authenticator
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.cached_identity import AuthenticationResult
 from podproof._authentication.pods import PodLookup
 from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.options import Options

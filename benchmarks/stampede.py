@@ -17,7 +17,8 @@ from benchmarks.fakes import AUDIENCE
 from benchmarks.report import Amount, Row
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
-from podproof._authentication.authenticator import AuthenticationResult, Authenticator
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.cached_identity import AuthenticationResult
 from podproof._authentication.pods import PodLookup
 from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.asgi import PodAuthMiddleware as ASGIMiddleware

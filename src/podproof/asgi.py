@@ -26,7 +26,7 @@ from podproof.errors import ConfigurationError, PodAuthError
 from podproof.options import signature
 
 if TYPE_CHECKING:
-    from podproof._authentication.authenticator import CachedIdentity
+    from podproof._authentication.cached_identity import CachedIdentity
     from podproof._request.pipeline import RequestPipeline
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]

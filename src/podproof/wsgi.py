@@ -22,7 +22,7 @@ from podproof.options import signature
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-    from podproof._authentication.authenticator import CachedIdentity
+    from podproof._authentication.cached_identity import CachedIdentity
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 

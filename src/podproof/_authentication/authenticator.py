@@ -10,11 +10,11 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from typing import Protocol
 
 from podproof._apiserver.protocols import AccessReviewer
 from podproof._apiserver.startup import StartupCheck
+from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import check_claims, check_token_alphabet
 from podproof._authentication.pod_address import accepted_addresses, check_address, server_spellings
 from podproof._authentication.pods import PodStore
@@ -27,11 +27,9 @@ from podproof._telemetry import metrics
 from podproof._token.jwt import CLOCK_SKEW, read_claims
 from podproof.errors import (
     InvalidToken,
-    MalformedCredential,
     NoAddressYet,
     Overloaded,
     PodAuthError,
-    Unavailable,
     WrongAddress,
 )
 from podproof.identity import PodIdentity
@@ -51,27 +49,6 @@ class TokenVerifier(Protocol):
 
     def verify(self, token: str, deadline: float) -> ReviewedToken:
         """Return what a valid token says; raise InvalidToken or Unavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class CachedIdentity:
-    """A caller whose token is valid. Times are in monotonic seconds.
-
-    `username` and `scopes` are the identity's, worked out once. `peers`: the addresses that it is accepted from, as
-    servers spell them; None where addresses are not compared. `cached_until`: when its token has to be reviewed again.
-    `ends_at`: when its token expires, and its connections with it. `read_at`: when its pod was last read.
-    """
-
-    identity: PodIdentity
-    username: str
-    scopes: tuple[str, ...]
-    peers: tuple[str | None, ...]
-    cached_until: float
-    ends_at: float
-    read_at: float
-
-
-AuthenticationResult = CachedIdentity | PodAuthError
 
 
 class Authenticator:
@@ -298,22 +275,6 @@ class _State:
         )
 
 
-def credential_key(token: str) -> bytes:
-    """Return the SHA-256 of a token's Authorization value: what it is cached by. Tokens themselves are never kept.
-
-    Raises MalformedCredential for a string that no header can hold.
-    """
-    try:
-        return sha256(b"Bearer " + token.encode("latin-1")).digest()
-    except UnicodeEncodeError:
-        raise MalformedCredential("the token has characters that no header can hold") from None
-
-
 def review_threads(count: int) -> ForkLocal[ThreadPoolExecutor]:
     """Return the threads, started when they are needed and made anew in each process, that call the API server."""
     return ForkLocal(lambda: ThreadPoolExecutor(count, thread_name_prefix="podproof"))
-
-
-def too_late(timeout: float) -> Unavailable:
-    """Return the denial of a request that has waited for its whole timeout, in seconds."""
-    return Unavailable(f"no response from the API server within {timeout:g} s")

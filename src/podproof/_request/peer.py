@@ -70,10 +70,10 @@ def find_peer(
 
 
 def _no_address(remote: str | None) -> str:
-    if remote == "testclient":  # Starlette's default
+    if remote == "testclient":
         return (
-            "the connection has no IP address: the peer is Starlette's 'testclient'; give the test client an address, "
-            'such as TestClient(app, client=("127.0.0.1", 50000))'
+            'the peer is "testclient", not an IP address: Starlette\'s TestClient names itself so; use '
+            'TestClient(app, client=("127.0.0.1", 50000)), or client=podproof_caller.peer'
         )
     return "the connection has no IP address (a Unix socket, or a server that does not pass it on): listen on TCP"
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from podproof._authentication.authenticator import AuthenticationResult, CachedIdentity, credential_key, too_late
+from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.pod_address import canonical_address
 from podproof._authorization.policy import Decision
 from podproof._request.credential import bearer_token

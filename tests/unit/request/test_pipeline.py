@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from podproof import Pod, Rule, ServiceAccount
-from podproof._authentication.authenticator import CachedIdentity
+from podproof._authentication.cached_identity import CachedIdentity
 from podproof._request.incoming import IncomingRequest
 from podproof._request.pipeline import RequestPipeline, Wait
 from podproof._request.problem import HTTPResponse
