@@ -7,16 +7,20 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from podproof.cli.errors import CommandError
-from podproof.cli.parser import parser
+from podproof.cli.parser import build_parser
 
-# What one command needs, the others do not load: each imports its own.
+if TYPE_CHECKING:
+    from podproof._apiserver.client import APIServerClient
+
+# Each command imports what it needs: a caller's image has no server's dependencies.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options)
     except CommandError as error:
@@ -25,48 +29,57 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _demo(_: Namespace) -> int:
-    from podproof.cli.demo import demo  # noqa: PLC0415
+    from podproof.cli.demo import run_demo  # noqa: PLC0415
 
-    return demo(sys.stdout)
+    return run_demo(sys.stdout)
 
 
 def _doctor(options: Namespace) -> int:
-    from podproof._apiserver.client import APIServerClient  # noqa: PLC0415
-    from podproof.cli.doctor import doctor  # noqa: PLC0415
+    from podproof.cli.doctor import diagnose  # noqa: PLC0415
     from podproof.cli.environment import Environment  # noqa: PLC0415
+    from podproof.cli.report import print_findings  # noqa: PLC0415
 
-    own = APIServerClient()
-    app = APIServerClient(impersonate=options.account.username) if options.account else own
-    facts = Environment(own, app, os.environ, options.account, options.audience, timeout=options.timeout)
+    clients: list[APIServerClient] = []
+
+    def connect(username: str | None) -> APIServerClient:
+        from podproof._apiserver.client import APIServerClient  # noqa: PLC0415  not in a caller's image
+
+        clients.append(APIServerClient(impersonate=username))
+        return clients[-1]
+
+    environment = Environment(connect, os.environ, options.account, options.audience, timeout=options.timeout)
     try:
-        return doctor(facts, options.side, sys.stdout, as_json=options.json)
+        findings = list(diagnose(environment, options.side))
     finally:
-        app.close()
-        own.close()
+        for client in clients:
+            client.close()
+    return print_findings(findings, sys.stdout, os.environ, as_json=options.json)
 
 
 def _inspect(options: Namespace) -> int:
-    from podproof.cli.inspect import find, show  # noqa: PLC0415
-    from podproof.cli.table import wants_colour  # noqa: PLC0415
+    from podproof.cli.inspect import format_tokens, read_tokens  # noqa: PLC0415
+    from podproof.cli.table import use_colour  # noqa: PLC0415
 
-    texts = find(options.file, sys.stdin, os.environ)
-    sys.stdout.write(show(texts, time.time(), coloured=wants_colour(sys.stdout)))
+    tokens = read_tokens(options.file, sys.stdin, os.environ)
+    sys.stdout.write(format_tokens(tokens, time.time(), coloured=use_colour(sys.stdout)))
     return 0
 
 
 def _manifests(options: Namespace) -> int:
-    from podproof.cli.manifests import manifests  # noqa: PLC0415
+    from podproof.cli.manifests import render_manifests  # noqa: PLC0415
 
     sys.stdout.write(
-        manifests(options.audience, options.server, options.caller, rbac=options.policy == "rbac", only=options.only)
+        render_manifests(
+            options.audience, options.server, options.caller, rbac=options.policy == "rbac", only=options.only
+        )
     )
     return 0
 
 
 def _completion(options: Namespace) -> int:
-    from podproof.cli.completion import completion  # noqa: PLC0415
+    from podproof.cli.completion import completion_script  # noqa: PLC0415
 
-    sys.stdout.write(completion(options.shell))
+    sys.stdout.write(completion_script(options.shell))
     return 0
 
 

@@ -24,7 +24,7 @@ def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str])
     assert command == "demo" or f"podproof {command}" in text.partition("examples:")[2]
 
 
-def test_the_list_of_commands_is_one_line_each(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_has_one_line_in_the_list(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
     lines = capsys.readouterr().out.partition("  COMMAND\n")[2].splitlines()
@@ -32,26 +32,28 @@ def test_the_list_of_commands_is_one_line_each(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ([], "COMMAND"),
         (["doctor", "--as", "bob"], "'bob' is not of the form NAMESPACE/NAME"),
         (["doctor", "--as", "a/b/c"], "not of the form"),
-        (["doctor", "--timeout", "0"], "invalid"),
-        (["doctor", "--timeout", "soon"], "invalid"),
-        (["manifests", "--audience", "a/b"], "cannot name the folder"),
-        (["manifests", "--audience", 'a"\nb'], "cannot name the folder"),
+        (["doctor", "--timeout", "0"], "expected seconds above 0 and up to 300"),
+        (["doctor", "--timeout", "soon"], "expected seconds above 0 and up to 300"),
+        (["manifests", "--audience", "a/b"], "cannot name a token's directory"),
+        (["manifests", "--audience", 'a"\nb'], "cannot name a token's directory"),
         (["completion", "ed"], "invalid choice"),
     ],
 )
-def test_what_cannot_be_is_said(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_arguments_are_explained(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-def test_a_command_that_cannot_do_its_work_says_why_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_that_fails_explains_why_and_exits_with_status_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "/nowhere"]) == 1
     printed = capsys.readouterr()
     assert (printed.out, printed.err) == (
@@ -66,7 +68,7 @@ def test_a_token_is_inspected(
     token = cluster.pod("default/alice-1", service_account="alice").token("bob")
     monkeypatch.setattr("sys.stdin", io.StringIO(token))
     assert main(["inspect"]) == 0
-    assert "calling bob as default/alice, from pod default/alice-1 alone" in capsys.readouterr().out
+    assert "calling bob as default/alice, only from pod default/alice-1" in capsys.readouterr().out
 
 
 def test_manifests_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,7 +93,7 @@ def test_bash_completes_with_the_script(tmp_path: Path, capsys: pytest.CaptureFi
     assert done.stdout.split() == ["--side"]
 
 
-def test_without_shtab_completion_says_what_to_install(
+def test_completion_without_shtab_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "shtab", None)
@@ -99,17 +101,17 @@ def test_without_shtab_completion_says_what_to_install(
     assert "pip install 'podproof[completion]'" in capsys.readouterr().err
 
 
-def test_the_doctor_looks_around_itself(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_examines_its_own_environment(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.service_account("default/bob")
     assert main(["doctor", "--json", "--audience", "bob", "--timeout", "10"]) == 1
-    looked = json.loads(capsys.readouterr().out)
-    assert looked["status"] == "warn"
-    assert [one["seen"] for one in looked["findings"] if one["level"] != "ok"] == [
-        "asked for the kubeconfig's user, which the app in its pod will not be"
+    report = json.loads(capsys.readouterr().out)
+    assert report["status"] == "warn"
+    assert [one["message"] for one in report["findings"] if one["level"] != "ok"] == [
+        "checked for the kubeconfig's user; the app in its pod has its own permissions"
     ]
 
 
-def test_the_doctor_acts_as_a_service_account(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_doctor_impersonates_a_service_account(cluster: Cluster, capsys: pytest.CaptureFixture[str]) -> None:
     cluster.service_account("default/bob")
     assert main(["doctor", "--as", "default/bob", "--audience", "bob"]) == 2
     text = capsys.readouterr().out
@@ -117,7 +119,7 @@ def test_the_doctor_acts_as_a_service_account(cluster: Cluster, capsys: pytest.C
     assert text.splitlines()[-1] == "1 fail, 1 warn, 5 ok"
 
 
-def test_what_a_command_does_not_need_is_not_loaded() -> None:
+def test_a_command_loads_only_what_it_needs() -> None:
     code = (
         "import sys; from podproof.cli import main; main(['manifests', '--server', 'a/b', '--only', 'rbac']);"
         "sys.exit(' '.join({'kubernetes', 'werkzeug', 'shtab', 'yaml', 'requests'} & set(sys.modules)))"

@@ -1,4 +1,4 @@
-"""The web server, by its command line: that callers reach it, and that it leaves their address alone."""
+"""The web server's command line: whether callers reach it, and whether it keeps their address."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import PurePath
 
 from podproof.cli.finding import Finding, fail, ok, warn
 
-# Each server, and what its options' environment variables begin with.
+# Each server, and the prefix of its options as variables.
 _SERVERS = {"uvicorn": "UVICORN_", "gunicorn": None, "hypercorn": None, "granian": "GRANIAN_"}
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
-def check(commands: Sequence[Sequence[str]], environ: Mapping[str, str]) -> list[Finding]:
-    """Look at the flags of each web server among some command lines, and at the variables that it reads."""
-    found: dict[Finding, None] = {}  # a server's workers have its command line too
+def check_web_servers(commands: Sequence[Sequence[str]], variables: Mapping[str, str]) -> list[Finding]:
+    """Check the options of each web server among some command lines, given as arguments or variables."""
+    found: dict[Finding, None] = {}  # workers have the command line of their server
     for command in commands:
         name, arguments = _server(command)
         if name:
-            given = _parse(name, arguments, environ)
+            given = _parse_flags(name, arguments, variables)
             found |= dict.fromkeys([*_check_bind(name, given), *_check_peer(name, given)])
     return list(found)
 
 
 def _server(command: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return which server a command line starts, "" for none, and its arguments."""
+    """Return the server that a command line starts, "" if none, and its arguments."""
     for index, word in enumerate(command[:5]):  # /usr/bin/python3 -u -m uvicorn
         name = PurePath(word).name
         if name in _SERVERS:
@@ -35,11 +35,11 @@ def _server(command: Sequence[str]) -> tuple[str, Sequence[str]]:
     return "", ()
 
 
-def _parse(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> Namespace:
-    """Return the flags that matter here, as the server has them by its arguments and its environment."""
+def _parse_flags(name: str, arguments: Sequence[str], variables: Mapping[str, str]) -> Namespace:
+    """Return the options that matter here, from the arguments and variables."""
     prefix = _SERVERS[name]
     if name == "gunicorn":
-        arguments = [*shlex.split(environ.get("GUNICORN_CMD_ARGS", "")), *arguments]
+        arguments = [*shlex.split(variables.get("GUNICORN_CMD_ARGS", "")), *arguments]
     flags = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=SUPPRESS)
     flags.add_argument("--host")
     flags.add_argument("--uds")
@@ -54,13 +54,13 @@ def _parse(name: str, arguments: Sequence[str], environ: Mapping[str, str]) -> N
         uds=None,
         bind=[],
         worker_class="sync",
-        forwarded_allow_ips=environ.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1"),
+        forwarded_allow_ips=variables.get("FORWARDED_ALLOW_IPS", "127.0.0.1,::1"),
         proxy_headers="true",
         proxy_protocol="off",
     )
     for option in vars(given) if prefix else ():
-        setattr(given, option, environ.get(f"{prefix}{option.upper()}", getattr(given, option)))
-    with suppress(ArgumentError):  # a flag without its value: the server says so itself
+        setattr(given, option, variables.get(f"{prefix}{option.upper()}", getattr(given, option)))
+    with suppress(ArgumentError):  # a flag without its value: the server reports that itself
         flags.parse_known_args(arguments, given)
     return given
 
@@ -70,18 +70,18 @@ def _check_bind(name: str, given: Namespace) -> Iterator[Finding]:
         binds = [f"unix:{given.uds}"] if given.uds else [f"{given.host}:"]
         flag = "--host 0.0.0.0"
     else:
-        binds = given.bind  # the default is not judged: a configuration file may say otherwise
+        binds = given.bind  # the default is not checked: a configuration file may replace it
         flag = "--bind 0.0.0.0:8080"
     for bind in binds:
         if bind.startswith("unix:"):
             yield fail(
                 "server",
-                f"{name} listens on a Unix socket, where callers have no address",
-                f"{name} {flag}, and no Unix socket",
+                f"{name} listens on a Unix socket, where callers have no address (peer-unknown)",
+                f"{name} {flag}   (instead of the Unix socket)",
             )
         elif bind.rpartition(":")[0] in _LOOPBACK:
             yield fail(
-                "server", f"{name} listens on {bind.rstrip(':')} alone: no other pod reaches it", f"{name} {flag}"
+                "server", f"{name} listens on {bind.rstrip(':')} only: other pods cannot reach it", f"{name} {flag}"
             )
 
 
@@ -89,8 +89,8 @@ def _check_peer(name: str, given: Namespace) -> Iterator[Finding]:
     if name == "gunicorn" and given.proxy_protocol not in ("off", "False", "false"):
         yield fail(
             "server",
-            "gunicorn takes the peer address from the PROXY protocol: whoever speaks it may name any address",
-            "Leave out --proxy-protocol; let the proxy write X-Forwarded-For, and name it in PODPROOF_TRUSTED_PROXIES.",
+            "gunicorn takes the peer address from the PROXY protocol: any client can claim any address",
+            "Remove --proxy-protocol; let the proxy send X-Forwarded-For, and add it to PODPROOF_TRUSTED_PROXIES.",
         )
     elif name == "uvicorn":
         yield _check_forwarded("uvicorn", given, "uvicorn --no-proxy-headers")
@@ -98,25 +98,25 @@ def _check_peer(name: str, given: Namespace) -> Iterator[Finding]:
         yield _check_forwarded(
             "gunicorn's uvicorn worker",
             given,
-            "kubectl set env deployment/NAME FORWARDED_ALLOW_IPS=   (set, and empty)",
+            "kubectl set env deployment/NAME FORWARDED_ALLOW_IPS=   (set to the empty string)",
         )
     else:
-        yield ok("server", f"{name} leaves the peer address alone")
+        yield ok("server", f"{name} keeps the peer address")
 
 
-def _check_forwarded(name: str, given: Namespace, mend: str) -> Finding:
-    believed = [one for one in map(str.strip, given.forwarded_allow_ips.split(",")) if one]
-    if given.proxy_headers.lower() in ("0", "false", "no", "off", "n", "f") or not believed:
-        return ok("server", f"{name} leaves the peer address alone")
-    if "*" in believed:
+def _check_forwarded(name: str, given: Namespace, fix: str) -> Finding:
+    trusted = [one for one in map(str.strip, given.forwarded_allow_ips.split(",")) if one]
+    if given.proxy_headers.lower() in ("0", "false", "no", "off", "n", "f") or not trusted:
+        return ok("server", f"{name} keeps the peer address")
+    if "*" in trusted:
         return fail(
             "server",
-            f"{name} believes X-Forwarded-For from everybody (forwarded-allow-ips *): callers write their own address",
-            mend,
+            f"{name} trusts X-Forwarded-For from any client (forwarded-allow-ips *): callers can claim any address",
+            fix,
         )
     return warn(
         "server",
-        f"{name} believes X-Forwarded-For from {' and '.join(believed)}, and leaves no trace of the true peer: such "
-        "requests are refused (peer-unknown)",
-        mend,
+        f"{name} trusts X-Forwarded-For from {' and '.join(trusted)} and does not keep the real peer address: such "
+        "requests are denied (peer-unknown)",
+        fix,
     )

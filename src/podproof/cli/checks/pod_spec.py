@@ -1,4 +1,4 @@
-"""What a pod's spec says, to one who looks from outside: the tokens it mounts, and what stands before its port."""
+"""The spec of a pod, examined from outside: the tokens that it mounts, and its sidecars."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from podproof._apiserver.connection import MOUNTED
 from podproof.cli.finding import Finding, fail, ok, warn
-from podproof.cli.mounts import TOKENS
+from podproof.cli.mounts import TOKEN_DIRECTORY
 from podproof.identity import ServiceAccount
 
 _SIDECARS = ("istio-proxy", "linkerd-proxy", "envoy", "kuma-sidecar", "consul-dataplane")
 
 
-def audiences(spec: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
-    """Return by audience the volume's name and the source of each token that is not for the API server."""
+def projected_tokens(spec: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]]]:
+    """Return for each audience the volume and the source of its token, except for the API server's audience."""
     return {
         source["serviceAccountToken"]["audience"]: (volume["name"], source["serviceAccountToken"])
         for volume in spec.get("volumes", ())
@@ -23,22 +23,22 @@ def audiences(spec: Mapping[str, Any]) -> dict[str, tuple[str, Mapping[str, Any]
     }
 
 
-def check_caller(spec: Mapping[str, Any], wanted: str | None, account: ServiceAccount) -> Iterator[Finding]:
-    """Look for a token for the audience that is wanted, or for any."""
-    found = audiences(spec)
-    if not found or (wanted and wanted not in found):
+def check_caller_spec(spec: Mapping[str, Any], audience: str | None, account: ServiceAccount) -> Iterator[Finding]:
+    """Check that a token for `audience`, or for any audience if None, is mounted and renewed."""
+    found = projected_tokens(spec)
+    if not found or (audience and audience not in found):
         others = f"; there is one for {', '.join(sorted(found))}" if found else ""
         yield fail(
             "token",
-            f"no volume projects a token for the audience {wanted or 'of an app'}{others}",
-            f"podproof manifests --only caller --caller {account} --audience {wanted or 'bob'}",
+            f"no volume projects a token for the audience {audience or 'of an app'}{others}",
+            f"podproof manifests --only caller --caller {account} --audience {audience or 'bob'}",
         )
-    for audience, (volume, source) in found.items():
-        yield _check_mount(spec, audience, volume, source)
+    for name, (volume, source) in found.items():
+        yield _check_mount(spec, name, volume, source)
     if spec.get("hostNetwork"):
         yield warn(
             "token",
-            "it is on the host network, and refused (host-network) unless the app has host_network on",
+            "the pod is on the host network, and is denied (host-network) unless the app sets host_network",
             "In the pod's spec:\nhostNetwork: false",
         )
 
@@ -50,17 +50,17 @@ def _check_mount(spec: Mapping[str, Any], audience: str, volume: str, source: Ma
         for mount in container.get("volumeMounts", ())
         if mount["name"] == volume
     ]
-    right = f"volumeMounts:\n  - name: {volume}\n    mountPath: {TOKENS / audience}\n    readOnly: true"
+    fix = f"volumeMounts:\n  - name: {volume}\n    mountPath: {TOKEN_DIRECTORY / audience}\n    readOnly: true"
     if not mounts:
-        return fail("token", f"no container mounts the volume {volume}, which has the token for {audience}", right)
+        return fail("token", f"no container mounts the volume {volume} with the token for {audience}", fix)
     if any("subPath" in mount for mount in mounts):
-        return fail("token", f"the token for {audience} is mounted by subPath: it is never renewed", right)
+        return fail("token", f"the token for {audience} is mounted with subPath: it is never renewed", fix)
     files = [f"{mount['mountPath'].rstrip('/')}/{source['path']}" for mount in mounts]
-    return ok("token", f"one for {audience} is mounted at {' and '.join(files)}, and renewed")
+    return ok("token", f"the token for {audience} is mounted at {' and '.join(files)}, and is renewed")
 
 
-def check_server(spec: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look for the app's own credential, and for a mesh's proxy that would be every caller's address."""
+def check_server_spec(spec: Mapping[str, Any]) -> Iterator[Finding]:
+    """Check that the app's own credential is mounted, and that no sidecar replaces the callers' addresses."""
     paths = [mount["mountPath"] for one in spec["containers"] for mount in one.get("volumeMounts", ())]
     if str(MOUNTED) not in paths:
         yield fail(
@@ -72,13 +72,12 @@ def check_server(spec: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _check_sidecars(spec: Mapping[str, Any]) -> Iterator[Finding]:
-    """Look for a mesh's proxy, which would be every caller's address."""
     containers = [*spec["containers"], *spec.get("initContainers", ())]
     for name in [one["name"] for one in containers if one["name"] in _SIDECARS]:
         yield warn(
             "server",
-            f"the sidecar {name} takes each connection first: every caller seems to come from this pod (wrong-address)",
-            "In the pod's metadata, with the app's port:\n"
+            f"the sidecar {name} accepts the connections: all callers seem to have this pod's address (wrong-address)",
+            "In the pod template's metadata, with the app's port:\n"
             "annotations:\n"
             '  traffic.sidecar.istio.io/excludeInboundPorts: "8080"\n'
             '  config.linkerd.io/skip-inbound-ports: "8080"',
