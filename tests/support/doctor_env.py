@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from podproof._apiserver.client import APIServerClient
-from podproof._apiserver.connection import load_configuration
+from podproof._apiserver.connection import APIResponse, load_configuration
 from podproof.cli.doctor import diagnose
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding
@@ -26,7 +26,8 @@ class DoctorEnv:
     """A place to run the doctor: file tree, environment variables and cluster. Tests change one of them.
 
     `permissions` are Bob's, each resource with its verb, in one namespace or in the whole cluster. `spec` and
-    `metadata` are merged into those of the pods that the API server returns.
+    `metadata` are merged into those of the pods that the API server returns. `documents` are objects of
+    kinds that the emulated cluster does not have, by their path below the namespace.
     """
 
     cluster: Cluster
@@ -39,6 +40,7 @@ class DoctorEnv:
     timeout: float = 5.0
     spec: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     permissions: dict[str, str] = field(default_factory=lambda: {"tokenreviews": "create", "pods": "get"})
     namespace: str | None = None
 
@@ -70,7 +72,7 @@ class DoctorEnv:
 
         def connect(username: str | None) -> APIServerClient:
             load = partial(load_configuration, environ=self.variables, mounted=self.root / CREDENTIAL_DIRECTORY)
-            clients.append(APIServerClient(load=load, sleep=lambda _: None, impersonate=username))
+            clients.append(_Client(self.documents, load=load, sleep=lambda _: None, impersonate=username))
             return clients[-1]
 
         environment = Environment(connect, self.variables, acting_as, self.audience, self.root, self.timeout, self.now)
@@ -79,6 +81,17 @@ class DoctorEnv:
         finally:
             for client in clients:
                 client.close()
+
+
+class _Client(APIServerClient):
+    def __init__(self, documents: dict[str, dict[str, Any]], **options: Any) -> None:
+        super().__init__(**options)
+        self._documents = documents
+
+    def get(self, path: str, deadline: float) -> APIResponse:
+        response = super().get(path, deadline)
+        document = self._documents.get(path.removeprefix("/api/v1/namespaces/default/"))
+        return response if document is None else response._replace(status=200, document=document)
 
 
 def in_server_pod(cluster: Cluster, root: Path) -> DoctorEnv:

@@ -39,8 +39,13 @@ def diagnose(environment: Environment, side: str | None) -> Iterator[Finding]:
 def _diagnose_own_pod(environment: Environment, side: str | None) -> Iterator[Finding]:
     workload = read_own_workload(environment)
     is_server, is_caller = _select_sides(
-        side, server="PODPROOF_AUDIENCE" in environment.variables, caller=bool(environment.token_files)
+        side,
+        server=workload.sets_options or not environment.in_pod,
+        caller=bool(environment.token_files),
+        runs_server=workload.runs_server,
     )
+    if not is_server and not is_caller:
+        yield _report_undecided(environment, "NAMESPACE/NAME", f"{environment.token_directory} has no token")
     if is_server:
         options, finding = read_options(workload.variables, environment.audience)
         yield finding
@@ -74,14 +79,20 @@ def _diagnose_from_outside(environment: Environment, account: ServiceAccount, si
     options = read_options({}, environment.audience)[0] if environment.audience else None
     any_server = not workloads and side != "caller"
     for workload in workloads:
-        found: list[Finding] = []
+        found = [*workload.findings]
         is_server, is_caller = _select_sides(
-            side, server=_has_options(workload), caller=bool(projected_tokens(workload.spec))
+            side,
+            server=workload.sets_options,
+            caller=bool(projected_tokens(workload.spec)),
+            runs_server=workload.runs_server or not workload.complete,
         )
+        if not is_server and not is_caller:
+            found.append(_report_undecided(environment, str(account), "no volume projects a token for an app"))
         if is_server:
             any_server = True
-            options, finding = read_options(workload.variables, environment.audience)
-            found += [finding, *_check_app(workload, options), *check_server_spec(workload.spec)]
+            options, finding = read_options(workload.variables, environment.audience, complete=workload.complete)
+            found += [finding, *_check_app(workload, options)]
+            found += check_server_spec(workload.spec, options)
         if is_caller:
             found += check_caller_spec(workload.spec, None if is_server else environment.audience, account)
         yield from (replace(finding, message=f"{workload.name}: {finding.message}") for finding in found)
@@ -103,18 +114,26 @@ def _find_workloads(environment: Environment, account: ServiceAccount) -> tuple[
         return [], error.reason
 
 
-def _select_sides(side: str | None, *, server: bool, caller: bool) -> tuple[bool, bool]:
-    """Return whether to examine the server's and the caller's side; the server's if neither was found.
+def _select_sides(side: str | None, *, server: bool, caller: bool, runs_server: bool) -> tuple[bool, bool]:
+    """Return whether to examine the server's and the caller's side.
 
-    With both, the audience of the command line is the server's.
+    With both, the audience of the command line is the server's. A pod without options and without tokens is a server if
+    a web server runs in it, and else undecided.
     """
     if side is not None:
         return side in ("server", "both"), side in ("caller", "both")
-    return server or not caller, caller
+    return server or (runs_server and not caller), caller
 
 
-def _has_options(workload: Workload) -> bool:
-    return any(name.startswith("PODPROOF_") and name != "PODPROOF_TOKEN_FILE" for name in workload.variables)
+def _report_undecided(environment: Environment, account: str, no_token: str) -> Finding:
+    audience = environment.audience or "bob"
+    command = f"podproof doctor --as {environment.acting_as}" if environment.acting_as else "podproof doctor"
+    return warn(
+        "token",
+        f"{no_token}, and no variable sets an option of podproof: a caller lacks its volume",
+        f"podproof manifests --only caller --caller {account} --audience {audience}\n"
+        f"or, to examine it as the app that is called: {command} --side server --audience {audience}",
+    )
 
 
 def _any_failed(findings: Iterable[Finding]) -> bool:
@@ -125,7 +144,7 @@ def _check_app(workload: Workload, options: Options | None) -> Iterator[Finding]
     if options is not None:
         yield from check_options(options)
         yield from check_trusted_proxies(options, workload.addresses)
-    yield from check_web_servers(workload.commands, workload.variables)
+    yield from check_web_servers(workload.commands, workload.variables, running=not workload.spec)
 
 
 def _check_cluster(environment: Environment, options: Options | None) -> Iterator[Finding]:

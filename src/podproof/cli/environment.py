@@ -17,8 +17,6 @@ from podproof.identity import ServiceAccount
 if TYPE_CHECKING:
     from podproof._apiserver.client import APIServerClient
 
-_CREDENTIAL_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
-
 
 @dataclass(frozen=True)
 class Environment:
@@ -54,13 +52,18 @@ class Environment:
 
     @property
     def in_pod(self) -> bool:
-        """Whether the credential is the one that the kubelet mounts in a pod."""
-        return bool(self.variables.get("KUBERNETES_SERVICE_HOST")) and not self.variables.get("KUBECONFIG")
+        """Whether the doctor runs in a pod."""
+        return bool(self.variables.get("KUBERNETES_SERVICE_HOST"))
+
+    @property
+    def uses_mounted_credential(self) -> bool:
+        """Whether our credential is the one that the kubelet mounts in a pod, not a kubeconfig's."""
+        return self.in_pod and not self.variables.get("KUBECONFIG")
 
     @property
     def credential_directory(self) -> Path:
         """Where a pod's own credential for the API server is mounted."""
-        return mounts.path_below(self.root, _CREDENTIAL_DIRECTORY)
+        return mounts.path_below(self.root, mounts.CREDENTIAL_DIRECTORY)
 
     @property
     def token_directory(self) -> Path:

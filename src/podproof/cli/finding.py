@@ -7,8 +7,9 @@ from enum import IntEnum
 
 
 class Level(IntEnum):
-    """The severity of a finding; the highest one is the exit status."""
+    """The severity of a finding; the highest one is the exit status, for which a skipped check counts as ok."""
 
+    SKIP = -1
     OK = 0
     WARN = 1
     FAIL = 2
@@ -32,6 +33,11 @@ class Finding:
 def ok(subject: str, message: str) -> Finding:
     """Return a finding of something that is as it should be."""
     return Finding(Level.OK, subject, message)
+
+
+def skip(subject: str, message: str, fix: str = "") -> Finding:
+    """Return a finding of something that could not be examined; `fix` says how it can be."""
+    return Finding(Level.SKIP, subject, message, fix)
 
 
 def warn(subject: str, message: str, fix: str) -> Finding:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+CREDENTIAL_DIRECTORY = "/var/run/secrets/kubernetes.io/serviceaccount"
+"""Where a pod's own credential for the API server is mounted."""
+
 TOKEN_DIRECTORY = Path("/var/run/secrets/podproof")
 """Where `TokenClient` looks: a file `token`, or a directory for each audience with such a file."""
 

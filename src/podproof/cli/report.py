@@ -12,14 +12,14 @@ from typing import TextIO
 from podproof.cli.finding import Finding, Level
 from podproof.cli.table import Colour, paint, use_colour
 
-_COLOURS = {Level.OK: Colour.GOOD, Level.WARN: Colour.DOUBTFUL, Level.FAIL: Colour.BAD}
+_COLOURS = {Level.SKIP: Colour.PLAIN, Level.OK: Colour.GOOD, Level.WARN: Colour.DOUBTFUL, Level.FAIL: Colour.BAD}
 
 
 def print_findings(
     findings: Sequence[Finding], out: TextIO, variables: Mapping[str, str], *, as_json: bool = False
 ) -> int:
     """Print findings, and return the highest level of them as an exit status."""
-    highest = max(finding.level for finding in findings)
+    highest = max(Level.OK, *(finding.level for finding in findings))
     if as_json:
         lines = [{"level": f.level.word, "subject": f.subject, "message": f.message, "fix": f.fix} for f in findings]
         out.write(json.dumps({"status": highest.word, "findings": lines}, indent=2) + "\n")
@@ -43,7 +43,8 @@ def format_findings(findings: Sequence[Finding], *, coloured: bool = False, widt
         lines += [f"{level}  {finding.subject:{subject_width}}  {first}", *(margin + line for line in rest)]
         lines += [margin + paint(line, Colour.HEADING, coloured=coloured) for line in finding.fix.splitlines()]
     count = Counter(finding.level for finding in findings)
-    lines += ["", ", ".join(f"{count[level]} {level.word}" for level in reversed(Level))]
+    counted = [level for level in reversed(Level) if level is not Level.SKIP or count[level]]
+    lines += ["", ", ".join(f"{count[level]} {level.word}" for level in counted)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 

@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from podproof._authentication.pod_address import canonical_address
+from podproof.cli.command_line import find_server
 from podproof.cli.environment import Environment
+from podproof.cli.finding import Finding
+from podproof.cli.variables import VariableReader, expand_references, items, sets_options
 from podproof.identity import ServiceAccount
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A pod: its main container's environment variables, its command lines and its addresses.
+    """A pod: the variables and command lines of its main container, and its addresses.
 
-    `name` and `spec` are empty for the pod that the doctor runs in.
+    `name` and `spec` are empty for the pod that the doctor runs in, whose command lines are those of all running
+    processes, PID 1 first. `complete` is False if the value of a variable is not known; `findings` says why.
     """
 
     name: str
@@ -23,6 +27,18 @@ class Workload:
     commands: Sequence[Sequence[str]]
     addresses: Sequence[str]
     spec: Mapping[str, Any] = field(default_factory=dict)
+    findings: Sequence[Finding] = ()
+    complete: bool = True
+
+    @property
+    def sets_options(self) -> bool:
+        """Whether a variable sets an option of the middlewares, as far as is known."""
+        return sets_options(self.variables)
+
+    @property
+    def runs_server(self) -> bool:
+        """Whether a known web server runs in it."""
+        return any(find_server(command, self.variables) for command in self.commands)
 
 
 def read_own_workload(environment: Environment) -> Workload:
@@ -40,7 +56,7 @@ def list_workloads(environment: Environment, account: ServiceAccount) -> list[Wo
     query = f"fieldSelector=spec.serviceAccountName%3D{account.name}&limit=500"
     response = environment.client.get(f"/api/v1/namespaces/{account.namespace}/pods?{query}", environment.deadline())
     replicas = {_owner_uid(pod): pod for pod in response.document.get("items", ())}
-    return [_parse_pod(pod) for pod in replicas.values()]
+    return [_parse_pod(environment, pod) for pod in replicas.values()]
 
 
 def _owner_uid(pod: Mapping[str, Any]) -> str:
@@ -49,24 +65,30 @@ def _owner_uid(pod: Mapping[str, Any]) -> str:
     return str(owners[0]["uid"])
 
 
-def _parse_pod(pod: Mapping[str, Any]) -> Workload:
-    containers = pod["spec"]["containers"]
-    environments = [_literal_variables(container) for container in containers]
+def _parse_pod(environment: Environment, pod: Mapping[str, Any]) -> Workload:
+    reader = VariableReader(environment, pod)
+    containers = []
+    for container in items(pod["spec"], "containers"):
+        variables = reader.read(container)
+        words = [*items(container, "command"), *items(container, "args")]
+        containers.append((variables, [expand_references(word, variables) for word in words]))
+    # The main container is the one with podproof's options, else the one with a known server, else the first.
+    variables, command = max(
+        containers, key=lambda one: (sets_options(one[0]), find_server(one[1], one[0]) is not None)
+    )
     return Workload(
         f"{pod['metadata']['namespace']}/{pod['metadata']['name']}",
-        next((one for one in environments if any(name.startswith("PODPROOF_") for name in one)), environments[0]),
-        [[*one.get("command", ()), *one.get("args", ())] for one in containers],
-        [entry["ip"] for entry in pod["status"].get("podIPs", ())],
+        variables,
+        [command],
+        [entry["ip"] for entry in items(pod["status"], "podIPs")],
         pod["spec"],
+        reader.findings,
+        reader.complete,
     )
 
 
-def _literal_variables(container: Mapping[str, Any]) -> dict[str, str]:
-    return {one["name"]: one.get("value", "") for one in container.get("env", ()) if "valueFrom" not in one}
-
-
 def _running(environment: Environment) -> Iterator[list[str]]:
-    for file in sorted((environment.root / "proc").glob("[0-9]*/cmdline")):
+    for file in sorted((environment.root / "proc").glob("[0-9]*/cmdline"), key=lambda file: int(file.parent.name)):
         try:
             line = file.read_bytes().decode(errors="replace")
         except OSError:  # the process has ended meanwhile

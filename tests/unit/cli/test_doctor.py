@@ -12,7 +12,7 @@ from podproof._apiserver.connection import Endpoint
 from podproof.cli.checks.api_server import check_api_server
 from podproof.cli.checks.web_server import check_web_servers
 from podproof.cli.environment import Environment
-from podproof.cli.finding import Finding, Level, fail, ok, warn
+from podproof.cli.finding import Finding, Level, fail, ok, skip, warn
 from podproof.cli.report import format_findings, print_findings
 from podproof.testing import Cluster
 from tests.support.doctor_env import BOB_SPEC, CREDENTIAL_DIRECTORY, in_caller_pod, in_server_pod, outside_cluster
@@ -100,8 +100,26 @@ def test_the_workers_of_a_server_are_reported_once() -> None:
     assert len(check_web_servers([["gunicorn", "b:app"]] * 3, {})) == 1
 
 
-def test_other_processes_are_not_reported() -> None:
-    assert check_web_servers([[], ["sleep", "1"], ["sh", "-c", "x", "y", "z", "uvicorn"]], {}) == []
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ([], "the command is in the container's image: "),
+        (["python", "app.py"], "no known web server in the command python app.py: "),
+        (["sh", "-c", "x" * 90, "y", "uvicorn"], "no known web server in the command sh -c xxx"),
+        (["gunicorn: master [bob:app]"], "gunicorn has changed its process title"),
+        (["sh", "-c", "uvicorn --host $HOST"], "uvicorn listens on $HOST, a variable that is unknown here"),
+    ],
+)
+def test_a_server_whose_options_are_not_visible_is_skipped_and_not_ok(command: list[str], message: str) -> None:
+    finding = check_web_servers([command], {"FORWARDED_ALLOW_IPS": ""})[0]
+    assert (finding.level, finding.message[: len(message)]) == (Level.SKIP, message)
+
+
+def test_skipped_checks_are_counted_and_do_not_change_the_exit_status() -> None:
+    out = io.StringIO()
+    assert print_findings([skip("server", "not checked")], out, {}) == 0
+    assert out.getvalue() == "skip  server  not checked\n\n0 fail, 0 warn, 0 ok, 1 skip\n"
+    assert print_findings([skip("server", "not checked"), FINDINGS[1]], io.StringIO(), {}) == 1
 
 
 def test_the_options_finding_names_what_decides_who_may_call(cluster: Cluster, tmp_path: Path) -> None:
@@ -273,7 +291,9 @@ def test_from_outside_the_allow_list_is_not_checked_without_permission(cluster: 
     doctor_env = outside_cluster(cluster, tmp_path)
     doctor_env.spec = {"containers": [{**BOB_SPEC["containers"][0], "env": _allowing("default/nobody")}]}
     cluster.fail(403, path="*/serviceaccounts/*")
-    assert all(finding.level is Level.OK for finding in doctor_env.findings())
+    findings = doctor_env.findings()
+    assert {finding.subject for finding in findings if finding.level is not Level.OK} == {"allow"}
+    assert [finding.level for finding in findings if finding.subject == "allow"] == [Level.SKIP]
 
 
 def _allowing(pattern: str) -> list[dict[str, Any]]:

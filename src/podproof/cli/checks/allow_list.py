@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from podproof.cli.environment import Environment
-from podproof.cli.finding import Finding, warn
+from podproof.cli.finding import Finding, skip, warn
 from podproof.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def check_allow_list(environment: Environment, options: Options) -> Iterator[Fin
         try:
             response = environment.client.get(path, environment.deadline())
         except Unavailable:  # an app in its pod does not need this permission
+            yield skip("allow", "whether the allowed service accounts exist was not checked: it is not permitted here")
             return
         if response.status == 404:
             yield warn(

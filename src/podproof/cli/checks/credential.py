@@ -23,7 +23,7 @@ _RENEW = "kubectl rollout restart deployment/NAME   (and read the kubelet's log 
 
 def check_credential(environment: Environment) -> Iterator[Finding]:
     """Check the files that the kubelet mounts for calls to the API server, or the kubeconfig."""
-    if environment.in_pod:
+    if environment.uses_mounted_credential:
         yield from _check_mounted(environment)
     elif named := environment.variables.get("KUBECONFIG"):
         missing = [path for path in named.split(":") if not (environment.root / path.lstrip("/")).is_file()]

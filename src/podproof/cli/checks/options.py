@@ -7,7 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from podproof.cli.finding import Finding, fail, ok, warn
+from podproof.cli.finding import Finding, fail, ok, skip, warn
 from podproof.cli.mounts import path_below
 from podproof.errors import ConfigurationError
 
@@ -21,10 +21,21 @@ _WIDE_NETWORK = 256
 """Addresses above which a trusted network is likely to contain pods."""
 
 
-def read_options(variables: Mapping[str, str], audience: str | None) -> tuple[Options | None, Finding]:
-    """Read the options as a middleware does; `audience` stands for one that is set in the app's code."""
+def read_options(
+    variables: Mapping[str, str], audience: str | None, *, complete: bool = True
+) -> tuple[Options | None, Finding]:
+    """Read the options as a middleware does; `audience` stands for one that is set in the app's code.
+
+    If the variables are not `complete`, a missing audience is no fault.
+    """
     from podproof.options import Options  # noqa: PLC0415  not in a caller's image
 
+    if not complete and not audience and not variables.get("PODPROOF_AUDIENCE"):
+        return None, skip(
+            "options",
+            "the options were not checked: the audience is not in the variables that could be read",
+            "podproof doctor --audience bob",
+        )
     if not audience and not variables.get("PODPROOF_AUDIENCE"):
         return None, fail(
             "options",

@@ -2,42 +2,100 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from argparse import SUPPRESS, ArgumentError, ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import PurePath
 
-from podproof.cli.finding import Finding, fail, ok, warn
+from podproof.cli.command_line import ServerCommand, find_server, is_shell, shell_script
+from podproof.cli.finding import Finding, fail, ok, skip, warn
 
-# Each server, and the prefix of its options as variables.
-_SERVERS = {"uvicorn": "UVICORN_", "gunicorn": None, "hypercorn": None, "granian": "GRANIAN_"}
+# The prefix of the variables that a server reads its options from.
+_PREFIXES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_"}
+_DEFAULT_HOSTS = {"fastapi run": "0.0.0.0"}  # noqa: S104  the others listen on 127.0.0.1, or are told by --bind
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
+_ADD_EXEC = "Make the server the last command of the shell's script, with exec before it:\nexec SERVER ..."
+_IN_POD = "Run the doctor in the pod, where all processes are visible:\nkubectl exec POD -- podproof doctor"
 
 
-def check_web_servers(commands: Sequence[Sequence[str]], variables: Mapping[str, str]) -> list[Finding]:
-    """Check the options of each web server among some command lines, given as arguments or variables."""
+def check_web_servers(
+    commands: Sequence[Sequence[str]], variables: Mapping[str, str], *, running: bool = False
+) -> list[Finding]:
+    """Check the options of each web server among some command lines, given as arguments or variables.
+
+    If they are those of `running` processes, the first one is PID 1's.
+    """
     found: dict[Finding, None] = {}  # workers have the command line of their server
     for command in commands:
-        name, arguments = _server(command)
-        if name:
-            given = _parse_flags(name, arguments, variables)
-            found |= dict.fromkeys([*_check_bind(name, given), *_check_peer(name, given)])
+        server = find_server(command, variables)
+        if server is not None:
+            found |= dict.fromkeys(_check_server(server, variables))
+            if server.waited_for and not running:
+                found[_report_waiting_shell(server.name)] = None
+    if not commands:
+        return []
+    if not found:
+        return [_report_unknown(commands[0])]
+    if running and is_shell(commands[0]):
+        found[_report_shell(commands[0])] = None
     return list(found)
 
 
-def _server(command: Sequence[str]) -> tuple[str, Sequence[str]]:
-    """Return the server that a command line starts, "" if none, and its arguments."""
-    for index, word in enumerate(command[:5]):  # /usr/bin/python3 -u -m uvicorn
-        name = PurePath(word).name
-        if name in _SERVERS:
-            return name, command[index + 1 :]
-    return "", ()
+def _check_server(server: ServerCommand, variables: Mapping[str, str]) -> Iterator[Finding]:
+    name, arguments = server.name, server.arguments
+    if arguments is None:
+        yield skip(
+            "server",
+            f"{name} has changed its process title, so its options are not visible and were not checked",
+            "pip uninstall setproctitle",
+        )
+        return
+    flags = _parse_flags(name, arguments, {**variables, **server.variables})
+    yield from _check_bind(name, flags)
+    yield from _check_peer(name, flags)
+
+
+def _report_unknown(command: Sequence[str]) -> Finding:
+    if not command:
+        message = "the command is in the container's image"
+    else:
+        shown = shlex.join(command)
+        message = f"no known web server in the command {shown[:60]}{'...' * (len(shown) > 60)}"
+    return skip("server", f"{message}: which address it listens on and trusts was not checked", _IN_POD)
+
+
+def _report_shell(command: Sequence[str]) -> Finding:
+    return warn(
+        "server",
+        f"PID 1 is the shell {command[0]}, which does not pass SIGTERM on: the server is killed after the pod's "
+        "termination grace period, in the middle of requests",
+        _add_exec(shell_script(command)),
+    )
+
+
+def _report_waiting_shell(name: str) -> Finding:
+    return warn(
+        "server",
+        f"a shell starts {name} and waits for it, and does not pass SIGTERM on: the server is killed after the pod's "
+        "termination grace period, in the middle of requests",
+        _ADD_EXEC,
+    )
+
+
+def _add_exec(script: str) -> str:
+    """Return the shell's script with exec before its last command, if that is a simple one."""
+    *before, last = re.split(r"(&&|\|\||;|\n)", script.rstrip())
+    if not last.strip() or "|" in last or "&" in last:
+        return _ADD_EXEC
+    changed = "".join(before) + re.sub(r"^(\s*(?:\w+=\S*\s+)*)", r"\1exec ", last)
+    return "In the container's spec:\ncommand: " + json.dumps(["sh", "-c", changed])
 
 
 def _parse_flags(name: str, arguments: Sequence[str], variables: Mapping[str, str]) -> Namespace:
     """Return the options that matter here, from the arguments and variables."""
-    prefix = _SERVERS[name]
+    prefix = _PREFIXES.get(name)
     if name == "gunicorn":
         arguments = [*shlex.split(variables.get("GUNICORN_CMD_ARGS", "")), *arguments]
     flags = ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False, argument_default=SUPPRESS)
@@ -50,7 +108,7 @@ def _parse_flags(name: str, arguments: Sequence[str], variables: Mapping[str, st
     flags.add_argument("--no-proxy-headers", action="store_const", const="false", dest="proxy_headers")
     flags.add_argument("--proxy-protocol", nargs="?", const="auto")
     given = Namespace(
-        host="127.0.0.1",  # uvicorn's and granian's default
+        host=_DEFAULT_HOSTS.get(name, "127.0.0.1"),
         uds=None,
         bind=[],
         worker_class="sync",
@@ -66,12 +124,12 @@ def _parse_flags(name: str, arguments: Sequence[str], variables: Mapping[str, st
 
 
 def _check_bind(name: str, given: Namespace) -> Iterator[Finding]:
-    if name in ("uvicorn", "granian"):
-        binds = [f"unix:{given.uds}"] if given.uds else [f"{given.host}:"]
-        flag = "--host 0.0.0.0"
-    else:
+    if name in ("gunicorn", "hypercorn"):
         binds = given.bind  # the default is not checked: a configuration file may replace it
         flag = "--bind 0.0.0.0:8080"
+    else:
+        binds = [f"unix:{given.uds}"] if given.uds else [f"{given.host}:"]
+        flag = "--host 0.0.0.0"
     for bind in binds:
         if bind.startswith("unix:"):
             yield fail(
@@ -79,6 +137,8 @@ def _check_bind(name: str, given: Namespace) -> Iterator[Finding]:
                 f"{name} listens on a Unix socket, where callers have no address (peer-unknown)",
                 f"{name} {flag}   (instead of the Unix socket)",
             )
+        elif "$" in bind:
+            yield skip("server", f"{name} listens on {bind.rstrip(':')}, a variable that is unknown here", _IN_POD)
         elif bind.rpartition(":")[0] in _LOOPBACK:
             yield fail(
                 "server", f"{name} listens on {bind.rstrip(':')} only: other pods cannot reach it", f"{name} {flag}"
@@ -92,14 +152,14 @@ def _check_peer(name: str, given: Namespace) -> Iterator[Finding]:
             "gunicorn takes the peer address from the PROXY protocol: any client can claim any address",
             "Remove --proxy-protocol; let the proxy send X-Forwarded-For, and add it to PODPROOF_TRUSTED_PROXIES.",
         )
-    elif name == "uvicorn":
-        yield _check_forwarded("uvicorn", given, "uvicorn --no-proxy-headers")
     elif name == "gunicorn" and "uvicorn" in given.worker_class.lower():
         yield _check_forwarded(
             "gunicorn's uvicorn worker",
             given,
             "kubectl set env deployment/NAME FORWARDED_ALLOW_IPS=   (set to the empty string)",
         )
+    elif name == "uvicorn" or name.startswith("fastapi"):
+        yield _check_forwarded(name, given, f"{name} --no-proxy-headers")
     else:
         yield ok("server", f"{name} keeps the peer address")
 
