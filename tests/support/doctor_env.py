@@ -75,7 +75,9 @@ class DoctorEnv:
             clients.append(_Client(self.documents, load=load, sleep=lambda _: None, impersonate=username))
             return clients[-1]
 
-        environment = Environment(connect, self.variables, acting_as, self.audience, self.root, self.timeout, self.now)
+        environment = Environment(
+            connect, self.variables, acting_as, self.audience, self.root, self.timeout, now=self.now
+        )
         try:
             return list(diagnose(environment, self.side))
         finally:
@@ -123,7 +125,6 @@ def in_caller_pod(cluster: Cluster, root: Path) -> DoctorEnv:
 def outside_cluster(cluster: Cluster, root: Path) -> DoctorEnv:
     """Return an administrator's machine, from which Bob's and Alice's pods are examined; both are without faults."""
     doctor_env = DoctorEnv(cluster, root, {"KUBECONFIG": str(cluster.kubeconfig)}, acting_as="default/bob")
-    doctor_env.write(str(cluster.kubeconfig).lstrip("/"), "only its existence is checked here; the client reads it")
     for name, address in (("bob", "10.1.0.5"), ("alice", "10.1.0.6")):
         cluster.pod(f"default/{name}-1", service_account=name, addresses=(address,))
     cluster.mutate("pods", lambda pods: {**pods, "items": [_merge(pod, doctor_env) for pod in pods["items"]]})

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from podproof.cli.checks.allow_list import check_allow_list
 from podproof.cli.checks.api_server import check_api_server
 from podproof.cli.checks.credential import check_credential
+from podproof.cli.checks.http_proxy import check_proxy_variables
 from podproof.cli.checks.issuer import check_issuer_and_audience
 from podproof.cli.checks.options import check_options, check_rules_file, check_trusted_proxies, read_options
 from podproof.cli.checks.permissions import check_permissions, check_service_account
@@ -59,6 +60,7 @@ def _diagnose_own_pod(environment: Environment, side: str | None) -> Iterator[Fi
             yield from _check_cluster(environment, options)
     if is_caller:
         yield from check_token_files(environment, None if is_server else environment.audience)
+        yield from check_proxy_variables(environment.variables)
 
 
 def _diagnose_from_outside(environment: Environment, account: ServiceAccount, side: str | None) -> Iterator[Finding]:
@@ -95,6 +97,7 @@ def _diagnose_from_outside(environment: Environment, account: ServiceAccount, si
             found += check_server_spec(workload.spec, options)
         if is_caller:
             found += check_caller_spec(workload.spec, None if is_server else environment.audience, account)
+            found += check_proxy_variables(workload.variables)
         yield from (replace(finding, message=f"{workload.name}: {finding.message}") for finding in found)
     if any_server:
         yield from check_permissions(environment, options)

@@ -23,9 +23,9 @@ class Environment:
     """The surroundings of one doctor run.
 
     `connect` returns a client of the API server: given None with our own credential, given a username impersonating
-    that user. `acting_as` is the app's service account when the doctor runs outside of the app's pod. `audience` is the
-    one given on the command line. The pod's files are read below `root`. `now` returns Unix seconds; `timeout` is in
-    seconds and applies to each call to the API server.
+    that user. `acting_as` is the app's service account when the doctor runs outside of the app's pod. `audience` and
+    `context` (of the kubeconfig) are those given on the command line. The pod's files are read below `root`. `now`
+    returns Unix seconds; `timeout` is in seconds and applies to each call to the API server.
     """
 
     connect: Callable[[str | None], APIServerClient]
@@ -34,6 +34,7 @@ class Environment:
     audience: str | None = None
     root: Path = Path("/")
     timeout: float = 5.0
+    context: str | None = None
     now: Callable[[], float] = time.time
 
     @cached_property

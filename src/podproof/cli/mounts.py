@@ -20,6 +20,13 @@ def path_below(root: Path, path: str | Path) -> Path:
 def token_files(root: Path, variables: Mapping[str, str]) -> list[Path]:
     """Return the token files that exist, after the one that PODPROOF_TOKEN_FILE names."""
     directory = path_below(root, TOKEN_DIRECTORY)
-    found = [file for file in (directory / "token", *sorted(directory.glob("[!.]*/token"))) if file.exists()]
+    found = [file for file in (directory / "token", *sorted(directory.glob("[!.]*/token"))) if _may_exist(file)]
     named = variables.get("PODPROOF_TOKEN_FILE")
     return [path_below(root, named), *found] if named else found
+
+
+def _may_exist(file: Path) -> bool:
+    try:
+        return file.exists()
+    except PermissionError:  # its directory cannot be searched: reading it tells
+        return True

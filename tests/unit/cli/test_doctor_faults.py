@@ -412,13 +412,11 @@ def skip_certificate_verification(doctor_env: DoctorEnv) -> None:
     changed = before + '"insecure-skip-tls-verify": true' + rest.partition('"')[2]
     copied = doctor_env.root / "kubeconfig"
     copied.write_text(changed)
-    doctor_env.write(str(copied).lstrip("/"), changed)
     doctor_env.variables["KUBECONFIG"] = str(copied)
 
 
 def use_carols_kubeconfig(doctor_env: DoctorEnv) -> None:
     file = doctor_env.cluster.kubeconfig_for("default/carol")
-    doctor_env.write(str(file).lstrip("/"), "")
     doctor_env.variables["KUBECONFIG"] = str(file)
     doctor_env.cluster.grant("default/carol", verbs=["list"], resources=["pods"])
 
@@ -440,7 +438,7 @@ EXAMINE_ALICE = set_attributes(acting_as="default/alice", side="caller")
 
 OUTSIDE_CLUSTER = {
     "the kubeconfig does not exist": Fault(
-        set_variables(KUBECONFIG="/nowhere"), FAIL, "/nowhere, which does not exist", "KUBECONFIG="
+        set_variables(KUBECONFIG="/nowhere"), FAIL, "/nowhere, which does not exist", "--kubeconfig FILE"
     ),
     "the certificate is not verified": Fault(
         skip_certificate_verification, FAIL, "is not verified", "insecure-skip-tls-verify"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -276,6 +277,168 @@ def test_a_reverse_proxy_sidecar_is_fixed_by_trusting_it(
     env = doctor_env.spec["containers"][0]["env"]
     env += [{"name": name, "value": value} for name, value in variables.items()]
     assert_fixed(doctor_env)
+
+
+# A caller's files and variables
+
+
+@pytest.mark.parametrize("unreadable", ["token", "directory"])
+def test_a_token_that_the_user_may_not_read_is_fixed_by_a_group(
+    unreadable: str, cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deny(path: Path, *_: object) -> Any:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    doctor_env = in_caller_pod(cluster, tmp_path)
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    if unreadable == "directory":
+        exists = Path.exists
+        monkeypatch.setattr(Path, "exists", lambda path: deny(path) if path.name == "token" else exists(path))
+    findings = doctor_env.findings()
+    assert {finding.message.rpartition(" ")[2] for finding in findings} == {"denied"}
+    spec: dict[str, Any] = {}
+    assert findings[0].fix.startswith("In the pod's spec (")
+    apply_yaml(findings[0].fix, spec)
+    assert spec["securityContext"]["fsGroup"] > 0
+    monkeypatch.undo()  # what the kubelet does with this group
+    assert_fixed(doctor_env)
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        ({"HTTP_PROXY": "http://user:secret@proxy:3128"}, "proxy:3128 sees the token of each call over http, and"),
+        ({"https_proxy": "proxy:3128"}, "the proxy proxy:3128 replaces this pod's address"),
+        ({"ALL_PROXY": "socks5://proxy", "NO_PROXY": "bob,.svc"}, "the proxy proxy sees"),
+    ],
+)
+@pytest.mark.parametrize("place", ["in the pod", "from outside"])
+def test_a_callers_proxy_is_fixed_by_no_proxy(
+    place: str, variables: dict[str, str], message: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    variables = dict(variables)
+    if place == "in the pod":
+        doctor_env = in_caller_pod(cluster, tmp_path)
+        doctor_env.variables |= variables
+    else:
+        doctor_env = outside_cluster(cluster, tmp_path)
+        doctor_env.acting_as = "default/alice"
+        doctor_env.spec = {"containers": [app_container(ALICE_SPEC, env=listed(variables))]}
+    problem = only_problem(doctor_env)
+    assert message in problem.message
+    assert "secret" not in problem.message
+    apply_set_env(problem.fix, variables)
+    doctor_env.variables |= variables if place == "in the pod" else {}
+    doctor_env.spec = {"containers": [app_container(ALICE_SPEC, env=listed(variables))]}
+    assert_fixed(doctor_env)
+
+
+def listed(variables: dict[str, str]) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in variables.items()]
+
+
+# The kubeconfig and its exec plugin
+
+
+def write_kubeconfig(doctor_env: DoctorEnv, **user: Any) -> Path:
+    """Write a kubeconfig of the cluster, whose user is changed, and use it."""
+    document = yaml.safe_load(doctor_env.cluster.kubeconfig.read_text())
+    if user:
+        document["users"][0]["user"] = user
+    file = doctor_env.write("home/kubeconfig", yaml.safe_dump(document))
+    doctor_env.variables["KUBECONFIG"] = str(file)
+    return file
+
+
+def plugin(script: str, **more: Any) -> dict[str, Any]:
+    version = "client.authentication.k8s.io/v1"
+    return {"apiVersion": version, "command": "sh", "args": ["-c", script], **more}
+
+
+def print_credential(token: str) -> str:
+    status = {"token": token} if token else {}
+    credential = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+    return f"echo '{json.dumps(credential)}'"
+
+
+JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJhZG1pbiJ9Cg.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    ("broken", "message", "fix"),
+    [
+        (plugin("echo 'log in first' >&2; exit 3"), "failed with exit status 3: log in first", "sh -c"),
+        (plugin(f"echo 'bad token {JWT}' >&2; exit 1"), "exit status 1: bad token TOKEN", "sh -c"),
+        (plugin("exit 1"), "failed with exit status 1", "sh -c"),
+        (plugin("sleep 60"), "printed no credential within 0.2 s", "sleep 60"),
+        (plugin("echo nothing"), "printed no ExecCredential", "Run it"),
+        (plugin(print_credential("")), "printed no ExecCredential", "Run it"),
+        (plugin("", command="no-such-plugin"), "no-such-plugin cannot be started: No such file", "Install"),
+        (plugin("", command="no-such-plugin", installHint="brew install it"), "cannot be started", "brew install it"),
+    ],
+)
+def test_an_exec_plugin_that_gives_no_credential_is_the_only_finding(
+    broken: dict[str, Any], message: str, fix: str, cluster: Cluster, tmp_path: Path
+) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
+    token = yaml.safe_load(cluster.kubeconfig.read_text())["users"][0]["user"]["token"]
+    write_kubeconfig(doctor_env, exec=broken)
+    doctor_env.timeout = 0.2
+    (problem,) = doctor_env.findings()
+    assert (problem.level, problem.subject) == (Level.FAIL, "credential")
+    assert message in problem.message
+    assert fix in problem.fix
+    assert "eyJ" not in problem.message
+
+    doctor_env.timeout = 5.0
+    write_kubeconfig(doctor_env, exec=plugin(print_credential(token), env=[{"name": "REGION", "value": "eu"}]))
+    findings = doctor_env.findings()
+    assert {finding.level for finding in findings} == {Level.OK}, format_findings(findings)
+    assert "its credential by the exec plugin sh" in findings[0].message
+
+
+def test_a_kubeconfig_that_is_missing_beside_others_is_fixed_by_the_list_without_it(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
+    doctor_env.variables["KUBECONFIG"] = f"/nowhere:{write_kubeconfig(doctor_env)}:"
+    problem = only_problem(doctor_env)
+    assert (problem.level, problem.message[:26]) == (Level.WARN, "KUBECONFIG names /nowhere,")
+    doctor_env.variables["KUBECONFIG"] = problem.fix.partition("=")[2]
+    assert_fixed(doctor_env)
+
+
+def test_in_a_pod_a_kubeconfig_that_does_not_exist_is_fixed_by_unsetting_it(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
+    doctor_env.variables["KUBECONFIG"] = "/nowhere"
+    problem = only_problem(doctor_env)
+    assert problem.message == "KUBECONFIG names /nowhere, which does not exist"
+    apply_set_env(problem.fix, doctor_env.variables)
+    assert_fixed(doctor_env)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("]", "is not a kubeconfig"),
+        ("text", "is not a kubeconfig"),
+        ("contexts: [{}]", "is not a kubeconfig"),
+        ("contexts: []", "the kubeconfig has no current context"),
+        ("contexts: [{name: a}]\ncurrent-context: b", "the kubeconfig has no context b: expected one of a"),
+    ],
+)
+def test_an_invalid_kubeconfig_is_reported(text: str, message: str, cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
+    write_kubeconfig(doctor_env).write_text(text)
+    (problem,) = doctor_env.findings()
+    assert message in problem.message
+    assert "kubectl config get-contexts" in problem.fix
+
+
+def test_a_kubeconfig_that_cannot_be_read_is_reported(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
+    doctor_env.variables["KUBECONFIG"] = str(tmp_path)
+    assert "cannot be read: Is a directory" in doctor_env.findings()[0].message
 
 
 # A caller's pod without a volume

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 
 from podproof._token.jwt import CLOCK_SKEW, read_claims
+from podproof.cli.checks.exec_plugin import check_exec_plugin
+from podproof.cli.checks.token_files import READABLE
 from podproof.cli.durations import format_duration
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
+from podproof.cli.kubeconfig import KubeconfigInvalid, read_kubeconfig
 from podproof.errors import MalformedToken
 
 # The kubelet's tokens can be valid for a year (--service-account-extend-token-expiration).
@@ -25,12 +29,35 @@ def check_credential(environment: Environment) -> Iterator[Finding]:
     """Check the files that the kubelet mounts for calls to the API server, or the kubeconfig."""
     if environment.uses_mounted_credential:
         yield from _check_mounted(environment)
-    elif named := environment.variables.get("KUBECONFIG"):
-        missing = [path for path in named.split(":") if not (environment.root / path.lstrip("/")).is_file()]
-        if missing:
-            yield fail("credential", f"KUBECONFIG names {missing[0]}, which does not exist", "export KUBECONFIG=FILE")
+    else:
+        yield from _check_kubeconfig(environment)
+
+
+def _check_kubeconfig(environment: Environment) -> Iterator[Finding]:
+    try:
+        kubeconfig = read_kubeconfig(environment.variables, environment.context)
+    except KubeconfigInvalid as error:
+        if environment.in_pod:
+            fix = "kubectl set env deployment/NAME KUBECONFIG-   (the pod's mounted credential is used without it)"
         else:
-            yield ok("credential", f"the kubeconfig {named}")
+            fix = "kubectl config get-contexts\nexport KUBECONFIG=FILE   (or podproof doctor --kubeconfig FILE)"
+        yield fail("credential", str(error), fix)
+        return
+    if kubeconfig is None:  # the call to the API server reports it
+        return
+    if kubeconfig.missing:
+        yield warn(
+            "credential",
+            f"KUBECONFIG names {kubeconfig.missing[0]}, which does not exist, and is used without it",
+            f"export KUBECONFIG={os.pathsep.join(map(str, kubeconfig.files))}",
+        )
+    plugin = kubeconfig.user.get("exec")
+    if plugin and (problem := check_exec_plugin(plugin, kubeconfig.files[0].parent, environment.timeout)):
+        yield problem
+        return
+    files = os.pathsep.join(map(str, kubeconfig.files))
+    source = f", its credential by the exec plugin {plugin.get('command')}" if plugin else ""
+    yield ok("credential", f"the context {kubeconfig.context} of {files}{source}")
 
 
 def _check_mounted(environment: Environment) -> Iterator[Finding]:
@@ -42,7 +69,7 @@ def _check_mounted(environment: Environment) -> Iterator[Finding]:
         return
     except OSError as error:
         message = f"{file} cannot be read: {error.strerror}"
-        yield fail("credential", message, "In the pod's spec:\nsecurityContext:\n  fsGroup: 65532")
+        yield fail("credential", message, READABLE)
         return
     if not certificate.is_file() or not certificate.stat().st_size:
         yield fail(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,11 @@ from podproof.client import TokenFile, TokenUnavailable
 
 _RENEWED_BY = 0.9
 """The share of a token's lifetime after which the kubelet must have renewed it: it starts to try at 80 %."""
+
+READABLE = f"""\
+In the pod's spec (the kubelet makes the files of its volumes readable for this group):
+securityContext:
+  fsGroup: {os.getegid() or 65532}"""
 
 
 def check_token_files(environment: Environment, audience: str | None) -> Iterator[Finding]:
@@ -33,7 +39,8 @@ def _check_token_file(environment: Environment, file: Path, audience: str | None
     try:
         token = TokenFile(file, audience=audience, clock=environment.now).read()
     except TokenUnavailable as error:
-        yield fail("token", *error.args)
+        message, fix = map(str, error.args)
+        yield fail("token", message, READABLE if isinstance(error.__cause__, PermissionError) else fix)
         return
     claims = read_claims(token)
     yield from _check_binding(environment, file, claims)
