@@ -7,10 +7,11 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from podproof.cli.errors import CommandError
-from podproof.cli.parser import build_parser
+from podproof.cli.parser import parse_arguments
 
 if TYPE_CHECKING:
     from podproof._apiserver.client import APIServerClient
@@ -20,7 +21,17 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
-    options = build_parser().parse_args(arguments)
+    try:
+        try:
+            return _run(parse_arguments(arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # as in `podproof doctor | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return _SIGPIPE
+
+
+def _run(options: Namespace) -> int:
     try:
         return _COMMANDS[options.command](options)
     except CommandError as error:
@@ -28,10 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+_SIGPIPE = 128 + 13
+"""The exit status of other programs that write into a closed pipe."""
+
+
 def _demo(_: Namespace) -> int:
     from podproof.cli.demo import run_demo  # noqa: PLC0415
 
     return run_demo(sys.stdout)
+
+
+def _call(options: Namespace) -> int:
+    from podproof.cli.call import CallOptions, make_call  # noqa: PLC0415
+    from podproof.cli.report import print_findings  # noqa: PLC0415
+
+    call = CallOptions(options.url, options.method, options.audience, options.token_file, options.timeout)
+    return print_findings(list(make_call(call, time.time())), sys.stdout, os.environ, as_json=options.json)
 
 
 def _doctor(options: Namespace) -> int:
@@ -42,18 +65,37 @@ def _doctor(options: Namespace) -> int:
     clients: list[APIServerClient] = []
 
     def connect(username: str | None) -> APIServerClient:
-        from podproof._apiserver.client import APIServerClient  # noqa: PLC0415  not in a caller's image
+        try:
+            from podproof._apiserver.client import APIServerClient  # noqa: PLC0415  not in a caller's image
+            from podproof._apiserver.connection import load_configuration  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise CommandError(
+                f"{str(error.name).partition('.')[0]} is not installed: pip install 'podproof[server]'"
+            ) from None
 
-        clients.append(APIServerClient(impersonate=username))
+        load = partial(load_configuration, environ=variables, context=options.context)
+        clients.append(APIServerClient(load=load, impersonate=username))
         return clients[-1]
 
-    environment = Environment(connect, os.environ, options.account, options.audience, timeout=options.timeout)
+    variables = {**os.environ, **_select_kubeconfig(options)}
+    environment = Environment(
+        connect, variables, options.account, options.audience, timeout=options.timeout, context=options.context
+    )
     try:
         findings = list(diagnose(environment, options.side))
     finally:
         for client in clients:
             client.close()
     return print_findings(findings, sys.stdout, os.environ, as_json=options.json)
+
+
+def _select_kubeconfig(options: Namespace) -> dict[str, str]:
+    """Return KUBECONFIG if an option selects it, also in a pod, where the mounted credential would be used."""
+    if options.kubeconfig:
+        return {"KUBECONFIG": options.kubeconfig}
+    if options.context and not os.environ.get("KUBECONFIG"):
+        return {"KUBECONFIG": os.path.expanduser("~/.kube/config")}  # noqa: PTH111  text for a variable
+    return {}
 
 
 def _inspect(options: Namespace) -> int:
@@ -86,6 +128,7 @@ def _completion(options: Namespace) -> int:
 _COMMANDS = {
     "demo": _demo,
     "doctor": _doctor,
+    "call": _call,
     "inspect": _inspect,
     "manifests": _manifests,
     "completion": _completion,

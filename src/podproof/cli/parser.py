@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from typing import Any
 
 from podproof._version import __version__
@@ -27,9 +28,23 @@ examples:
   kubectl exec deployment/bob -- podproof doctor
   kubectl exec deployment/alice -- podproof doctor
   podproof doctor --as default/bob
+  podproof doctor --context staging --namespace default --as bob
   podproof doctor --as default/bob --audience bob   (audience set in the code)
   podproof doctor --as default/alice --audience bob --side caller
   podproof doctor --json | jq '.findings[] | select(.level != "ok")'"""
+
+_CALL = """\
+Sends a request with the mounted token, as an app does with TokenClient, and
+explains the response: what its status means for the caller, and what to do.
+The token is never printed.
+
+The exit status is the highest severity: 0 ok, 1 warn, 2 fail."""
+
+_CALL_EXAMPLES = """\
+examples:
+  kubectl exec deployment/alice -- podproof call http://bob/whoami
+  kubectl exec deployment/alice -- podproof call --audience bob http://bob/whoami
+  podproof call -X POST --token-file token http://localhost:8080/orders"""
 
 _INSPECT = """\
 Shows what a service-account token contains: its service account and pod, its
@@ -65,6 +80,7 @@ _COMPLETION_EXAMPLES = """\
 examples:
   podproof completion bash > ~/.local/share/bash-completion/completions/podproof
   podproof completion zsh > ~/.zsh/completions/_podproof   (a folder in $fpath)
+  podproof completion fish > ~/.config/fish/completions/podproof.fish
   podproof completion tcsh > ~/.podproof.tcsh   (source it in ~/.tcshrc)"""
 
 
@@ -95,10 +111,12 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     doctor.add_argument(
         "--as",
         dest="account",
-        type=_service_account,
-        metavar="NAMESPACE/NAME",
+        metavar="[NAMESPACE/]NAME",
         help="the service account to impersonate and examine",
     )
+    doctor.add_argument("-n", "--namespace", help="the namespace of --as NAME")
+    kubeconfig: Any = doctor.add_argument("--kubeconfig", metavar="FILE", help="the kubeconfig (default: $KUBECONFIG)")
+    doctor.add_argument("--context", help="the kubeconfig's context (default: its current context)")
     doctor.add_argument(
         "--side",
         choices=("server", "caller", "both"),
@@ -112,10 +130,16 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
         help="for each call to the API server (default: 5)",
     )
 
+    call = add("call", "make a caller's request, and explain the response", _CALL, _CALL_EXAMPLES)
+    call.add_argument("url", metavar="URL", help="the URL to call, such as http://bob/whoami")
+    call.add_argument("--audience", help="the server's audience, which the token must have")
+    token_file: Any = call.add_argument("--token-file", metavar="FILE", help="the token (default: the mounted one)")
+    call.add_argument("-X", "--method", default="GET", help="the HTTP method (default: GET)")
+    call.add_argument("--json", action="store_true", help="print JSON")
+    call.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for the request (default: 10)")
+
     inspect = add("inspect", "show what a token contains, and what it can be used for", _INSPECT, _INSPECT_EXAMPLES)
     file: Any = inspect.add_argument("file", nargs="?", metavar="FILE", help="a token file; - is standard input")
-    if file_completion is not None:
-        file.complete = file_completion
 
     manifests = add("manifests", "print the YAML for a server and its callers", _MANIFESTS, _MANIFESTS_EXAMPLES)
     manifests.add_argument(
@@ -142,8 +166,30 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     manifests.add_argument("--only", choices=("rbac", "server", "caller"), help="print only this part")
 
     shells = add("completion", "print a shell completion script", _COMPLETION, _COMPLETION_EXAMPLES)
-    shells.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    shells.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
+
+    for argument in (file, kubeconfig, token_file) if file_completion is not None else ():
+        argument.complete = file_completion
     return top
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> Namespace:
+    """Return the parsed command line. Raises SystemExit if it is invalid, or asks for help."""
+    top = build_parser()
+    options = top.parse_args(arguments)
+    if options.command == "doctor":
+        namespace, name = options.namespace, options.account
+        if name is None and namespace is not None:
+            top.error("--namespace needs --as NAME")
+        if name is not None and namespace is not None and "/" not in name:
+            name = f"{namespace}/{name}"
+        try:
+            options.account = None if name is None else _service_account(name)
+        except ArgumentTypeError as error:
+            top.error(f"--as: {error}")
+        if options.account is not None and namespace not in (None, options.account.namespace):
+            top.error(f"--namespace {namespace} contradicts --as {options.account}")
+    return options
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter):

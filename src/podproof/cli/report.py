@@ -39,7 +39,7 @@ def format_findings(findings: Sequence[Finding], *, coloured: bool = False, widt
     lines = []
     for finding in findings:
         level = paint(f"{finding.level.word:4}", _COLOURS[finding.level], coloured=coloured)
-        first, *rest = _fold(finding.message, width - len(margin)) if width else [finding.message]
+        first, *rest = _split_lines(finding.message, width and width - len(margin))
         lines += [f"{level}  {finding.subject:{subject_width}}  {first}", *(margin + line for line in rest)]
         lines += [margin + paint(line, Colour.HEADING, coloured=coloured) for line in finding.fix.splitlines()]
     count = Counter(finding.level for finding in findings)
@@ -48,5 +48,9 @@ def format_findings(findings: Sequence[Finding], *, coloured: bool = False, widt
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _fold(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
+def _split_lines(text: str, width: int | None) -> list[str]:
+    lines = text.splitlines()
+    if width is None:
+        return lines
+    wrapper = textwrap.TextWrapper(max(width, 20), break_long_words=False, break_on_hyphens=False)
+    return [part for line in lines for part in wrapper.wrap(line)]
