@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -12,6 +14,7 @@ from podproof._token.jwt import read_claims
 from podproof.cli.durations import format_duration
 from podproof.cli.errors import CommandError
 from podproof.cli.finding import Finding, fail, ok, warn
+from podproof.cli.mounts import token_files
 from podproof.client import TokenClient, TokenUnavailable
 from podproof.errors import ConfigurationError
 
@@ -33,15 +36,17 @@ class CallOptions(NamedTuple):
     timeout: float = 10.0
 
 
-def make_call(options: CallOptions, now: float) -> Iterator[Finding]:
+def make_call(options: CallOptions, now: float, root: Path = Path("/")) -> Iterator[Finding]:
     """Make a request with `TokenClient`, and yield findings on the token, the way there and the response.
 
-    `now` is in Unix seconds. No finding contains the token. Raises CommandError for an invalid URL or audience.
+    `now` is in Unix seconds; mounted tokens are looked for below `root`. No finding contains the token.
+
+    Raises CommandError for an invalid URL or audience, or if several tokens are mounted.
     """
     if re.match(r"https?://[^/]", options.url) is None:
         raise CommandError(f"invalid URL {options.url!r:.200}: expected one such as http://bob/whoami")
     try:
-        client = TokenClient(options.audience, path=options.path)
+        client = TokenClient(options.audience, path=options.path or _find_token(options.audience, root))
         token = client.token()
     except ConfigurationError as error:
         raise CommandError(str(error)) from None
@@ -66,6 +71,15 @@ def make_call(options: CallOptions, now: float) -> Iterator[Finding]:
             yield _explain_failure(options, error)
         else:
             yield from _explain_response(response, claims, token)
+
+
+def _find_token(audience: str | None, root: Path) -> Path | None:
+    """Return the only mounted token if no audience selects one; None leaves the choice to `TokenClient`."""
+    files = token_files(root, os.environ) if audience is None else []
+    if len(files) > 1 and not os.environ.get("PODPROOF_TOKEN_FILE"):
+        names = " or ".join(file.parent.name for file in files)
+        raise CommandError(f"several tokens are mounted: choose one with --audience {names}")
+    return files[0] if files else None
 
 
 def _describe_token(claims: Mapping[str, Any], now: float) -> Finding:

@@ -29,7 +29,7 @@ examples:
   kubectl exec deployment/alice -- podproof doctor
   podproof doctor --as default/bob
   podproof doctor --context staging --namespace default --as bob
-  podproof doctor --as default/bob --audience bob   (audience set in the code)
+  podproof doctor --as default/bob --side server --audience bob
   podproof doctor --as default/alice --audience bob --side caller
   podproof doctor --json | jq '.findings[] | select(.level != "ok")'"""
 

@@ -161,6 +161,19 @@ def test_a_missing_token_is_reported_and_nothing_is_sent() -> None:
     assert "serviceAccountToken:" in finding.fix
 
 
+def test_the_only_mounted_token_is_sent_without_an_audience(cluster: Cluster, tmp_path: Path) -> None:
+    file = tmp_path / "var/run/secrets/podproof/bob/token"
+    file.parent.mkdir(parents=True)
+    file.write_text(alice_token(cluster))
+    with serve(echo) as url:
+        token, _ = make_call(CallOptions(url), time.time(), tmp_path)
+    assert token.message.startswith("for bob, 1 h left")
+    (tmp_path / "var/run/secrets/podproof/carol").mkdir()
+    (tmp_path / "var/run/secrets/podproof/carol/token").write_text("")
+    with pytest.raises(CommandError, match="choose one with --audience bob or carol"):
+        list(make_call(CallOptions("http://bob"), time.time(), tmp_path))
+
+
 @pytest.mark.parametrize("url", ["bob", "ftp://bob", "http://", "http:///x"])
 def test_an_invalid_url_is_an_error(url: str) -> None:
     with pytest.raises(CommandError, match="invalid URL"):
