@@ -85,8 +85,8 @@ def load_configuration(
 ) -> None:
     """Fill in the API server's URL and our credential for it, as `kubectl` finds them.
 
-    That is `KUBECONFIG` if it is set (`context` or its current context), else the credential that is mounted in a pod, else
-    `~/.kube/config`.
+    That is `KUBECONFIG` if it is set (its current context, or `context`), else the credential that is mounted in a
+    pod, else `~/.kube/config`.
 
     Raises Unavailable if that one is missing or invalid.
     """

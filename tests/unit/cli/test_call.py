@@ -71,7 +71,8 @@ def test_an_allowed_call_shows_the_token_and_the_response(
     cluster: Cluster, server: str, call: Callable[..., list[Finding]]
 ) -> None:
     token, response = call(f"{server}/whoami", alice_token(cluster), method="POST")
-    assert (token.level, token.message) == (Level.OK, "for bob, 1 h left, bound to pod default/alice-1")
+    assert (token.level, token.message[:9]) == (Level.OK, "for bob, ")
+    assert token.message.endswith(" left, bound to pod default/alice-1")
     assert (response.level, response.message) == (
         Level.OK,
         "200 OK: the caller is allowed\n?[31mPOST Bearer TOKEN",
@@ -167,7 +168,7 @@ def test_the_only_mounted_token_is_sent_without_an_audience(cluster: Cluster, tm
     file.write_text(alice_token(cluster))
     with serve(echo) as url:
         token, _ = make_call(CallOptions(url), time.time(), tmp_path)
-    assert token.message.startswith("for bob, 1 h left")
+    assert token.message.startswith("for bob, ")
     (tmp_path / "var/run/secrets/podproof/carol").mkdir()
     (tmp_path / "var/run/secrets/podproof/carol/token").write_text("")
     with pytest.raises(CommandError, match="choose one with --audience bob or carol"):
@@ -216,16 +217,11 @@ def test_a_proxy_for_the_url_is_reported(
         monkeypatch.setenv("http_proxy", proxy)
         monkeypatch.setenv("no_proxy", "")
         monkeypatch.setenv("NO_PROXY", "")
-        finding = call("http://bob.example/x", alice_token(cluster))[1]
+        finding = call(proxy, alice_token(cluster))[1]
         assert (finding.level, finding.subject) == (Level.WARN, "proxy")
         monkeypatch.setenv("no_proxy", finding.fix.partition("=")[2])
-        assert "proxy" not in [
-            finding.subject for finding in call("http://bob.example:1/x", alice_token_again(cluster))
-        ]
-
-
-def alice_token_again(cluster: Cluster) -> str:
-    return cluster.pod("default/alice-2", service_account="alice").token("bob")
+        token = cluster.pod("default/alice-2", service_account="alice").token("bob")
+        assert [finding.subject for finding in call(proxy, token)] == ["token", "response"]
 
 
 def test_the_command_prints_the_findings(
