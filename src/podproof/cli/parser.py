@@ -21,7 +21,8 @@ fix. Run it in the app's pod or in the caller's pod; or outside of the cluster
 with a kubeconfig and --as, which impersonates the app's service account and
 examines its pods.
 
-The exit status is the highest severity: 0 ok, 1 warn, 2 fail."""
+The exit status is the highest severity: 0 ok, 1 warn, 2 fail. A check that
+cannot be made is printed as skip."""
 
 _DOCTOR_EXAMPLES = """\
 examples:

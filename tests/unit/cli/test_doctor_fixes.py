@@ -122,7 +122,7 @@ def test_a_shell_as_pid_1_is_fixed_by_exec(script: str, cluster: Cluster, tmp_pa
 
 
 @pytest.mark.parametrize("command", [["sh", "start.sh"], ["sh", "-c", "uvicorn bob:app | tee log"], ["bash"]])
-def test_a_shell_as_pid_1_with_an_unknown_script_is_told_about_exec(
+def test_for_a_shell_as_pid_1_with_an_unknown_script_exec_is_suggested(
     command: list[str], cluster: Cluster, tmp_path: Path
 ) -> None:
     doctor_env = in_server_pod(cluster, tmp_path)

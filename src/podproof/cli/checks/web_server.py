@@ -14,7 +14,7 @@ from podproof.cli.finding import Finding, fail, ok, skip, warn
 
 # The prefix of the variables that a server reads its options from.
 _PREFIXES = {"uvicorn": "UVICORN_", "granian": "GRANIAN_"}
-_DEFAULT_HOSTS = {"fastapi run": "0.0.0.0"}  # noqa: S104  the others listen on 127.0.0.1, or are told by --bind
+_DEFAULT_HOSTS = {"fastapi run": "0.0.0.0"}  # noqa: S104  the default of others is 127.0.0.1, or not checked
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 _ADD_EXEC = "Make the server the last command of the shell's script, with exec before it:\nexec SERVER ..."
 _IN_POD = "Run the doctor in the pod, where all processes are visible:\nkubectl exec POD -- podproof doctor"
