@@ -1,3 +1,5 @@
+"""`DoctorEnv`: everything that the doctor examines, on an emulated cluster and a directory as a pod's file tree."""
+
 from __future__ import annotations
 
 import time
@@ -8,36 +10,38 @@ from pathlib import Path
 from typing import Any
 
 from podproof._apiserver.client import APIServerClient
-from podproof._apiserver.connection import load_configuration
+from podproof._apiserver.connection import APIResponse, load_configuration
 from podproof.cli.doctor import diagnose
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding
 from podproof.identity import ServiceAccount
 from podproof.testing import Cluster
 
-MOUNTED = "var/run/secrets/kubernetes.io/serviceaccount"
-TOKENS = "var/run/secrets/podproof"
+CREDENTIAL_DIRECTORY = "var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_DIRECTORY = "var/run/secrets/podproof"
 
 
 @dataclass
-class Scene:
-    """A pod as its file tree, its environment and the cluster around it; a fault is seeded by changing one of them.
+class DoctorEnv:
+    """A place to run the doctor: file tree, environment variables and cluster. Tests change one of them.
 
-    `granted` are Bob's permissions, each resource with its verb, in one namespace or everywhere; `spec` and `metadata`
-    are put over those of the pods that the API server shows.
+    `permissions` are Bob's, each resource with its verb, in one namespace or in the whole cluster. `spec` and
+    `metadata` are merged into those of the pods that the API server returns. `documents` are objects of
+    kinds that the emulated cluster does not have, by their path below the namespace.
     """
 
     cluster: Cluster
     root: Path
-    environ: dict[str, str]
+    variables: dict[str, str]
     side: str | None = None
-    acting: str | None = None
+    acting_as: str | None = None
     audience: str | None = None
     now: Callable[[], float] = time.time
     timeout: float = 5.0
     spec: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
-    granted: dict[str, str] = field(default_factory=lambda: {"tokenreviews": "create", "pods": "get"})
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    permissions: dict[str, str] = field(default_factory=lambda: {"tokenreviews": "create", "pods": "get"})
     namespace: str | None = None
 
     def write(self, path: str, text: str) -> Path:
@@ -46,75 +50,97 @@ class Scene:
         file.write_text(text)
         return file
 
-    def run(self, *command: str, pid: int = 1) -> None:
+    def start_process(self, *command: str, pid: int = 1) -> None:
+        """Write what /proc shows of a process with this command line."""
         self.write(f"proc/{pid}/cmdline", "\0".join(command) + "\0")
 
-    def project(self, audience: str, token: str) -> Path:
-        """Mount a token as the kubelet does: by a link, so that all of a volume changes at once."""
-        folder = self.root / TOKENS / audience
-        self.write(f"{TOKENS}/{audience}/..data/token", token)
-        link = folder / "token"
+    def mount_token(self, audience: str, token: str) -> Path:
+        """Write a token as the kubelet does: by a symbolic link, so that a volume changes atomically."""
+        directory = self.root / TOKEN_DIRECTORY / audience
+        self.write(f"{TOKEN_DIRECTORY}/{audience}/..data/token", token)
+        link = directory / "token"
         link.unlink(missing_ok=True)
         link.symlink_to("..data/token")
         return link
 
     def findings(self) -> list[Finding]:
-        for resource, verb in self.granted.items():
+        """Run the doctor."""
+        for resource, verb in self.permissions.items():
             self.cluster.grant("default/bob", verbs=[verb], resources=[resource], namespace=self.namespace)
-        acting = ServiceAccount(*self.acting.split("/")) if self.acting else None
-        load = partial(load_configuration, environ=self.environ, mounted=self.root / MOUNTED)
-        own = APIServerClient(load=load, sleep=lambda _: None)
-        app = APIServerClient(load=load, sleep=lambda _: None, impersonate=acting.username) if acting else own
-        facts = Environment(own, app, self.environ, acting, self.audience, self.root, self.timeout, self.now)
+        acting_as = ServiceAccount(*self.acting_as.split("/")) if self.acting_as else None
+        clients = []
+
+        def connect(username: str | None) -> APIServerClient:
+            load = partial(load_configuration, environ=self.variables, mounted=self.root / CREDENTIAL_DIRECTORY)
+            clients.append(_Client(self.documents, load=load, sleep=lambda _: None, impersonate=username))
+            return clients[-1]
+
+        environment = Environment(
+            connect, self.variables, acting_as, self.audience, self.root, self.timeout, now=self.now
+        )
         try:
-            return list(diagnose(facts, self.side))
+            return list(diagnose(environment, self.side))
         finally:
-            own.close()
-            app.close()
+            for client in clients:
+                client.close()
 
 
-def bob_in_his_pod(cluster: Cluster, root: Path) -> Scene:
-    """Give a Bob with whom nothing is wrong."""
+class _Client(APIServerClient):
+    def __init__(self, documents: dict[str, dict[str, Any]], **options: Any) -> None:
+        super().__init__(**options)
+        self._documents = documents
+
+    def get(self, path: str, deadline: float) -> APIResponse:
+        response = super().get(path, deadline)
+        document = self._documents.get(path.removeprefix("/api/v1/namespaces/default/"))
+        return response if document is None else response._replace(status=200, document=document)
+
+
+def in_server_pod(cluster: Cluster, root: Path) -> DoctorEnv:
+    """Return Bob's pod, a server without faults."""
     host, port = cluster.url.removeprefix("https://").split(":")
-    environ = {
+    variables = {
         "KUBERNETES_SERVICE_HOST": host,
         "KUBERNETES_SERVICE_PORT": port,
         "HOSTNAME": "bob-1",
         "PODPROOF_AUDIENCE": "bob",
         "PODPROOF_TRUSTED_PROXIES": "10.9.0.7",
     }
-    scene = Scene(cluster, root, environ)
-    cluster.mount(root / MOUNTED, "default/bob")
-    scene.write("etc/hosts", "# by the kubelet\n127.0.0.1\tlocalhost\n10.1.0.5\tbob-1\nno-address bob-1\n\n")
-    scene.run("/usr/bin/python3", "-m", "uvicorn", "--host=0.0.0.0", "--no-proxy-headers", "bob:app")
-    scene.run("sh", "-c", "sleep 1", pid=9)
-    return scene
+    doctor_env = DoctorEnv(cluster, root, variables)
+    cluster.mount(root / CREDENTIAL_DIRECTORY, "default/bob")
+    doctor_env.write("etc/hosts", "# by the kubelet\n127.0.0.1\tlocalhost\n10.1.0.5\tbob-1\nno-address bob-1\n\n")
+    doctor_env.start_process("/usr/bin/python3", "-m", "uvicorn", "--host=0.0.0.0", "--no-proxy-headers", "bob:app")
+    doctor_env.start_process("sh", "-c", "sleep 1", pid=9)
+    return doctor_env
 
 
-def alice_in_her_pod(cluster: Cluster, root: Path) -> Scene:
-    """Give an Alice with whom nothing is wrong, and who has nothing to ask the API server."""
-    scene = Scene(cluster, root, {"HOSTNAME": "alice-1", "KUBERNETES_SERVICE_HOST": "10.96.0.1"})
+def in_caller_pod(cluster: Cluster, root: Path) -> DoctorEnv:
+    """Return Alice's pod, a caller without faults and without a credential for the API server."""
+    doctor_env = DoctorEnv(cluster, root, {"HOSTNAME": "alice-1", "KUBERNETES_SERVICE_HOST": "10.96.0.1"})
     pod = cluster.pod("default/alice-1", service_account="alice", addresses=("10.1.0.6",))
-    scene.project("bob", pod.token("bob"))
-    return scene
+    doctor_env.mount_token("bob", pod.token("bob"))
+    return doctor_env
 
 
-def from_outside(cluster: Cluster, root: Path) -> Scene:
-    """Give an administrator who looks at Bob and Alice, with whom nothing is wrong, from a machine of his own."""
-    scene = Scene(cluster, root, {"KUBECONFIG": str(cluster.kubeconfig)}, acting="default/bob")
-    scene.write(str(cluster.kubeconfig).lstrip("/"), "the doctor looks whether it is there; the client reads it")
+def outside_cluster(cluster: Cluster, root: Path) -> DoctorEnv:
+    """Return an administrator's machine, from which Bob's and Alice's pods are examined; both are without faults."""
+    doctor_env = DoctorEnv(cluster, root, {"KUBECONFIG": str(cluster.kubeconfig)}, acting_as="default/bob")
     for name, address in (("bob", "10.1.0.5"), ("alice", "10.1.0.6")):
         cluster.pod(f"default/{name}-1", service_account=name, addresses=(address,))
-    cluster.mutate("pods", lambda answer: {**answer, "items": [_filled_in(pod, scene) for pod in answer["items"]]})
-    return scene
+    cluster.mutate("pods", lambda pods: {**pods, "items": [_merge(pod, doctor_env) for pod in pods["items"]]})
+    return doctor_env
 
 
-def _filled_in(pod: dict[str, Any], scene: Scene) -> dict[str, Any]:
-    spec = {"bob": BOB, "alice": ALICE}[pod["spec"]["serviceAccountName"]]
-    return {**pod, "metadata": pod["metadata"] | scene.metadata, "spec": {**pod["spec"], **spec, **scene.spec}}
+def _merge(pod: dict[str, Any], doctor_env: DoctorEnv) -> dict[str, Any]:
+    spec = {"bob": BOB_SPEC, "alice": ALICE_SPEC}[pod["spec"]["serviceAccountName"]]
+    return {
+        **pod,
+        "metadata": pod["metadata"] | doctor_env.metadata,
+        "spec": {**pod["spec"], **spec, **doctor_env.spec},
+    }
 
 
-BOB: dict[str, Any] = {
+BOB_SPEC: dict[str, Any] = {
     "containers": [
         {
             "name": "app",
@@ -124,12 +150,12 @@ BOB: dict[str, Any] = {
                 {"name": "PODPROOF_AUDIENCE", "value": "bob"},
                 {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "bob", "key": "secret"}}},
             ],
-            "volumeMounts": [{"name": "api", "mountPath": f"/{MOUNTED}"}],
+            "volumeMounts": [{"name": "api", "mountPath": f"/{CREDENTIAL_DIRECTORY}"}],
         }
     ]
 }
-ALICE: dict[str, Any] = {
-    "containers": [{"name": "app", "volumeMounts": [{"name": "token", "mountPath": f"/{TOKENS}/bob"}]}],
+ALICE_SPEC: dict[str, Any] = {
+    "containers": [{"name": "app", "volumeMounts": [{"name": "token", "mountPath": f"/{TOKEN_DIRECTORY}/bob"}]}],
     "volumes": [
         {"name": "api", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}, {"configMap": {}}]}},
         {"name": "token", "projected": {"sources": [{"serviceAccountToken": {"audience": "bob", "path": "token"}}]}},

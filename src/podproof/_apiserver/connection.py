@@ -78,12 +78,15 @@ MOUNTED = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 
 def load_configuration(
-    configuration: Configuration, environ: Mapping[str, str] = os.environ, mounted: Path = MOUNTED
+    configuration: Configuration,
+    environ: Mapping[str, str] = os.environ,
+    mounted: Path = MOUNTED,
+    context: str | None = None,
 ) -> None:
     """Fill in the API server's URL and our credential for it, as `kubectl` finds them.
 
-    That is `KUBECONFIG` if it is set (its current context), else the credential that is mounted in a pod, else
-    `~/.kube/config`.
+    That is `KUBECONFIG` if it is set (its current context, or `context`), else the credential that is mounted in a
+    pod, else `~/.kube/config`.
 
     Raises Unavailable if that one is missing or invalid.
     """
@@ -102,6 +105,7 @@ def load_configuration(
         else:
             load_kube_config(  # type: ignore[no-untyped-call]
                 config_file=named or str(Path("~/.kube/config").expanduser()),
+                context=context,
                 client_configuration=configuration,
                 persist_config=False,
             )

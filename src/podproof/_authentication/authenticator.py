@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -22,6 +22,7 @@ from podproof._authentication.token_review import ReviewedToken
 from podproof._cache.fork_local import ForkLocal
 from podproof._cache.identity_cache import IdentityCache
 from podproof._cache.review_cache import ReviewCache
+from podproof._cache.review_threads import review_threads
 from podproof._cache.ttl_cache import TTLCache
 from podproof._telemetry import metrics
 from podproof._token.jwt import CLOCK_SKEW, read_claims
@@ -273,8 +274,3 @@ class _State:
             denied=denied,
             monotonic=monotonic,
         )
-
-
-def review_threads(count: int) -> ForkLocal[ThreadPoolExecutor]:
-    """Return the threads, started when they are needed and made anew in each process, that call the API server."""
-    return ForkLocal(lambda: ThreadPoolExecutor(count, thread_name_prefix="podproof"))

@@ -7,8 +7,8 @@ import time
 from concurrent.futures import Future
 from typing import Protocol
 
-from podproof._authentication.authenticator import review_threads
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity
+from podproof._cache.review_threads import review_threads
 from podproof._token.jwt import CLOCK_SKEW
 from podproof.errors import PodAuthError, Unavailable
 from podproof.identity import PodIdentity

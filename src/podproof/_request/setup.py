@@ -8,10 +8,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, cast
 
-from podproof._authentication.authenticator import (
-    Authenticator,
-    review_threads,
-)
+from podproof._authentication.authenticator import Authenticator
 from podproof._authentication.custom import CustomAuthenticator, SupportsAuthenticate
 from podproof._authentication.pods import PodLookup
 from podproof._authentication.token_review import TokenReviewVerifier
@@ -19,6 +16,7 @@ from podproof._authorization.access_reviews import AccessReviews
 from podproof._authorization.policy import Policy
 from podproof._authorization.rbac import RBAC
 from podproof._authorization.rules import Rules
+from podproof._cache.review_threads import review_threads
 from podproof._request.pipeline import Authorize, RequestPipeline
 from podproof.errors import ConfigurationError
 from podproof.options import OptionArguments, Options

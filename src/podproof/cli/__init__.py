@@ -7,16 +7,31 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 from podproof.cli.errors import CommandError
-from podproof.cli.parser import parser
+from podproof.cli.parser import parse_arguments
 
-# What one command needs, the others do not load: each imports its own.
+if TYPE_CHECKING:
+    from podproof._apiserver.client import APIServerClient
+
+# Each command imports what it needs: a caller's image has no server's dependencies.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command, and return its exit status."""
-    options = parser().parse_args(arguments)
+    try:
+        try:
+            return _run(parse_arguments(arguments))
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:  # as in `podproof doctor | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return _SIGPIPE
+
+
+def _run(options: Namespace) -> int:
     try:
         return _COMMANDS[options.command](options)
     except CommandError as error:
@@ -24,55 +39,96 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _demo(_: Namespace) -> int:
-    from podproof.cli.demo import demo  # noqa: PLC0415
+_SIGPIPE = 128 + 13
+"""The exit status of other programs that write into a closed pipe."""
 
-    return demo(sys.stdout)
+
+def _demo(_: Namespace) -> int:
+    from podproof.cli.demo import run_demo  # noqa: PLC0415
+
+    return run_demo(sys.stdout)
+
+
+def _call(options: Namespace) -> int:
+    from podproof.cli.call import CallOptions, make_call  # noqa: PLC0415
+    from podproof.cli.report import print_findings  # noqa: PLC0415
+
+    call = CallOptions(options.url, options.method, options.audience, options.token_file, options.timeout)
+    return print_findings(list(make_call(call, time.time())), sys.stdout, os.environ, as_json=options.json)
 
 
 def _doctor(options: Namespace) -> int:
-    from podproof._apiserver.client import APIServerClient  # noqa: PLC0415
-    from podproof.cli.doctor import doctor  # noqa: PLC0415
+    from podproof.cli.doctor import diagnose  # noqa: PLC0415
     from podproof.cli.environment import Environment  # noqa: PLC0415
+    from podproof.cli.report import print_findings  # noqa: PLC0415
 
-    own = APIServerClient()
-    app = APIServerClient(impersonate=options.account.username) if options.account else own
-    facts = Environment(own, app, os.environ, options.account, options.audience, timeout=options.timeout)
+    clients: list[APIServerClient] = []
+
+    def connect(username: str | None) -> APIServerClient:
+        try:
+            from podproof._apiserver.client import APIServerClient  # noqa: PLC0415  not in a caller's image
+            from podproof._apiserver.connection import load_configuration  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            raise CommandError(
+                f"{str(error.name).partition('.')[0]} is not installed: pip install 'podproof[server]'"
+            ) from None
+
+        load = partial(load_configuration, environ=variables, context=options.context)
+        clients.append(APIServerClient(load=load, impersonate=username))
+        return clients[-1]
+
+    variables = {**os.environ, **_select_kubeconfig(options)}
+    environment = Environment(
+        connect, variables, options.account, options.audience, timeout=options.timeout, context=options.context
+    )
     try:
-        return doctor(facts, options.side, sys.stdout, as_json=options.json)
+        findings = list(diagnose(environment, options.side))
     finally:
-        app.close()
-        own.close()
+        for client in clients:
+            client.close()
+    return print_findings(findings, sys.stdout, os.environ, as_json=options.json)
+
+
+def _select_kubeconfig(options: Namespace) -> dict[str, str]:
+    """Return KUBECONFIG if an option selects it, also in a pod, where the mounted credential would be used."""
+    if options.kubeconfig:
+        return {"KUBECONFIG": options.kubeconfig}
+    if options.context and not os.environ.get("KUBECONFIG"):
+        return {"KUBECONFIG": os.path.expanduser("~/.kube/config")}  # noqa: PTH111  text for a variable
+    return {}
 
 
 def _inspect(options: Namespace) -> int:
-    from podproof.cli.inspect import find, show  # noqa: PLC0415
-    from podproof.cli.table import wants_colour  # noqa: PLC0415
+    from podproof.cli.inspect import format_tokens, read_tokens  # noqa: PLC0415
+    from podproof.cli.table import use_colour  # noqa: PLC0415
 
-    texts = find(options.file, sys.stdin, os.environ)
-    sys.stdout.write(show(texts, time.time(), coloured=wants_colour(sys.stdout)))
+    tokens = read_tokens(options.file, sys.stdin, os.environ)
+    sys.stdout.write(format_tokens(tokens, time.time(), coloured=use_colour(sys.stdout)))
     return 0
 
 
 def _manifests(options: Namespace) -> int:
-    from podproof.cli.manifests import manifests  # noqa: PLC0415
+    from podproof.cli.manifests import render_manifests  # noqa: PLC0415
 
     sys.stdout.write(
-        manifests(options.audience, options.server, options.caller, rbac=options.policy == "rbac", only=options.only)
+        render_manifests(
+            options.audience, options.server, options.caller, rbac=options.policy == "rbac", only=options.only
+        )
     )
     return 0
 
 
 def _completion(options: Namespace) -> int:
-    from podproof.cli.completion import completion  # noqa: PLC0415
+    from podproof.cli.completion import completion_script  # noqa: PLC0415
 
-    sys.stdout.write(completion(options.shell))
+    sys.stdout.write(completion_script(options.shell))
     return 0
 
 
 _COMMANDS = {
     "demo": _demo,
     "doctor": _doctor,
+    "call": _call,
     "inspect": _inspect,
     "manifests": _manifests,
     "completion": _completion,

@@ -1,19 +1,19 @@
-"""`podproof completion`: what a shell needs to complete the command."""
+"""`podproof completion`: the script that completes the command in a shell."""
 
 from __future__ import annotations
 
 from podproof.cli.errors import CommandError
-from podproof.cli.parser import parser
+from podproof.cli.parser import build_parser
 
 
-def completion(shell: str) -> str:
-    """Return the script for bash, zsh or tcsh.
+def completion_script(shell: str) -> str:
+    """Return the script for a shell.
 
-    Raises CommandError where shtab is not installed.
+    Raises CommandError if shtab is not installed.
     """
     try:
-        import shtab  # noqa: PLC0415  an extra, that nothing else needs
+        import shtab  # noqa: PLC0415  an extra that no other command needs
     except ImportError:
-        raise CommandError("this needs shtab: pip install 'podproof[completion]'") from None
-    script: str = shtab.complete(parser(shtab.FILE), shell)
+        raise CommandError("shtab is not installed: pip install 'podproof[completion]'") from None
+    script: str = shtab.complete(build_parser(shtab.FILE), shell)
     return script

@@ -1,4 +1,4 @@
-"""`podproof demo`: who is known and who is refused, with real HTTP on loopback addresses and no cluster."""
+"""`podproof demo`: which requests are allowed and which denied, with real HTTP on loopback addresses and no cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from werkzeug.wrappers import Request, Response
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._request.setup import build_authenticator
-from podproof.cli.table import Colour, Row, table, wants_colour
+from podproof.cli.table import Colour, Row, format_table, use_colour
 from podproof.options import Options
 from podproof.testing import Cluster
 from podproof.wsgi import IDENTITY, PodAuthMiddleware
@@ -27,105 +27,100 @@ ALICE = "127.0.0.2"
 MALLORY = "127.0.0.3"
 
 
-class Call(NamedTuple):
-    """One call to Bob: who, from which address, with what; and what must come of it, a status and why."""
+class Scenario(NamedTuple):
+    """One request to Bob: the caller, its address and credential; and the expected result, a status and its reason."""
 
-    who: str
+    caller: str
     address: str
-    what: str
+    credential: str
     token: str | None
     status: int
-    why: str
+    reason: str
 
 
-def demo(out: TextIO) -> int:
-    """Print the table, and return 0 if every call came out as it must, 1 else."""
-    with Cluster() as cluster, _bob(cluster) as (port, refusals):
-        calls = _calls(cluster)
+def run_demo(out: TextIO) -> int:
+    """Print a table of requests and results, and return 0 if all results are as expected, else 1."""
+    with Cluster() as cluster, _run_bob(cluster) as (port, denials):
         rows = []
-        for call in calls:
-            status, answer = _call(call, port)
-            why = f"known as {answer}" if status == 200 else refusals.last
-            right = (status, why) == (call.status, call.why)
-            cells = (call.who, call.address, call.what, f"{status} {why}" + ("" if right else "  WRONG"))
-            rows.append(Row(cells, (Colour.GOOD if status == 200 else Colour.DOUBTFUL) if right else Colour.BAD))
+        for scenario in _scenarios(cluster):
+            status, caller = _send_request(scenario, port)
+            reason = f"authenticated as {caller}" if status == 200 else denials.last_code
+            expected = (status, reason) == (scenario.status, scenario.reason)
+            result = f"{status} {reason}" + ("" if expected else "  UNEXPECTED")
+            colour = (Colour.GOOD if status == 200 else Colour.DOUBTFUL) if expected else Colour.BAD
+            rows.append(Row((scenario.caller, scenario.address, scenario.credential, result), colour))
         reviews = cluster.count("tokenreviews")
-    wrong = sum(row.colour is Colour.BAD for row in rows)
-    out.write(table(("who called", "from", "with", "what came of it"), rows, coloured=wants_colour(out)))
-    verdict = "as it must" if not wrong else f"{wrong} of them not as they must"
-    out.write(f"\n{len(calls)} calls to Bob, who asked the API server {reviews} times: {verdict}\n")
-    return 1 if wrong else 0
+    unexpected = sum(row.colour is Colour.BAD for row in rows)
+    out.write(format_table(("caller", "from", "credential", "result"), rows, coloured=use_colour(out)))
+    verdict = f"{unexpected} of {len(rows)} results not as expected" if unexpected else "all results as expected"
+    out.write(f"\n{reviews} TokenReviews; {verdict}\n")
+    return 1 if unexpected else 0
 
 
-def _calls(cluster: Cluster) -> list[Call]:
+def _scenarios(cluster: Cluster) -> list[Scenario]:
     alice = cluster.pod("default/alice-pod", service_account="alice", addresses=(ALICE,))
     cluster.pod("default/mallory-pod", service_account="mallory", addresses=(MALLORY,))
     token = alice.token(audience="bob")
+    unbound = cluster.service_account("default/alice").token(audience="bob")
+    allowed = "authenticated as default/alice in default/alice-pod"
     return [
-        Call("alice", ALICE, "her token for bob", token, 200, "known as default/alice in default/alice-pod"),
-        Call("alice", ALICE, "the same token again", token, 200, "known as default/alice in default/alice-pod"),
-        Call("mallory", MALLORY, "alice's token for bob, stolen", token, 403, "wrong-address"),
-        Call("alice", ALICE, "her token for carol", alice.token(audience="carol"), 401, "wrong-audience"),
-        Call("mallory", ALICE, "a token signed by herself", cluster.forge(token), 401, "token-review-failed"),
-        Call("alice", ALICE, "a token that has expired", alice.token("bob", lifetime=-3600), 401, "expired"),
-        Call(
-            "alice",
-            ALICE,
-            "a token bound to no pod",
-            cluster.service_account("default/alice").token(audience="bob"),
-            401,
-            "not-pod-bound",
-        ),
-        Call("mallory", MALLORY, "no token", None, 401, "no-credential"),
+        Scenario("alice", ALICE, "token for bob", token, 200, allowed),
+        Scenario("alice", ALICE, "the same token again", token, 200, allowed),
+        Scenario("mallory", MALLORY, "alice's token for bob, stolen", token, 403, "wrong-address"),
+        Scenario("alice", ALICE, "token for carol", alice.token(audience="carol"), 401, "wrong-audience"),
+        Scenario("mallory", ALICE, "token signed by mallory", cluster.forge(token), 401, "token-review-failed"),
+        Scenario("alice", ALICE, "expired token", alice.token("bob", lifetime=-3600), 401, "expired"),
+        Scenario("alice", ALICE, "token not bound to a pod", unbound, 401, "not-pod-bound"),
+        Scenario("mallory", MALLORY, "no token", None, 401, "no-credential"),
     ]
 
 
-def _call(call: Call, port: int) -> tuple[int, str]:
-    connection = HTTPConnection(BOB, port, timeout=10, source_address=(call.address, 0))
+def _send_request(scenario: Scenario, port: int) -> tuple[int, str]:
+    """Return the status, and for 200 the caller as Bob sees it."""
+    connection = HTTPConnection(BOB, port, timeout=10, source_address=(scenario.address, 0))
+    headers = {"Authorization": f"Bearer {scenario.token}"} if scenario.token else {}
     try:
-        connection.request("GET", "/whoami", headers={"Authorization": f"Bearer {call.token}"} if call.token else {})
+        connection.request("GET", "/whoami", headers=headers)
         response = connection.getresponse()
-        answer = json.loads(response.read())
+        body = json.loads(response.read())
     finally:
         connection.close()
-    if response.status != 200:
-        return response.status, ""
-    return response.status, f"{answer['service_account']} in {answer['pod']}"
+    caller = f"{body['service_account']} in {body['pod']}" if response.status == 200 else ""
+    return response.status, caller
 
 
-class _Refusals(logging.Handler):
-    """Keeps the code of the last refusal that Bob has logged."""
+class _DenialLog(logging.Handler):
+    """Keeps the code of the last denied request that the middleware has logged."""
 
-    last = ""
+    last_code = ""
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.last = getattr(record, "code", "")
+        self.last_code = getattr(record, "code", "")
 
 
 @contextmanager
-def _bob(cluster: Cluster) -> Iterator[tuple[int, _Refusals]]:
-    """Run a Bob; give his port and his refusals."""
+def _run_bob(cluster: Cluster) -> Iterator[tuple[int, _DenialLog]]:
+    """Run the server; yield its port and its log of denied requests."""
     client = APIServerClient(load=partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)}))
     authenticator = build_authenticator(Options(audience=("bob",)), client)
-    log, refusals = logging.getLogger("podproof"), _Refusals()
-    log.addHandler(refusals)
-    server: BaseWSGIServer = make_server(
-        BOB, 0, PodAuthMiddleware(_whoami, authenticator=authenticator), threaded=True, request_handler=_Quiet
-    )
+    app = PodAuthMiddleware(_whoami, authenticator=authenticator)
+    log, denials = logging.getLogger("podproof"), _DenialLog()
+    log.addHandler(denials)
+    server: BaseWSGIServer = make_server(BOB, 0, app, threaded=True, request_handler=_QuietRequestHandler)
     thread = Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield server.server_port, refusals
+        yield server.server_port, denials
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
-        log.removeHandler(refusals)
+        log.removeHandler(denials)
         authenticator.close()
         client.close()
 
 
-class _Quiet(WSGIRequestHandler):
+class _QuietRequestHandler(WSGIRequestHandler):
     def log_request(self, *_: object) -> None:
         pass
 

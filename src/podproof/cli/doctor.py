@@ -1,165 +1,156 @@
-"""`podproof doctor`: what keeps callers from being known here, and what mends it."""
+"""`podproof doctor`: diagnose why callers are rejected, and suggest fixes."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import textwrap
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import TextIO
+from typing import TYPE_CHECKING
 
-from podproof.cli import workload
-from podproof.cli.checks import allow, api, credential, issuer, options, permissions, podspec, servers, tokens
+from podproof.cli.checks.allow_list import check_allow_list
+from podproof.cli.checks.api_server import check_api_server
+from podproof.cli.checks.credential import check_credential
+from podproof.cli.checks.http_proxy import check_proxy_variables
+from podproof.cli.checks.issuer import check_issuer_and_audience
+from podproof.cli.checks.options import check_options, check_rules_file, check_trusted_proxies, read_options
+from podproof.cli.checks.permissions import check_permissions, check_service_account
+from podproof.cli.checks.pod_spec import check_caller_spec, check_server_spec, projected_tokens
+from podproof.cli.checks.token_files import check_token_files
+from podproof.cli.checks.web_server import check_web_servers
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, Level, warn
-from podproof.cli.table import Colour, paint, wants_colour
-from podproof.cli.workload import Workload
+from podproof.cli.workload import Workload, list_workloads, read_own_workload
 from podproof.errors import Unavailable
 from podproof.identity import ServiceAccount
-from podproof.options import Options
 
-_COLOURS = {Level.OK: Colour.GOOD, Level.WARN: Colour.DOUBTFUL, Level.FAIL: Colour.BAD}
+if TYPE_CHECKING:
+    from podproof.options import Options
 
 
-def doctor(facts: Environment, side: str | None, out: TextIO, *, as_json: bool = False) -> int:
-    """Print what the checks find, and return the worst level: 0 ok, 1 warn, 2 fail.
+def diagnose(environment: Environment, side: str | None) -> Iterator[Finding]:
+    """Yield what all checks find.
 
-    `side` is "server", "caller" or "both"; None stands for what can be seen to be there.
+    `side` is "server", "caller" or "both"; None examines whichever side is found.
     """
-    findings = list(diagnose(facts, side))
-    worst = max(finding.level for finding in findings)
-    if as_json:
-        lines = [{"level": f.level.word, "subject": f.subject, "seen": f.seen, "mend": f.mend} for f in findings]
-        out.write(json.dumps({"status": worst.word, "findings": lines}, indent=2) + "\n")
+    if environment.acting_as is None:
+        yield from _diagnose_own_pod(environment, side)
     else:
-        width = shutil.get_terminal_size().columns if out.isatty() else None
-        out.write(report(findings, coloured=wants_colour(out, facts.environ), width=width))
-    return worst
+        yield from _diagnose_from_outside(environment, environment.acting_as, side)
 
 
-def report(findings: Sequence[Finding], *, coloured: bool = False, width: int | None = None) -> str:
-    """Return the findings in aligned columns, each with its mend below it, folded at `width` columns if given."""
-    subjects = max(len(finding.subject) for finding in findings)
-    margin = " " * (len("fail") + 2 + subjects + 2)
-    lines = []
-    for level, subject, seen, mend in map(_cells, findings):
-        head = f"{paint(f'{level.word:4}', _COLOURS[level], coloured=coloured)}  {subject:{subjects}}  "
-        folded = _fold(seen, width - len(margin)) if width else [seen]
-        lines += [head + folded[0], *(margin + line for line in folded[1:])]
-        lines += [margin + paint(line, Colour.HEADING, coloured=coloured) for line in mend.splitlines()]
-    count = Counter(finding.level for finding in findings)
-    lines += ["", ", ".join(f"{count[level]} {level.word}" for level in reversed(Level))]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
-
-
-def _cells(finding: Finding) -> tuple[Level, str, str, str]:
-    return finding.level, finding.subject, finding.seen, finding.mend
-
-
-def _fold(text: str, width: int) -> list[str]:
-    return textwrap.wrap(text, max(width, 20), break_long_words=False, break_on_hyphens=False)
-
-
-def diagnose(facts: Environment, side: str | None) -> Iterator[Finding]:
-    """Yield what the checks find."""
-    if facts.acting is None:
-        yield from _diagnose_here(facts, side)
-    else:
-        yield from _diagnose_account(facts, facts.acting, side)
-
-
-def _diagnose_here(facts: Environment, side: str | None) -> Iterator[Finding]:
-    here = workload.here(facts)
-    is_server, is_caller = _sides(side, server="PODPROOF_AUDIENCE" in facts.environ, caller=bool(facts.token_files))
+def _diagnose_own_pod(environment: Environment, side: str | None) -> Iterator[Finding]:
+    workload = read_own_workload(environment)
+    is_server, is_caller = _select_sides(
+        side,
+        server=workload.sets_options or not environment.in_pod,
+        caller=bool(environment.token_files),
+        runs_server=workload.runs_server,
+    )
+    if not is_server and not is_caller:
+        yield _report_undecided(environment, "NAMESPACE/NAME", f"{environment.token_directory} has no token")
     if is_server:
-        known, read = options.read(here.environ, facts.audience)
-        yield read
-        yield from _check_app(here, known)
-        if known is not None:
-            yield from options.check_rules(known, facts.root)
-        reached = _reach(facts)
+        options, finding = read_options(workload.variables, environment.audience)
+        yield finding
+        yield from _check_app(workload, options)
+        if options is not None:
+            yield from check_rules_file(options, environment.root)
+        reached = _reach_api_server(environment)
         yield from reached
-        if not _fail(reached):
-            yield from permissions.check(facts, known)
-            yield from _check_cluster(facts, known)
+        if not _any_failed(reached):
+            yield from check_permissions(environment, options)
+            yield from _check_cluster(environment, options)
     if is_caller:
-        yield from tokens.check(facts, None if is_server else facts.audience)
+        yield from check_token_files(environment, None if is_server else environment.audience)
+        yield from check_proxy_variables(environment.variables)
 
 
-def _diagnose_account(facts: Environment, account: ServiceAccount, side: str | None) -> Iterator[Finding]:
-    reached = _reach(facts)
-    if not _fail(reached):
-        reached += permissions.check_account(facts, account)
+def _diagnose_from_outside(environment: Environment, account: ServiceAccount, side: str | None) -> Iterator[Finding]:
+    reached = _reach_api_server(environment)
+    if not _any_failed(reached):
+        reached += check_service_account(environment, account)
     yield from reached
-    if _fail(reached):
+    if _any_failed(reached):
         return
-    pods, reason = _pods(facts, account)
-    if not pods:
+    workloads, reason = _find_workloads(environment, account)
+    if not workloads:
         yield warn(
             "pods",
-            f"{reason}: the app's options, server and volumes could not be looked at",
+            f"{reason}: the app's options, server and volumes were not checked",
             f"kubectl get pods --namespace {account.namespace} "
             "--output custom-columns=POD:.metadata.name,ACCOUNT:.spec.serviceAccountName",
         )
-    known = options.read({}, facts.audience)[0] if facts.audience else None
-    is_app = not pods and side != "caller"
-    for pod in pods:
-        found: list[Finding] = []
-        is_server, is_caller = _sides(side, server=_is_server(pod), caller=bool(podspec.audiences(pod.spec)))
+    options = read_options({}, environment.audience)[0] if environment.audience else None
+    any_server = not workloads and side != "caller"
+    for workload in workloads:
+        found = [*workload.findings]
+        is_server, is_caller = _select_sides(
+            side,
+            server=workload.sets_options,
+            caller=bool(projected_tokens(workload.spec)),
+            runs_server=workload.runs_server or not workload.complete,
+        )
+        if not is_server and not is_caller:
+            found.append(_report_undecided(environment, str(account), "no volume projects a token for an app"))
         if is_server:
-            is_app = True
-            known, read = options.read(pod.environ, facts.audience)
-            found += [read, *_check_app(pod, known), *podspec.check_server(pod.spec)]
+            any_server = True
+            options, finding = read_options(workload.variables, environment.audience, complete=workload.complete)
+            found += [finding, *_check_app(workload, options)]
+            found += check_server_spec(workload.spec, options)
         if is_caller:
-            found += podspec.check_caller(pod.spec, None if is_server else facts.audience, account)
-        yield from (replace(finding, seen=f"{pod.name}: {finding.seen}") for finding in found)
-    if is_app:
-        yield from permissions.check(facts, known)
-        yield from _check_cluster(facts, known)
+            found += check_caller_spec(workload.spec, None if is_server else environment.audience, account)
+            found += check_proxy_variables(workload.variables)
+        yield from (replace(finding, message=f"{workload.name}: {finding.message}") for finding in found)
+    if any_server:
+        yield from check_permissions(environment, options)
+        yield from _check_cluster(environment, options)
 
 
-def _reach(facts: Environment) -> list[Finding]:
-    """Call the API server, if there is anything to call it with."""
-    found = list(credential.check(facts))
-    return found if _fail(found) else [*found, *api.check(facts)]
+def _reach_api_server(environment: Environment) -> list[Finding]:
+    found = list(check_credential(environment))
+    return found if _any_failed(found) else [*found, *check_api_server(environment)]
 
 
-def _pods(facts: Environment, account: ServiceAccount) -> tuple[list[Workload], str]:
-    """Return a service account's pods, and why there are none."""
+def _find_workloads(environment: Environment, account: ServiceAccount) -> tuple[list[Workload], str]:
+    """Return the pods of a service account, and the reason if there are none."""
     try:
-        return workload.of(facts, account), f"none runs as {account}"
-    except Unavailable as trouble:
-        return [], trouble.reason
+        return list_workloads(environment, account), f"no pod runs as {account}"
+    except Unavailable as error:
+        return [], error.reason
 
 
-def _sides(side: str | None, *, server: bool, caller: bool) -> tuple[bool, bool]:
-    """Return whether to look at the server's and the caller's side; with nothing to tell, at the server's.
+def _select_sides(side: str | None, *, server: bool, caller: bool, runs_server: bool) -> tuple[bool, bool]:
+    """Return whether to examine the server's and the caller's side.
 
-    An audience that is given is the server's own, and where there is none of those, the one that a caller needs.
+    With both, the audience of the command line is the server's. A pod without options and without tokens is a server if
+    a web server runs in it, and else undecided.
     """
     if side is not None:
         return side in ("server", "both"), side in ("caller", "both")
-    return server or not caller, caller
+    return server or (runs_server and not caller), caller
 
 
-def _is_server(pod: Workload) -> bool:
-    return any(name.startswith("PODPROOF_") and name != "PODPROOF_TOKEN_FILE" for name in pod.environ)
+def _report_undecided(environment: Environment, account: str, no_token: str) -> Finding:
+    audience = environment.audience or "bob"
+    command = f"podproof doctor --as {environment.acting_as}" if environment.acting_as else "podproof doctor"
+    return warn(
+        "token",
+        f"{no_token}, and no variable sets an option of podproof: a caller lacks its volume",
+        f"podproof manifests --only caller --caller {account} --audience {audience}\n"
+        f"or, to examine it as the app that is called: {command} --side server --audience {audience}",
+    )
 
 
-def _fail(findings: Iterable[Finding]) -> bool:
+def _any_failed(findings: Iterable[Finding]) -> bool:
     return any(finding.level is Level.FAIL for finding in findings)
 
 
-def _check_app(app: Workload, known: Options | None) -> Iterator[Finding]:
-    if known is not None:
-        yield from options.check(known)
-        yield from options.check_proxies(known, app.addresses)
-    yield from servers.check(app.commands, app.environ)
+def _check_app(workload: Workload, options: Options | None) -> Iterator[Finding]:
+    if options is not None:
+        yield from check_options(options)
+        yield from check_trusted_proxies(options, workload.addresses)
+    yield from check_web_servers(workload.commands, workload.variables, running=not workload.spec)
 
 
-def _check_cluster(facts: Environment, known: Options | None) -> Iterator[Finding]:
-    if known is not None:
-        yield from issuer.check(facts, known)
-        yield from allow.check(facts, known)
+def _check_cluster(environment: Environment, options: Options | None) -> Iterator[Finding]:
+    if options is not None:
+        yield from check_issuer_and_audience(environment, options)
+        yield from check_allow_list(environment, options)

@@ -1,4 +1,4 @@
-"""What the doctor looks at: surroundings, files, the clock and the API server."""
+"""What the doctor examines: environment variables, files, the clock and the API server."""
 
 from __future__ import annotations
 
@@ -7,78 +7,95 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from podproof._apiserver.client import APIServerClient
-from podproof._apiserver.connection import MOUNTED
 from podproof._token.jwt import read_claims
 from podproof.cli import mounts
 from podproof.errors import MalformedToken
 from podproof.identity import ServiceAccount
 
+if TYPE_CHECKING:
+    from podproof._apiserver.client import APIServerClient
+
 
 @dataclass(frozen=True)
 class Environment:
-    """Where the doctor is.
+    """The surroundings of one doctor run.
 
-    `own` asks the API server as ourselves, `app` as the app: the same, unless the app is the service account `acting`.
-    `audience` is the one given on the command line. Files are looked for below `root`. `now` gives Unix seconds,
-    `timeout` is for one question to the API server.
+    `connect` returns a client of the API server: given None with our own credential, given a username impersonating
+    that user. `acting_as` is the app's service account when the doctor runs outside of the app's pod. `audience` and
+    `context` (of the kubeconfig) are those given on the command line. The pod's files are read below `root`. `now`
+    returns Unix seconds; `timeout` is in seconds and applies to each call to the API server.
     """
 
-    own: APIServerClient
-    app: APIServerClient
-    environ: Mapping[str, str]
-    acting: ServiceAccount | None = None
+    connect: Callable[[str | None], APIServerClient]
+    variables: Mapping[str, str]
+    acting_as: ServiceAccount | None = None
     audience: str | None = None
     root: Path = Path("/")
     timeout: float = 5.0
+    context: str | None = None
     now: Callable[[], float] = time.time
 
+    @cached_property
+    def client(self) -> APIServerClient:
+        """The client that calls the API server with our own credential."""
+        return self.connect(None)
+
+    @cached_property
+    def app_client(self) -> APIServerClient:
+        """The client that calls the API server as the app."""
+        return self.connect(self.acting_as.username) if self.acting_as else self.client
+
     def deadline(self) -> float:
-        """Return when a question that is asked now must have been answered."""
+        """Return the deadline for a call that starts now, on the monotonic clock."""
         return time.monotonic() + self.timeout
 
     @property
     def in_pod(self) -> bool:
-        """Whether the credential is the one that is mounted in a pod."""
-        return bool(self.environ.get("KUBERNETES_SERVICE_HOST")) and not self.environ.get("KUBECONFIG")
+        """Whether the doctor runs in a pod."""
+        return bool(self.variables.get("KUBERNETES_SERVICE_HOST"))
 
     @property
-    def mounted(self) -> Path:
-        """Where a pod's own credential is mounted."""
-        return mounts.below(self.root, MOUNTED)
+    def uses_mounted_credential(self) -> bool:
+        """Whether our credential is the one that the kubelet mounts in a pod, not a kubeconfig's."""
+        return self.in_pod and not self.variables.get("KUBECONFIG")
 
     @property
-    def folder(self) -> Path:
-        """Where `TokenClient` looks for tokens to send to apps."""
-        return mounts.below(self.root, mounts.TOKENS)
+    def credential_directory(self) -> Path:
+        """Where a pod's own credential for the API server is mounted."""
+        return mounts.path_below(self.root, mounts.CREDENTIAL_DIRECTORY)
+
+    @property
+    def token_directory(self) -> Path:
+        """Where `TokenClient` looks for the tokens that it sends."""
+        return mounts.path_below(self.root, mounts.TOKEN_DIRECTORY)
 
     @property
     def token_files(self) -> list[Path]:
-        """The files of the tokens that are there to be sent to apps, and the one that is said to be there."""
-        return mounts.token_files(self.root, self.environ)
+        """The callers' token files: those that exist, and the one that PODPROOF_TOKEN_FILE names."""
+        return mounts.token_files(self.root, self.variables)
 
     @cached_property
-    def own_claims(self) -> Mapping[str, Any]:
-        """The claims of the token that we call the API server with; none where that is no such token."""
-        token = self.own.own_token()
+    def credential_claims(self) -> Mapping[str, Any]:
+        """The claims of our own bearer token; empty if the credential is something else."""
+        token = self.client.own_token()
         try:
             return read_claims(token) if token else {}
         except MalformedToken:
             return {}
 
     @cached_property
-    def account(self) -> ServiceAccount | None:
-        """The app's service account, None where we ask as somebody who is none."""
-        if self.acting is not None:
-            return self.acting
+    def app_account(self) -> ServiceAccount | None:
+        """The app's service account, None if our credential is not a service account's."""
+        if self.acting_as is not None:
+            return self.acting_as
         try:
-            return ServiceAccount.from_username(str(self.own_claims.get("sub")))
+            return ServiceAccount.from_username(str(self.credential_claims.get("sub")))
         except ValueError:
             return None
 
     @property
-    def who(self) -> str:
-        """The app, in words."""
-        return str(self.account) if self.account else "the kubeconfig's user"
+    def app_name(self) -> str:
+        """The app's service account as text."""
+        return str(self.app_account) if self.app_account else "the kubeconfig's user"

@@ -1,7 +1,7 @@
-"""What ends a command that cannot do its work."""
+"""The error that ends a command."""
 
 from __future__ import annotations
 
 
 class CommandError(Exception):
-    """Says what is wrong and what to do; never holds a token."""
+    """A command cannot continue: says what is wrong and what to do; never holds a token."""

@@ -1,4 +1,4 @@
-"""`podproof inspect`: what a token says of itself. It is not verified, and never shown, nor its signature."""
+"""`podproof inspect`: show the claims of a token. It is not verified; neither it nor its signature is printed."""
 
 from __future__ import annotations
 
@@ -9,68 +9,70 @@ from typing import Any, TextIO
 
 from podproof._token.jwt import read_claims
 from podproof.cli import mounts
+from podproof.cli.durations import format_duration, format_time
 from podproof.cli.errors import CommandError
 from podproof.cli.table import Colour, paint
-from podproof.cli.times import span, stamp
 from podproof.errors import MalformedToken
 from podproof.identity import ServiceAccount
 
-# What may be pasted before a token, from a request.
+# A token may be pasted with its header.
 _SCHEME = re.compile(r"\s*(?:Authorization:\s*)?(?:Bearer\s+)?", re.IGNORECASE)
 
 
-def find(file: str | None, stdin: TextIO, environ: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:
-    """Return the text of a file, of standard input ("-"), or (None) of standard input or else of the mounted tokens.
+def read_tokens(file: str | None, stdin: TextIO, environ: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:
+    """Return the text of a token file, of standard input ("-"), or (None) of standard input or else the mounted tokens.
 
-    The keys say where each comes from. Raises CommandError where there is nothing to be read.
+    The keys name the source of each. Raises CommandError if there is nothing to read.
     """
     if file is None and not stdin.isatty() and (text := stdin.read()).strip():
         return {"standard input": text}
     if file is None:
         files = mounts.token_files(root, environ)
         if not files:
-            raise CommandError("no token is mounted here: name its file, or give it on standard input")
-        return {str(path): _text(path) for path in files}
+            raise CommandError("no token is mounted here: name a token file, or pass the token on standard input")
+        return {str(path): _read_text(path) for path in files}
     if file == "-":
         return {"standard input": stdin.read()}
     try:
-        read_claims(_bare(file))
+        read_claims(_strip_scheme(file))
     except MalformedToken:
-        return {file: _text(Path(file))}
-    raise CommandError("that is a token, not a file: give it on standard input, where no list of processes shows it")
+        return {file: _read_text(Path(file))}
+    raise CommandError(
+        "FILE is a token, not a file name: pass it on standard input, where process lists do not show it"
+    )
 
 
-def show(texts: Mapping[str, str], now: float, *, coloured: bool = False) -> str:
-    """Return each token's claims in aligned lines, and below them what it is good for at `now` (Unix seconds).
+def format_tokens(texts: Mapping[str, str], now: float, *, coloured: bool = False) -> str:
+    """Return each token's claims in aligned lines, and what it can be used for at `now` (Unix seconds).
 
-    Raises CommandError for what is no token.
+    Raises CommandError if a text is not a token.
     """
     parts = []
     for name, text in texts.items():
         try:
-            found = read_claims(_bare(text))
+            found = read_claims(_strip_scheme(text))
         except MalformedToken as problem:
             raise CommandError(f"{name}: {problem}") from None
         heading = paint(name, Colour.HEADING, coloured=coloured) + "\n" if len(texts) > 1 else ""
-        parts.append(heading + _show(found, now, coloured=coloured))
+        parts.append(heading + _format_claims(found, now, coloured=coloured))
     return "\n".join(parts)
 
 
-def _bare(text: str) -> str:
+def _strip_scheme(text: str) -> str:
     return _SCHEME.sub("", text, count=1).strip()
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _show(found: Mapping[str, Any], now: float, *, coloured: bool) -> str:
+def _format_claims(found: Mapping[str, Any], now: float, *, coloured: bool) -> str:
     colour, use = _use(found, now)
     rows = [(name, _plain(value), Colour.PLAIN) for name, value in _rows(found, now) if value]
-    rows.append(("good for", _plain(use), colour))
+    rows.append(("usable for", _plain(use), colour))
     width = max(len(name) for name, _, _ in rows)
     lines = [
         f"{paint(name.ljust(width), Colour.HEADING, coloured=coloured)}  {paint(value, colour, coloured=coloured)}"
@@ -87,40 +89,40 @@ def _rows(found: Mapping[str, Any], now: float) -> Iterator[tuple[str, str]]:
     yield "issuer", str(found.get("iss", ""))
     yield "credential id", f"JTI={found['jti']}" if "jti" in found else ""
     yield "issued", _date(found, "iat", now)
-    yield "begins", _date(found, "nbf", now) if found.get("nbf") != found.get("iat") else ""
+    yield "not before", _date(found, "nbf", now) if found.get("nbf") != found.get("iat") else ""
     yield "expires", _date(found, "exp", now) if "exp" in found else "never"
-    yield "verified", "no: only the API server can tell whether it is genuine"
+    yield "verified", "no: only the API server can verify it"
 
 
 def _use(found: Mapping[str, Any], now: float) -> tuple[Colour, str]:
-    """Return what a token can be used for, if it is genuine."""
+    """Return what a token can be used for, if the API server accepts it."""
     try:
         account = ServiceAccount.from_username(str(found.get("sub")))
     except ValueError:
-        return Colour.BAD, "nothing here: it is no service account's token"
+        return Colour.BAD, "nothing: it is not a service account's token"
     end, begin = _number(found, "exp"), _number(found, "nbf")
     if end is not None and now >= end:
-        return Colour.BAD, f"nothing any more: it expired {span(now - end)} ago"
+        return Colour.BAD, f"nothing: it expired {format_duration(now - end)} ago"
     if begin is not None and now < begin:
-        return Colour.BAD, f"nothing yet: it begins in {span(begin - now)}"
+        return Colour.BAD, f"nothing yet: it becomes valid in {format_duration(begin - now)}"
     audiences = _audiences(found)
     if not audiences or found.get("iss") in audiences:
         return (
             Colour.DOUBTFUL,
-            f"calling the Kubernetes API as {account}: keep it to yourself, and get one for the audience of the app",
+            f"the Kubernetes API as {account}: do not send it to an app, which needs a token for its own audience",
         )
     pod = _bound(found, "pod").partition(" ")[0]
     if not pod:
         return (
             Colour.BAD,
-            "no app that asks for a pod: it is bound to none, as one from a projected volume is (unbound)",
+            "nothing: it is not bound to a pod (not-pod-bound), as a token from a projected volume is",
         )
-    left = f", for another {span(end - now)}" if end is not None else ""
-    return Colour.GOOD, f"calling {' or '.join(audiences)} as {account}, from pod {pod} alone{left}"
+    left = f", for {format_duration(end - now)}" if end is not None else ""
+    return Colour.GOOD, f"calling {' or '.join(audiences)} as {account}, only from pod {pod}{left}"
 
 
 def _bound(found: Mapping[str, Any], key: str) -> str:
-    """Return what the claim kubernetes.io binds a token to: namespace, name and UID."""
+    """Return the object that the claim kubernetes.io binds a token to: namespace, name and UID."""
     claim = found.get("kubernetes.io")
     thing = claim.get(key) if isinstance(claim, dict) else None
     if not isinstance(claim, dict) or not isinstance(thing, dict):
@@ -140,15 +142,17 @@ def _date(found: Mapping[str, Any], name: str, now: float) -> str:
     value = _number(found, name)
     if value is None:
         return "not a time"
-    return f"{stamp(value)}, " + (f"in {span(value - now)}" if value > now else f"{span(now - value)} ago")
+    return f"{format_time(value)}, " + (
+        f"in {format_duration(value - now)}" if value > now else f"{format_duration(now - value)} ago"
+    )
 
 
 def _number(found: Mapping[str, Any], name: str) -> float | None:
-    """Return a NumericDate (RFC 7519 section 2), if it is one before the year 10000."""
+    """Return a NumericDate (RFC 7519 section 2) before the year 10000, else None."""
     value = found.get(name)
     return float(value) if isinstance(value, int | float) and 0 <= value < 253402300800 else None
 
 
 def _plain(text: str) -> str:
-    """Return text without what would steer a terminal: whoever made the token has written it."""
+    """Replace control characters: the issuer of the token chose this text."""
     return "".join(sign if sign.isprintable() else "?" for sign in text)

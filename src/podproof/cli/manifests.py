@@ -1,4 +1,4 @@
-"""`podproof manifests`: the YAML for both sides, with the smallest permissions that do."""
+"""`podproof manifests`: the YAML for a server and its callers, with the least permissions that the server needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from podproof.identity import ServiceAccount
 Part = Literal["rbac", "server", "caller"]
 
 
-def manifests(
+def render_manifests(
     audience: str | None,
     server: ServiceAccount | None,
     callers: Sequence[ServiceAccount],
@@ -20,18 +20,18 @@ def manifests(
     rbac: bool = False,
     only: Part | None = None,
 ) -> str:
-    """Return the documents for a server and its callers, ready for `kubectl apply`: all of them, or `only` a part.
+    """Return the YAML documents for a server and its callers, for `kubectl apply`: all of them, or `only` one part.
 
-    With `rbac`, the server leaves it to the cluster's RBAC who may call what.
+    With `rbac`, the cluster's RBAC decides who may call which path.
 
-    Raises CommandError where somebody is not named whom the documents are about.
+    Raises CommandError if the server, the caller or the audience is missing.
     """
     if server is None and (only in ("rbac", "server") or not callers):
-        raise CommandError("name the server: --server NAMESPACE/NAME")
+        raise CommandError("--server NAMESPACE/NAME is required")
     if only == "caller" and not callers:
-        raise CommandError("name the caller: --caller NAMESPACE/NAME")
+        raise CommandError("--caller NAMESPACE/NAME is required")
     if audience is None and only != "rbac":
-        raise CommandError("name the audience that callers have tokens issued for: --audience bob")
+        raise CommandError("--audience is required: the audience of the callers' tokens, such as --audience bob")
     documents = []
     if server is not None and only != "caller":
         names = {"namespace": server.namespace, "name": server.name, "audience": audience}
@@ -39,8 +39,8 @@ def manifests(
             documents.append(_RBAC.substitute(names, policy=_ACCESS_REVIEWS if rbac else ""))
         if only != "rbac":
             allow = "rbac" if rbac else ",".join(map(str, callers)) or f"{server.namespace}/*"
-            variable, remark = ("POLICY", _BY_RBAC) if rbac else ("ALLOW", _BY_LIST)
-            documents.append(_SERVER.substitute(names, variable=variable, allow=allow, remark=remark))
+            variable, comment = ("POLICY", _BY_RBAC) if rbac else ("ALLOW", _BY_LIST)
+            documents.append(_SERVER.substitute(names, variable=variable, allow=allow, comment=comment))
     for caller in callers if only in (None, "caller") else ():
         names = {"namespace": caller.namespace, "name": caller.name, "audience": audience}
         documents.append(_CALLER.substitute(names))
@@ -50,8 +50,8 @@ def manifests(
 
 
 _RBAC = Template("""\
-# What podproof asks the API server, and no more: is a token good, and where is its pod. A token belongs to no namespace
-# and callers may live in any: a ClusterRoleBinding it must be, and no RoleBinding.
+# The calls that podproof makes: it reviews tokens, and reads the pods that they are bound to. TokenReviews have no
+# namespace and callers can be in any, so this needs a ClusterRoleBinding: a RoleBinding does not grant it.
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
 metadata:
@@ -84,8 +84,8 @@ _ACCESS_REVIEWS = """\
     verbs: [create]
 """
 
-_BY_LIST = "who may call: namespace/name with shell globs, separated by commas"
-_BY_RBAC = "who may call what, ClusterRoles with nonResourceURLs say"
+_BY_LIST = "allowed callers: namespace/name with shell globs, separated by commas"
+_BY_RBAC = "ClusterRoles with nonResourceURLs decide who may call which path"
 
 _SERVER = Template("""\
 apiVersion: v1
@@ -124,11 +124,11 @@ spec:
       serviceAccountName: $name
       containers:
         - name: app
-          image: $name  # yours: it listens on port 8080, and wraps itself in podproof's PodAuthMiddleware
+          image: $name  # replace: an app with podproof's PodAuthMiddleware that listens on port 8080
           env:
             - name: PODPROOF_AUDIENCE
               value: "$audience"
-            - name: PODPROOF_$variable  # $remark
+            - name: PODPROOF_$variable  # $comment
               value: "$allow"
           ports:
             - name: http
@@ -159,13 +159,13 @@ spec:
         app.kubernetes.io/name: $name
     spec:
       serviceAccountName: $name
-      automountServiceAccountToken: false  # for calling apps, and not the API server
+      automountServiceAccountToken: false  # the caller does not need the API server
       containers:
         - name: app
-          image: $name  # yours: it calls with podproof's TokenClient(audience="$audience")
+          image: $name  # replace: an app that calls with podproof's TokenClient(audience="$audience")
           volumeMounts:
             - name: podproof
-              mountPath: "/var/run/secrets/podproof/$audience"  # the folder, no subPath: the token is renewed
+              mountPath: "/var/run/secrets/podproof/$audience"  # without subPath, so that it is renewed
               readOnly: true
           securityContext:
             allowPrivilegeEscalation: false
@@ -175,7 +175,7 @@ spec:
             sources:
               - serviceAccountToken:
                   audience: "$audience"
-                  expirationSeconds: 3600  # the kubelet renews it when four fifths of that have gone by
+                  expirationSeconds: 3600  # the kubelet renews the token after 80 % of this time
                   path: token
 """)
 
@@ -185,7 +185,7 @@ kind: ClusterRole
 metadata:
   name: $server-$namespace-$name
 rules:
-  - nonResourceURLs: ["/whoami"]  # the app's paths; the API server's own of the same names are granted with them
+  - nonResourceURLs: ["/whoami"]  # paths of the app; the same paths on the API server are granted too
     verbs: [get]  # HTTP methods in lower case
 ---
 apiVersion: rbac.authorization.k8s.io/v1

@@ -1,43 +1,59 @@
-"""The command line of `podproof`: what can be given, and what `--help` says of it."""
+"""The command line of `podproof`: its options, and the texts of `--help`."""
 
 from __future__ import annotations
 
 import re
-from argparse import ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Sequence
 from typing import Any
 
 from podproof._version import __version__
 from podproof.identity import ServiceAccount
 
 _DEMO = """\
-Starts an emulated API server, a Bob who asks it, and those who call him from
-loopback addresses; prints who called, from where, with what, and what came of
-it. Needs no cluster. The exit status is 0 if every call came out as it must,
-1 else."""
+Starts an emulated API server and an app behind podproof, sends requests to the
+app from several loopback addresses, and prints each request with its result.
+Needs no cluster. The exit status is 0 if all results are as expected, else 1."""
 
 _DOCTOR = """\
-Looks for what keeps callers from being known, and says what mends it. Run it
-in the app's pod or the caller's; or outside, with a kubeconfig and --as, which
-acts as the app's service account and looks at its pods.
+Diagnoses why callers are rejected, and prints each finding with a suggested
+fix. Run it in the app's pod or in the caller's pod; or outside of the cluster
+with a kubeconfig and --as, which impersonates the app's service account and
+examines its pods.
 
-The exit status is the worst that was found: 0 ok, 1 warn, 2 fail."""
+The exit status is the highest severity: 0 ok, 1 warn, 2 fail. A check that
+cannot be made is printed as skip."""
 
 _DOCTOR_EXAMPLES = """\
 examples:
   kubectl exec deployment/bob -- podproof doctor
   kubectl exec deployment/alice -- podproof doctor
   podproof doctor --as default/bob
-  podproof doctor --as default/bob --audience bob   (the app's code names it)
+  podproof doctor --context staging --namespace default --as bob
+  podproof doctor --as default/bob --side server --audience bob
   podproof doctor --as default/alice --audience bob --side caller
   podproof doctor --json | jq '.findings[] | select(.level != "ok")'"""
 
-_INSPECT = """\
-Shows what a service-account token says: whose it is, bound to which pod, for
-which audience, for how long, and what it is good for. It is not verified,
-which the API server alone can do; neither it nor its signature is shown.
+_CALL = """\
+Sends a request with the mounted token, as an app does with TokenClient, and
+explains the response: what its status means for the caller, and what to do.
+The token is never printed.
 
-Without FILE it is read from standard input, or else where it is mounted in a
-pod. The exit status is 0 if there was a token to be read, 1 else."""
+The exit status is the highest severity: 0 ok, 1 warn, 2 fail."""
+
+_CALL_EXAMPLES = """\
+examples:
+  kubectl exec deployment/alice -- podproof call http://bob/whoami
+  kubectl exec deployment/alice -- podproof call --audience bob http://bob/whoami
+  podproof call -X POST --token-file token http://localhost:8080/orders"""
+
+_INSPECT = """\
+Shows what a service-account token contains: its service account and pod, its
+audience and lifetime, and what it can be used for. The token is not verified,
+which only the API server can do. Neither it nor its signature is printed.
+
+Without FILE, the token is read from standard input, or from where it is mounted
+in a pod. The exit status is 0 if a token was read, else 1."""
 
 _INSPECT_EXAMPLES = """\
 examples:
@@ -46,9 +62,9 @@ examples:
   podproof inspect /var/run/secrets/kubernetes.io/serviceaccount/token"""
 
 _MANIFESTS = """\
-Prints the YAML for both sides: service accounts, the caller's volume with the
-token for the server's audience, Deployments to fill in, and the smallest
-permissions with which the server can ask about its callers."""
+Prints the YAML for a server and its callers: service accounts, Deployments to
+complete, the volume with the caller's token, and the least RBAC permissions
+that the server needs."""
 
 _MANIFESTS_EXAMPLES = """\
 examples:
@@ -58,19 +74,22 @@ examples:
   podproof manifests --only rbac --server default/bob | kubectl apply -f -"""
 
 _COMPLETION = """\
-Prints the script with which a shell completes this command. It needs the extra
+Prints the script that completes this command in a shell. Needs the extra
 podproof[completion]."""
 
 _COMPLETION_EXAMPLES = """\
 examples:
   podproof completion bash > ~/.local/share/bash-completion/completions/podproof
   podproof completion zsh > ~/.zsh/completions/_podproof   (a folder in $fpath)
+  podproof completion fish > ~/.config/fish/completions/podproof.fish
   podproof completion tcsh > ~/.podproof.tcsh   (source it in ~/.tcshrc)"""
 
 
-def parser(file_completion: object = None) -> ArgumentParser:
-    """Return the parser. `file_completion` is what shtab completes a file's name with."""
-    top = ArgumentParser(prog="podproof", description="Tells a web app which pod is calling it.", formatter_class=_Help)
+def build_parser(file_completion: object = None) -> ArgumentParser:
+    """Return the parser. `file_completion` is shtab's completion for file names."""
+    top = ArgumentParser(
+        prog="podproof", description="Tells a web app which pod is calling it.", formatter_class=_HelpFormatter
+    )
     top.add_argument("--version", action="version", version=f"podproof {__version__}")
     commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND", dest="command")
 
@@ -80,65 +99,107 @@ def parser(file_completion: object = None) -> ArgumentParser:
             help=summary,
             description=description,
             epilog=examples,
-            formatter_class=_Help,
+            formatter_class=_HelpFormatter,
         )
 
-    add("demo", "show who is known and who is refused, on an emulated cluster", _DEMO)
+    add("demo", "show allowed and denied requests, without a cluster", _DEMO)
 
-    doctor = add("doctor", "find what keeps callers from being known, and what mends it", _DOCTOR, _DOCTOR_EXAMPLES)
-    doctor.add_argument("--json", action="store_true", help="print JSON, for other programs")
+    doctor = add("doctor", "diagnose why callers are rejected, and suggest fixes", _DOCTOR, _DOCTOR_EXAMPLES)
+    doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.add_argument(
-        "--audience", help="the app's audience, where PODPROOF_AUDIENCE does not say it, or the one that a caller needs"
+        "--audience", help="the app's audience if PODPROOF_AUDIENCE does not set it, or the one that a caller needs"
     )
     doctor.add_argument(
-        "--as", dest="account", type=_account, metavar="NAMESPACE/SERVICEACCOUNT", help="act as this one"
+        "--as",
+        dest="account",
+        metavar="[NAMESPACE/]NAME",
+        help="the service account to impersonate and examine",
     )
+    doctor.add_argument("-n", "--namespace", help="the namespace of --as NAME")
+    kubeconfig: Any = doctor.add_argument("--kubeconfig", metavar="FILE", help="the kubeconfig (default: $KUBECONFIG)")
+    doctor.add_argument("--context", help="the kubeconfig's context (default: its current context)")
     doctor.add_argument(
         "--side",
         choices=("server", "caller", "both"),
-        help="whose side to look at; by default, what is seen to be there",
+        help="the side to examine; by default, whichever is found",
     )
     doctor.add_argument(
-        "--timeout", type=_seconds, default=5.0, metavar="SECONDS", help="for each question to the API server (5)"
+        "--timeout",
+        type=_seconds,
+        default=5.0,
+        metavar="SECONDS",
+        help="for each call to the API server (default: 5)",
     )
 
-    inspect = add("inspect", "show what a token says, and what it is good for", _INSPECT, _INSPECT_EXAMPLES)
-    file: Any = inspect.add_argument("file", nargs="?", metavar="FILE", help="the token's file; - is standard input")
-    if file_completion is not None:
-        file.complete = file_completion
+    call = add("call", "make a caller's request, and explain the response", _CALL, _CALL_EXAMPLES)
+    call.add_argument("url", metavar="URL", help="the URL to call, such as http://bob/whoami")
+    call.add_argument("--audience", help="the server's audience, which the token must have")
+    token_file: Any = call.add_argument("--token-file", metavar="FILE", help="the token (default: the mounted one)")
+    call.add_argument("-X", "--method", default="GET", help="the HTTP method (default: GET)")
+    call.add_argument("--json", action="store_true", help="print JSON")
+    call.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for the request (default: 10)")
+
+    inspect = add("inspect", "show what a token contains, and what it can be used for", _INSPECT, _INSPECT_EXAMPLES)
+    file: Any = inspect.add_argument("file", nargs="?", metavar="FILE", help="a token file; - is standard input")
 
     manifests = add("manifests", "print the YAML for a server and its callers", _MANIFESTS, _MANIFESTS_EXAMPLES)
-    manifests.add_argument("--server", type=_account, metavar="NAMESPACE/NAME", help="the app's service account")
+    manifests.add_argument(
+        "--server", type=_service_account, metavar="NAMESPACE/NAME", help="the app's service account"
+    )
     manifests.add_argument(
         "--caller",
-        type=_account,
+        type=_service_account,
         action="append",
         default=[],
         metavar="NAMESPACE/NAME",
-        help="a caller's service account; may be given several times",
+        help="a caller's service account; can be repeated",
     )
-    manifests.add_argument("--audience", type=_audience, help="what the callers' tokens are issued for, such as bob")
-    manifests.add_argument("--mode", choices=("review",), default="review", help="how tokens are verified (review)")
+    manifests.add_argument("--audience", type=_audience, help="the audience of the callers' tokens, such as bob")
+    manifests.add_argument(
+        "--mode", choices=("review",), default="review", help="how tokens are verified (default: review)"
+    )
     manifests.add_argument(
         "--policy",
         choices=("allow", "rbac"),
         default="allow",
-        help="who says who may call: a list in the app's environment, or the cluster's RBAC (allow)",
+        help="what decides who may call: a list in the app's environment, or the cluster's RBAC (default: allow)",
     )
-    manifests.add_argument("--only", choices=("rbac", "server", "caller"), help="print this part alone")
+    manifests.add_argument("--only", choices=("rbac", "server", "caller"), help="print only this part")
 
-    shells = add("completion", "print the script for a shell's completion", _COMPLETION, _COMPLETION_EXAMPLES)
-    shells.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    shells = add("completion", "print a shell completion script", _COMPLETION, _COMPLETION_EXAMPLES)
+    shells.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
+
+    for argument in (file, kubeconfig, token_file) if file_completion is not None else ():
+        argument.complete = file_completion
     return top
 
 
-class _Help(RawDescriptionHelpFormatter):
+def parse_arguments(arguments: Sequence[str] | None) -> Namespace:
+    """Return the parsed command line. Raises SystemExit if it is invalid, or asks for help."""
+    top = build_parser()
+    options = top.parse_args(arguments)
+    if options.command == "doctor":
+        namespace, name = options.namespace, options.account
+        if name is None and namespace is not None:
+            top.error("--namespace needs --as NAME")
+        if name is not None and namespace is not None and "/" not in name:
+            name = f"{namespace}/{name}"
+        try:
+            options.account = None if name is None else _service_account(name)
+        except ArgumentTypeError as error:
+            top.error(f"--as: {error}")
+        if options.account is not None and namespace not in (None, options.account.namespace):
+            top.error(f"--namespace {namespace} contradicts --as {options.account}")
+    return options
+
+
+class _HelpFormatter(RawDescriptionHelpFormatter):
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=34)
-        self._action_max_length = len("completion") + 4  # argparse itself forgets that commands are indented
+        self._action_max_length = len("completion") + 4  # argparse does not count the indentation of commands
 
 
-def _account(text: str) -> ServiceAccount:
+def _service_account(text: str) -> ServiceAccount:
     namespace, _, name = text.partition("/")
     try:
         return ServiceAccount.from_username(f"system:serviceaccount:{namespace}:{name}")
@@ -148,12 +209,15 @@ def _account(text: str) -> ServiceAccount:
 
 def _audience(text: str) -> str:
     if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", text) is None:
-        raise ArgumentTypeError(f"{text!r} cannot name the folder of a token: take a plain word, such as bob")
+        raise ArgumentTypeError(f"{text!r} cannot name a token's directory: expected a plain name, such as bob")
     return text
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
     if not 0 < seconds <= 300:
-        raise ValueError
+        raise ArgumentTypeError(f"{text!r}: expected seconds above 0 and up to 300")
     return seconds

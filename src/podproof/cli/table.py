@@ -1,4 +1,4 @@
-"""Tables on a terminal: aligned, and coloured where that is wanted."""
+"""Aligned tables for a terminal, in colour where that is wanted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple, TextIO
 
 
 class Colour(Enum):
-    """What a cell stands for, and how a terminal shows it (ECMA-48 SGR)."""
+    """The meaning of a cell, as the escape sequence (ECMA-48 SGR) that a terminal shows it with."""
 
     PLAIN = ""
     HEADING = "\x1b[1m"
@@ -18,8 +18,8 @@ class Colour(Enum):
     DOUBTFUL = "\x1b[33m"
 
 
-def wants_colour(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
-    """Tell whether to colour: on a terminal, unless NO_COLOR is set to anything (no-color.org)."""
+def use_colour(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return True if `out` is a terminal that shows colours and NO_COLOR is unset or empty (no-color.org)."""
     return out.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
 
 
@@ -30,20 +30,20 @@ class Row(NamedTuple):
     colour: Colour = Colour.PLAIN
 
 
-def table(heading: Sequence[str], rows: Sequence[Row], *, coloured: bool = False) -> str:
-    """Return an aligned table."""
+def format_table(heading: Sequence[str], rows: Sequence[Row], *, coloured: bool = False) -> str:
+    """Return an aligned table with a heading in capitals."""
     widths = [max(map(len, column)) for column in zip(heading, *(row.cells for row in rows), strict=True)]
-    lines = [paint(_line([cell.upper() for cell in heading], widths), Colour.HEADING, coloured=coloured)]
+    lines = [paint(_align([cell.upper() for cell in heading], widths), Colour.HEADING, coloured=coloured)]
     for cells, colour in rows:
         last = paint(cells[-1], colour, coloured=coloured)
-        lines.append(_line([*cells[:-1], last], widths))
+        lines.append(_align([*cells[:-1], last], widths))
     return "\n".join(lines) + "\n"
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+def _align(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 def paint(text: str, colour: Colour, *, coloured: bool) -> str:
-    """Return text as a terminal shows it in a colour, or as it is."""
+    """Return text with the escape sequences for a colour, or unchanged if not `coloured`."""
     return f"{colour.value}{text}\x1b[0m" if coloured and colour.value else text

@@ -1,4 +1,4 @@
-"""The `podproof` command on the real cluster: what it prints is applied as it stands, and it is run in the pods."""
+"""The `podproof` command on the real cluster: its manifests are applied unchanged, and it runs in the pods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GUNICORN = [
 ]
 
 
-def podproof(*arguments: str) -> str:
+def run_podproof(*arguments: str) -> str:
     """Run the command here, where the kubeconfig is."""
     command = [sys.executable, "-m", "podproof", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
@@ -32,16 +32,20 @@ def podproof(*arguments: str) -> str:
     return done.stdout
 
 
-def inside(kubectl: Kubectl, deployment: str, *arguments: str) -> str:
+def run_in_pod(kubectl: Kubectl, deployment: str, *arguments: str) -> str:
     """Run the command in a pod, whatever its exit status."""
     script = 'python3 -m podproof "$@" || true'
     return kubectl("exec", f"deployment/{deployment}", "--", "sh", "-c", script, "podproof", *arguments)
 
 
-def wrong(printed: str) -> list[str]:
-    """Return what the doctor says is broken. A token without an end is the way of clusters before 1.21."""
-    findings: list[Mapping[str, str]] = json.loads(printed)["findings"]
-    return [one["seen"] for one in findings if one["level"] != "ok" and "good for years" not in one["seen"]]
+def problems(report: str) -> list[str]:
+    """Return the messages of all warnings and failures. Clusters before 1.21 mount tokens that do not expire."""
+    findings: list[Mapping[str, str]] = json.loads(report)["findings"]
+    return [
+        one["message"]
+        for one in findings
+        if one["level"] in ("warn", "fail") and "valid for years" not in one["message"]
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -50,11 +54,11 @@ def server(kubectl: Kubectl) -> str:
 
 
 @pytest.fixture(scope="module")
-def printed(kubectl: Kubectl, server: str) -> Iterator[None]:
-    """Apply what is printed as it stands; then put in what runs in the containers."""
+def applied_manifests(kubectl: Kubectl, server: str) -> Iterator[None]:
+    """Apply the printed manifests unchanged; then set the containers' images and commands."""
     caller = f"{kubectl.namespace}/{CALLER}"
     image = images.ensure()
-    text = podproof("manifests", "--caller", caller, "--audience", "bob", "--server", server)
+    text = run_podproof("manifests", "--caller", caller, "--audience", "bob", "--server", server)
     kubectl("apply", "--filename", "-", stdin=text)
     address = kubectl.get("service", SERVER)["spec"]["clusterIP"]
     bob = {"image": image, "command": ["python3", "-m", *GUNICORN]}
@@ -75,45 +79,51 @@ def _patch(kubectl: Kubectl, deployment: str, container: dict[str, Any]) -> None
     kubectl("patch", "deployment", deployment, "--patch", json.dumps({"spec": {"template": template}}))
 
 
-def test_the_server_that_was_printed_knows_the_caller_that_was_printed(printed: None, kubectl: Kubectl) -> None:
-    known = f'"service_account":"{kubectl.namespace}/{CALLER}"'
-    eventually(lambda: kubectl("logs", f"deployment/{CALLER}"), good=lambda log: "200 {" in log and known in log)
+def test_the_printed_server_allows_the_printed_caller(applied_manifests: None, kubectl: Kubectl) -> None:
+    allowed = f'"service_account":"{kubectl.namespace}/{CALLER}"'
+    eventually(lambda: kubectl("logs", f"deployment/{CALLER}"), good=lambda log: "200 {" in log and allowed in log)
 
 
-def test_the_doctor_finds_nothing_wrong_in_the_pods(printed: None, kubectl: Kubectl) -> None:
-    assert wrong(inside(kubectl, SERVER, "doctor", "--json")) == []
-    assert wrong(inside(kubectl, CALLER, "doctor", "--json")) == []
+def test_the_doctor_finds_no_problems_in_the_pods(applied_manifests: None, kubectl: Kubectl) -> None:
+    assert problems(run_in_pod(kubectl, SERVER, "doctor", "--json")) == []
+    assert problems(run_in_pod(kubectl, CALLER, "doctor", "--json")) == []
 
 
-def test_the_doctor_finds_nothing_wrong_from_outside(printed: None, kubectl: Kubectl, server: str) -> None:
-    assert wrong(podproof("doctor", "--json", "--as", server)) == []
-    assert wrong(podproof("doctor", "--json", "--as", f"{kubectl.namespace}/{CALLER}", "--audience", "bob")) == []
+def test_the_doctor_finds_no_problems_from_outside(applied_manifests: None, kubectl: Kubectl, server: str) -> None:
+    assert problems(run_podproof("doctor", "--json", "--as", server)) == []
+    assert (
+        problems(run_podproof("doctor", "--json", "--as", f"{kubectl.namespace}/{CALLER}", "--audience", "bob")) == []
+    )
 
 
-def test_what_the_doctor_says_mends_it(printed: None, kubectl: Kubectl, server: str) -> None:
+def test_the_suggested_fix_for_missing_permissions_works(
+    applied_manifests: None, kubectl: Kubectl, server: str
+) -> None:
     kubectl("delete", "clusterrolebinding", f"podproof-{kubectl.namespace}-{SERVER}")
     missing = f"{server} may not create tokenreviews.authentication.k8s.io, nor get pods"
     ask = ("doctor", "--json")
-    found = eventually(lambda: inside(kubectl, SERVER, *ask), good=lambda found: wrong(found) == [missing], within=20)
-    assert wrong(podproof(*ask, "--as", server)) == [missing]
+    found = eventually(
+        lambda: run_in_pod(kubectl, SERVER, *ask), good=lambda found: problems(found) == [missing], within=20
+    )
+    assert problems(run_podproof(*ask, "--as", server)) == [missing]
 
-    (mend,) = [one["mend"] for one in json.loads(found)["findings"] if one["seen"] == missing]
-    command, pipe, rest = mend.partition(" | ")
+    (fix,) = [one["fix"] for one in json.loads(found)["findings"] if one["message"] == missing]
+    command, pipe, rest = fix.partition(" | ")
     assert (pipe, rest) == (" | ", "kubectl apply -f -")
-    kubectl("apply", "--filename", "-", stdin=podproof(*command.split()[1:]))
-    eventually(lambda: inside(kubectl, SERVER, *ask), good=lambda found: wrong(found) == [], within=20)
+    kubectl("apply", "--filename", "-", stdin=run_podproof(*command.split()[1:]))
+    eventually(lambda: run_in_pod(kubectl, SERVER, *ask), good=lambda found: problems(found) == [], within=20)
 
 
-def test_a_mounted_token_is_inspected_without_being_shown(printed: None, kubectl: Kubectl) -> None:
-    shown = inside(kubectl, CALLER, "inspect")
+def test_a_mounted_token_is_inspected_without_being_shown(applied_manifests: None, kubectl: Kubectl) -> None:
+    shown = run_in_pod(kubectl, CALLER, "inspect")
     pod = kubectl("exec", f"deployment/{CALLER}", "--", "hostname").strip()
-    assert f"calling bob as {kubectl.namespace}/{CALLER}, from pod {kubectl.namespace}/{pod} alone" in shown
+    assert f"calling bob as {kubectl.namespace}/{CALLER}, only from pod {kubectl.namespace}/{pod}" in shown
     assert "eyJ" not in shown
 
 
-def test_where_rbac_decides_what_is_printed_is_accepted_too(kubectl: Kubectl, server: str) -> None:
+def test_manifests_with_policy_rbac_are_accepted(kubectl: Kubectl, server: str) -> None:
     caller = f"{kubectl.namespace}/{CALLER}"
     arguments = ("--caller", caller, "--audience", "bob", "--server", server, "--policy", "rbac")
-    text = podproof("manifests", *arguments)
+    text = run_podproof("manifests", *arguments)
     done = kubectl("apply", "--dry-run=server", "--filename", "-", stdin=text)
     assert len(done.splitlines()) == 9

@@ -11,11 +11,12 @@ import pytest
 from werkzeug.test import Client
 
 from podproof import wsgi
-from podproof._authentication.authenticator import Authenticator, review_threads
+from podproof._authentication.authenticator import Authenticator
 from podproof._authorization.access_reviews import AccessReviews
 from podproof._authorization.policy import Decision
 from podproof._authorization.rbac import RBAC
 from podproof._cache.fork_local import ForkLocal
+from podproof._cache.review_threads import review_threads
 from podproof._request.setup import build_authenticator
 from podproof.asgi import PodAuthMiddleware
 from podproof.errors import ConfigurationError, NotAllowed, Overloaded, Unavailable

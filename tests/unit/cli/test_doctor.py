@@ -9,17 +9,18 @@ import pytest
 
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import Endpoint
-from podproof.cli.checks import api, servers
-from podproof.cli.doctor import doctor, report
+from podproof.cli.checks.api_server import check_api_server
+from podproof.cli.checks.web_server import check_web_servers
 from podproof.cli.environment import Environment
-from podproof.cli.finding import Finding, Level, fail, ok, warn
+from podproof.cli.finding import Finding, Level, fail, ok, skip, warn
+from podproof.cli.report import format_findings, print_findings
 from podproof.testing import Cluster
-from tests.support.doctor_env import BOB, MOUNTED, alice_in_her_pod, bob_in_his_pod, from_outside
+from tests.support.doctor_env import BOB_SPEC, CREDENTIAL_DIRECTORY, in_caller_pod, in_server_pod, outside_cluster
 
 FINDINGS = [
     ok("options", "audience bob"),
-    warn("server", "uvicorn believes X-Forwarded-For from 127.0.0.1", "uvicorn --no-proxy-headers"),
-    fail("token", "there is none", "volumes:\n  - name: podproof"),
+    warn("server", "uvicorn trusts X-Forwarded-For from 127.0.0.1", "uvicorn --no-proxy-headers"),
+    fail("token", "the file is empty", "volumes:\n  - name: podproof"),
 ]
 
 
@@ -28,12 +29,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_findings_are_aligned_with_what_mends_them_below() -> None:
-    assert report(FINDINGS).splitlines() == [
+def test_findings_are_aligned_with_their_fix_below() -> None:
+    assert format_findings(FINDINGS).splitlines() == [
         "ok    options  audience bob",
-        "warn  server   uvicorn believes X-Forwarded-For from 127.0.0.1",
+        "warn  server   uvicorn trusts X-Forwarded-For from 127.0.0.1",
         "               uvicorn --no-proxy-headers",
-        "fail  token    there is none",
+        "fail  token    the file is empty",
         "               volumes:",
         "                 - name: podproof",
         "",
@@ -41,10 +42,10 @@ def test_findings_are_aligned_with_what_mends_them_below() -> None:
     ]
 
 
-def test_on_a_terminal_levels_are_coloured_and_lines_folded_but_not_what_is_to_be_copied() -> None:
-    assert report(FINDINGS[:2], coloured=True, width=38).splitlines() == [
+def test_on_a_terminal_levels_are_coloured_and_messages_folded_but_not_fixes() -> None:
+    assert format_findings(FINDINGS[:2], coloured=True, width=38).splitlines() == [
         "\x1b[32mok  \x1b[0m  options  audience bob",
-        "\x1b[33mwarn\x1b[0m  server   uvicorn believes",
+        "\x1b[33mwarn\x1b[0m  server   uvicorn trusts",
         "               X-Forwarded-For from",
         "               127.0.0.1",
         "               \x1b[1muvicorn --no-proxy-headers\x1b[0m",
@@ -54,21 +55,19 @@ def test_on_a_terminal_levels_are_coloured_and_lines_folded_but_not_what_is_to_b
 
 
 @pytest.mark.parametrize(("out", "coloured"), [(Terminal(), True), (io.StringIO(), False)])
-def test_what_is_no_terminal_gets_no_colour_and_whole_lines(
-    out: io.StringIO, coloured: bool, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+def test_only_a_terminal_gets_colours_and_folded_lines(
+    out: io.StringIO, coloured: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "60")
-    client = APIServerClient()
-    environ = {"KUBECONFIG": os.environ["KUBECONFIG"], "TERM": "xterm"}
-    assert doctor(Environment(client, client, environ), None, out) == Level.FAIL
-    client.close()
+    monkeypatch.setenv("COLUMNS", "40")
+    finding = fail("options", "the audience is not set: expected PODPROOF_AUDIENCE", "kubectl set env")
+    assert print_findings([finding], out, {"TERM": "xterm"}) == Level.FAIL
     text = out.getvalue()
     assert ("\x1b[31mfail" in text) is coloured
-    assert ("name the one that callers request tokens for" in text) is not coloured
+    assert ("the audience is not set: expected PODPROOF_AUDIENCE" in text) is not coloured
 
 
-def seen(findings: list[Finding], subject: str) -> list[str]:
-    return [finding.seen for finding in findings if finding.subject == subject]
+def messages(findings: list[Finding], subject: str) -> list[str]:
+    return [finding.message for finding in findings if finding.subject == subject]
 
 
 UVICORN = ["uvicorn", "--host=0.0.0.0", "bob:app"]
@@ -93,211 +92,231 @@ UVICORN = ["uvicorn", "--host=0.0.0.0", "bob:app"]
         (["granian", "b:app"], {"GRANIAN_HOST": "::"}, "granian"),
     ],
 )
-def test_a_server_that_leaves_the_address_alone_is_well(
-    command: list[str], environ: dict[str, str], server: str
-) -> None:
-    assert servers.check([command], environ) == [ok("server", f"{server} leaves the peer address alone")]
+def test_a_server_that_keeps_the_peer_address_is_ok(command: list[str], environ: dict[str, str], server: str) -> None:
+    assert check_web_servers([command], environ) == [ok("server", f"{server} keeps the peer address")]
 
 
-def test_the_workers_of_a_server_are_not_told_of_again() -> None:
-    assert len(servers.check([["gunicorn", "b:app"]] * 3, {})) == 1
+def test_the_workers_of_a_server_are_reported_once() -> None:
+    assert len(check_web_servers([["gunicorn", "b:app"]] * 3, {})) == 1
 
 
-def test_what_is_no_server_is_not_spoken_of() -> None:
-    assert servers.check([[], ["sleep", "1"], ["sh", "-c", "x", "y", "z", "uvicorn"]], {}) == []
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ([], "the command is in the container's image: "),
+        (["python", "app.py"], "no known web server in the command python app.py: "),
+        (["sh", "-c", "x" * 90, "y", "uvicorn"], "no known web server in the command sh -c xxx"),
+        (["gunicorn: master [bob:app]"], "gunicorn has changed its process title"),
+        (["sh", "-c", "uvicorn --host $HOST"], "uvicorn listens on $HOST, a variable that is unknown here"),
+    ],
+)
+def test_a_server_whose_options_are_not_visible_is_skipped_and_not_ok(command: list[str], message: str) -> None:
+    finding = check_web_servers([command], {"FORWARDED_ALLOW_IPS": ""})[0]
+    assert (finding.level, finding.message[: len(message)]) == (Level.SKIP, message)
 
 
-def test_who_may_call_is_told(cluster: Cluster, tmp_path: Path) -> None:
-    scene = bob_in_his_pod(cluster, tmp_path)
-    scene.environ |= {"PODPROOF_ALLOW": "default/*", "PODPROOF_RULES_FILE": "/rules.yaml"}
-    scene.write("rules.yaml", "rules: [{path: /whoami, allow: [default/*]}]")
-    assert seen(scene.findings(), "options") == [
+def test_skipped_checks_are_counted_and_do_not_change_the_exit_status() -> None:
+    out = io.StringIO()
+    assert print_findings([skip("server", "not checked")], out, {}) == 0
+    assert out.getvalue() == "skip  server  not checked\n\n0 fail, 0 warn, 0 ok, 1 skip\n"
+    assert print_findings([skip("server", "not checked"), FINDINGS[1]], io.StringIO(), {}) == 1
+
+
+def test_the_options_finding_names_what_decides_who_may_call(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
+    doctor_env.variables |= {"PODPROOF_ALLOW": "default/*", "PODPROOF_RULES_FILE": "/rules.yaml"}
+    doctor_env.write("rules.yaml", "rules: [{path: /whoami, allow: [default/*]}]")
+    assert messages(doctor_env.findings(), "options") == [
         "audience bob; allow (default/*) and rules_file decides who may call",
-        f"the rules in {tmp_path / 'rules.yaml'} can be read",
+        f"the rules file {tmp_path / 'rules.yaml'} is valid",
     ]
 
 
-def test_in_a_callers_pod_the_servers_side_is_looked_at_on_demand(cluster: Cluster, tmp_path: Path) -> None:
-    scene = alice_in_her_pod(cluster, tmp_path)
-    assert {finding.subject for finding in scene.findings()} == {"token"}
-    scene.side, scene.audience = "both", "bob"
-    assert seen(scene.findings(), "credential") == [
-        f"there is no {tmp_path / MOUNTED / 'token'}: this app cannot ask the API server"
+def test_in_a_callers_pod_the_server_side_is_examined_only_on_request(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_caller_pod(cluster, tmp_path)
+    assert {finding.subject for finding in doctor_env.findings()} == {"token"}
+    doctor_env.side, doctor_env.audience = "both", "bob"
+    assert messages(doctor_env.findings(), "credential") == [
+        f"{tmp_path / CREDENTIAL_DIRECTORY / 'token'} does not exist: this app cannot call the API server"
     ]
 
 
-def test_a_callers_token_in_the_plain_place_is_looked_at(cluster: Cluster, tmp_path: Path) -> None:
-    scene = alice_in_her_pod(cluster, tmp_path)
+def test_a_token_in_the_default_file_without_an_audience_is_checked(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_caller_pod(cluster, tmp_path)
     place = tmp_path / "var/run/secrets/podproof/token"
     place.symlink_to("bob/token")
-    assert len(seen(scene.findings(), "token")) == 2
+    assert len(messages(doctor_env.findings(), "token")) == 2
 
 
-def test_a_token_without_a_begin_or_a_pods_name_around_it_is_looked_at(cluster: Cluster, tmp_path: Path) -> None:
-    scene = alice_in_her_pod(cluster, tmp_path)
-    del scene.environ["HOSTNAME"]
-    claims = {"aud": "bob", "exp": scene.now() + 60, "kubernetes.io": {"pod": {"name": "alice-1"}}}
-    scene.project("bob", cluster.sign(claims))
-    (finding,) = scene.findings()
-    assert (finding.level, finding.seen.partition(": ")[2][:9]) == (Level.OK, "for bob, ")
+def test_a_token_without_iat_is_checked_where_hostname_is_unset(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_caller_pod(cluster, tmp_path)
+    del doctor_env.variables["HOSTNAME"]
+    claims = {"aud": "bob", "exp": doctor_env.now() + 60, "kubernetes.io": {"pod": {"name": "alice-1"}}}
+    doctor_env.mount_token("bob", cluster.sign(claims))
+    (finding,) = doctor_env.findings()
+    assert (finding.level, finding.message.partition(": ")[2][:9]) == (Level.OK, "for bob, ")
 
 
-def test_a_pod_that_serves_and_calls_is_looked_at_from_both_sides(cluster: Cluster, tmp_path: Path) -> None:
-    scene = bob_in_his_pod(cluster, tmp_path)
-    scene.project("carol", cluster.pod("default/bob-1", service_account="bob").token("carol"))
-    assert {"options", "permissions", "token"} <= {finding.subject for finding in scene.findings()}
+def test_a_pod_that_is_server_and_caller_is_examined_on_both_sides(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
+    doctor_env.mount_token("carol", cluster.pod("default/bob-1", service_account="bob").token("carol"))
+    assert {"options", "permissions", "token"} <= {finding.subject for finding in doctor_env.findings()}
 
 
-def test_of_one_that_serves_and_calls_the_audience_given_is_the_servers(cluster: Cluster, tmp_path: Path) -> None:
-    scene = bob_in_his_pod(cluster, tmp_path)
-    scene.project("carol", cluster.pod("default/bob-1", service_account="bob").token("carol"))
-    del scene.environ["PODPROOF_AUDIENCE"]
-    scene.side, scene.audience = "both", "bob"
-    findings = scene.findings()
+def test_in_a_pod_that_is_server_and_caller_the_audience_option_is_the_servers(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
+    doctor_env.mount_token("carol", cluster.pod("default/bob-1", service_account="bob").token("carol"))
+    del doctor_env.variables["PODPROOF_AUDIENCE"]
+    doctor_env.side, doctor_env.audience = "both", "bob"
+    findings = doctor_env.findings()
     assert {finding.level for finding in findings} == {Level.OK}
-    assert seen(findings, "options") == ["audience bob; whoever is known may call"]
-    assert len(seen(findings, "token")) == 1
+    assert messages(findings, "options") == ["audience bob; all authenticated callers are allowed"]
+    assert len(messages(findings, "token")) == 1
 
 
-def test_without_kubernetes_around_it_says_so(tmp_path: Path, cluster: Cluster) -> None:
-    scene = bob_in_his_pod(cluster, tmp_path)
-    scene.environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": ""}
+def test_without_any_kubeconfig_the_api_server_is_not_configured(tmp_path: Path, cluster: Cluster) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
+    doctor_env.variables = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": ""}
     home = os.environ["HOME"]
     os.environ["HOME"] = str(tmp_path)
     try:
-        findings = scene.findings()
+        findings = doctor_env.findings()
     finally:
         os.environ["HOME"] = home
-    assert seen(findings, "api server")[0].startswith("no API server configuration found")
+    assert messages(findings, "api server")[0].startswith("no API server configuration found")
 
 
-def test_a_process_that_ends_while_it_is_looked_at_is_passed_over(cluster: Cluster, tmp_path: Path) -> None:
-    scene = bob_in_his_pod(cluster, tmp_path)
+def test_a_process_that_ends_meanwhile_is_skipped(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
     (tmp_path / "proc/77/cmdline").mkdir(parents=True)
-    assert seen(scene.findings(), "server") == ["uvicorn leaves the peer address alone"]
+    assert messages(doctor_env.findings(), "server") == ["uvicorn keeps the peer address"]
 
 
-def test_a_pod_without_a_hosts_file_is_looked_at(cluster: Cluster, tmp_path: Path) -> None:
-    scene = bob_in_his_pod(cluster, tmp_path)
+def test_a_pod_without_a_hosts_file_is_examined(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
     (tmp_path / "etc/hosts").unlink()
-    assert all(finding.level is Level.OK for finding in scene.findings())
+    assert all(finding.level is Level.OK for finding in doctor_env.findings())
 
 
-def test_a_proxy_on_the_way_to_the_api_server_is_told_of(cluster: Cluster, tmp_path: Path) -> None:
-    class Proxied(APIServerClient):
+def test_a_proxy_before_the_api_server_is_reported(cluster: Cluster, tmp_path: Path) -> None:
+    class ProxiedClient(APIServerClient):
         def endpoint(self) -> Endpoint:
             return super().endpoint()._replace(proxy="proxy.example:3128")
 
-    client = Proxied()
-    findings = list(api.check(Environment(client, client, {})))
+    client = ProxiedClient()
+    findings = list(check_api_server(Environment(lambda _: client, {})))
     client.close()
-    (told,) = [one for one in findings if one.level is not Level.OK]
-    assert "through the proxy proxy.example:3128" in told.seen
-    assert told.mend == "kubectl set env deployment/NAME NO_PROXY=127.0.0.1"
+    (finding,) = [one for one in findings if one.level is not Level.OK]
+    assert "through the proxy proxy.example:3128" in finding.message
+    assert finding.fix == "kubectl set env deployment/NAME NO_PROXY=127.0.0.1"
 
 
-def test_a_proxy_that_does_not_let_us_through_is_told_of_without_its_password(
+def test_a_proxy_that_refuses_connections_is_reported_without_its_password(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = bob_in_his_pod(cluster, tmp_path)
+    doctor_env = in_server_pod(cluster, tmp_path)
     monkeypatch.setenv("HTTPS_PROXY", "http://user:secret@127.0.0.1:9")
     monkeypatch.setenv("NO_PROXY", "")
     monkeypatch.setenv("no_proxy", "")
-    (told,) = [one for one in scene.findings() if one.level is not Level.OK]
-    assert "ProxyError" in told.seen
-    assert "NO_PROXY=" in told.mend
-    assert "secret" not in report([told])
+    (finding,) = [one for one in doctor_env.findings() if one.level is not Level.OK]
+    assert "ProxyError" in finding.message
+    assert "NO_PROXY=" in finding.fix
+    assert "secret" not in format_findings([finding])
 
 
-def test_an_old_api_server_is_well_and_what_it_lacks_is_told(tmp_path: Path) -> None:
+def test_an_old_api_server_is_ok_with_a_remark_on_what_it_lacks(tmp_path: Path) -> None:
     with Cluster(version="1.20") as cluster:
-        findings = bob_in_his_pod(cluster, tmp_path).findings()
-    assert "v1.20.0 (before 1.30 a token does not tell its node)" in seen(findings, "api server")[0]
+        findings = in_server_pod(cluster, tmp_path).findings()
+    assert "v1.20.0 (before 1.30 tokens do not name their node)" in messages(findings, "api server")[0]
 
 
-def test_an_api_server_that_does_not_tell_its_version_is_well(cluster: Cluster, tmp_path: Path) -> None:
+def test_an_api_server_without_a_version_is_ok(cluster: Cluster, tmp_path: Path) -> None:
     cluster.mutate("", lambda document: {**document, "gitVersion": "v0.0.0-master+0000000"})
-    findings = bob_in_his_pod(cluster, tmp_path).findings()
+    findings = in_server_pod(cluster, tmp_path).findings()
     assert all(finding.level is Level.OK for finding in findings)
-    assert "does not tell its version (v0.0.0-master+0000000)" in seen(findings, "api server")[0]
+    assert "has no version (v0.0.0-master+0000000)" in messages(findings, "api server")[0]
 
 
-def test_an_api_server_that_tells_no_time_is_asked_for_none(
+def test_the_clock_is_not_compared_with_a_date_that_is_invalid(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("email.utils.formatdate", lambda *_, **__: "some time today")
-    assert seen(bob_in_his_pod(cluster, tmp_path).findings(), "clock") == []
+    assert messages(in_server_pod(cluster, tmp_path).findings(), "clock") == []
 
 
-def test_from_outside_replicas_are_one_and_a_pod_of_its_own_is_another(cluster: Cluster, tmp_path: Path) -> None:
-    scene = from_outside(cluster, tmp_path)
+def test_from_outside_replicas_are_examined_once(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
     cluster.pod("default/bob-2", service_account="bob")
-    assert len(seen(scene.findings(), "options")) == 2
-    scene.metadata = {"ownerReferences": [{"uid": "replica-set"}]}
-    assert len(seen(scene.findings(), "options")) == 1
+    assert len(messages(doctor_env.findings(), "options")) == 2
+    doctor_env.metadata = {"ownerReferences": [{"uid": "replica-set"}]}
+    assert len(messages(doctor_env.findings(), "options")) == 1
 
 
 def test_from_outside_the_container_with_options_is_the_app(cluster: Cluster, tmp_path: Path) -> None:
-    scene = from_outside(cluster, tmp_path)
-    scene.spec = {"containers": [{"name": "first"}, *BOB["containers"]]}
-    assert seen(scene.findings(), "options") == ["default/bob-1: audience bob; whoever is known may call"]
+    doctor_env = outside_cluster(cluster, tmp_path)
+    doctor_env.spec = {"containers": [{"name": "first"}, *BOB_SPEC["containers"]]}
+    assert messages(doctor_env.findings(), "options") == [
+        "default/bob-1: audience bob; all authenticated callers are allowed"
+    ]
 
 
-def test_from_outside_without_pods_permissions_are_looked_at_all_the_same(cluster: Cluster, tmp_path: Path) -> None:
-    scene = from_outside(cluster, tmp_path)
+def test_from_outside_permissions_are_checked_even_without_pods(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
     cluster.mutate("pods", lambda answer: {**answer, "items": []})
-    scene.audience = "bob"
-    findings = scene.findings()
-    (told,) = [one for one in findings if one.level is not Level.OK]
-    assert told.seen.startswith("none runs as default/bob: the app's options")
-    assert len(seen(findings, "permissions")) == 2
-    assert seen(findings, "audience") == ["bob: not the API server's own"]
+    doctor_env.audience = "bob"
+    findings = doctor_env.findings()
+    (finding,) = [one for one in findings if one.level is not Level.OK]
+    assert finding.message.startswith("no pod runs as default/bob: the app's options")
+    assert len(messages(findings, "permissions")) == 2
+    assert messages(findings, "audience") == ["bob: not an audience of the API server"]
 
 
-def test_from_outside_who_may_not_see_pods_is_told_so(cluster: Cluster, tmp_path: Path) -> None:
-    scene = from_outside(cluster, tmp_path)
+def test_from_outside_a_missing_permission_to_list_pods_is_reported(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
     cluster.fail(403, path="*/pods")
-    (told,) = [one for one in scene.findings() if one.level is not Level.OK]
-    assert "forbids us to get /api/v1/namespaces/default/pods" in told.seen
+    (finding,) = [one for one in doctor_env.findings() if one.level is not Level.OK]
+    assert "forbids us to get /api/v1/namespaces/default/pods" in finding.message
 
 
 def test_from_outside_a_caller_without_pods_needs_no_permissions(cluster: Cluster, tmp_path: Path) -> None:
-    scene = from_outside(cluster, tmp_path)
+    doctor_env = outside_cluster(cluster, tmp_path)
     cluster.mutate("pods", lambda answer: {**answer, "items": []})
-    scene.acting, scene.side = "default/alice", "caller"
-    assert seen(scene.findings(), "permissions") == []
+    doctor_env.acting_as, doctor_env.side = "default/alice", "caller"
+    assert messages(doctor_env.findings(), "permissions") == []
 
 
-def test_from_outside_who_may_not_look_service_accounts_up_goes_on(cluster: Cluster, tmp_path: Path) -> None:
-    scene = from_outside(cluster, tmp_path)
-    scene.spec = {"containers": [{**BOB["containers"][0], "env": _allowing("default/nobody")}]}
+def test_from_outside_the_allow_list_is_not_checked_without_permission(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
+    doctor_env.spec = {"containers": [{**BOB_SPEC["containers"][0], "env": _allowing("default/nobody")}]}
     cluster.fail(403, path="*/serviceaccounts/*")
-    assert all(finding.level is Level.OK for finding in scene.findings())
+    findings = doctor_env.findings()
+    assert {finding.subject for finding in findings if finding.level is not Level.OK} == {"allow"}
+    assert [finding.level for finding in findings if finding.subject == "allow"] == [Level.SKIP]
 
 
 def _allowing(pattern: str) -> list[dict[str, Any]]:
     return [{"name": "PODPROOF_AUDIENCE", "value": "bob"}, {"name": "PODPROOF_ALLOW", "value": pattern}]
 
 
-def test_from_outside_an_allowed_service_account_that_is_there_is_well(cluster: Cluster, tmp_path: Path) -> None:
-    scene = from_outside(cluster, tmp_path)
-    scene.spec = {"containers": [{**BOB["containers"][0], "env": _allowing("default/alice")}]}
-    assert all(finding.level is Level.OK for finding in scene.findings())
+def test_from_outside_an_allowed_service_account_that_exists_is_ok(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
+    doctor_env.spec = {"containers": [{**BOB_SPEC["containers"][0], "env": _allowing("default/alice")}]}
+    assert all(finding.level is Level.OK for finding in doctor_env.findings())
 
 
-def test_from_outside_a_question_of_impersonation_that_is_not_answered_is_passed_over(
-    cluster: Cluster, tmp_path: Path
-) -> None:
-    scene = from_outside(cluster, tmp_path)
+def test_from_outside_a_failed_check_of_impersonation_is_skipped(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
     cluster.fail(403, path="*selfsubjectaccessreviews")
-    levels = [(one.subject, one.level) for one in scene.findings() if one.level is not Level.OK]
+    levels = [(one.subject, one.level) for one in doctor_env.findings() if one.level is not Level.OK]
     assert levels == [("permissions", Level.WARN)]
 
 
-def test_who_is_no_service_account_is_told_what_is_missing_all_the_same(cluster: Cluster, tmp_path: Path) -> None:
-    scene = from_outside(cluster, tmp_path)
-    scene.acting, scene.environ = None, {**scene.environ, "PODPROOF_AUDIENCE": "bob"}
+def test_missing_permissions_of_a_kubeconfigs_user_are_reported(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
+    doctor_env.acting_as, doctor_env.variables = None, {**doctor_env.variables, "PODPROOF_AUDIENCE": "bob"}
     cluster.mutate("selfsubjectaccessreviews", lambda review: {**review, "status": {"allowed": False}})
-    said = seen(scene.findings(), "permissions")
-    assert said[0] == "the kubeconfig's user may not create tokenreviews.authentication.k8s.io, nor get pods"
-    assert said[1].startswith("asked for the kubeconfig's user")
+    reported = messages(doctor_env.findings(), "permissions")
+    assert reported[0] == "the kubeconfig's user may not create tokenreviews.authentication.k8s.io, nor get pods"
+    assert reported[1].startswith("checked for the kubeconfig's user")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from podproof.cli.errors import CommandError
-from podproof.cli.manifests import Part, manifests
+from podproof.cli.manifests import Part, render_manifests
 from podproof.identity import ServiceAccount
 
 ALICE = ServiceAccount("default", "alice")
@@ -15,7 +15,7 @@ BOB = ServiceAccount("default", "bob")
 
 
 def documents(*callers: ServiceAccount, server: ServiceAccount | None = BOB, **more: Any) -> dict[str, dict[str, Any]]:
-    loaded = [*yaml.safe_load_all(manifests("bob", server, callers, **more))]
+    loaded = [*yaml.safe_load_all(render_manifests("bob", server, callers, **more))]
     named = {"{kind} {metadata[name]}".format_map(each): each for each in loaded}
     assert len(named) == len(loaded)
     return named
@@ -30,7 +30,7 @@ def environment(found: dict[str, dict[str, Any]]) -> dict[str, str]:
     return {each["name"]: each["value"] for each in container["env"]}
 
 
-def test_both_sides_are_there() -> None:
+def test_the_documents_of_server_and_caller_are_printed() -> None:
     assert [*documents(ALICE)] == [
         "ClusterRole podproof-default-bob",
         "ClusterRoleBinding podproof-default-bob",
@@ -42,7 +42,7 @@ def test_both_sides_are_there() -> None:
     ]
 
 
-def test_the_server_may_do_what_podproof_needs_and_no_more() -> None:
+def test_the_server_gets_only_the_permissions_that_podproof_needs() -> None:
     found = documents(ALICE)
     assert rules(found) == [("create", "tokenreviews"), ("get", "pods")]
     assert found["ClusterRoleBinding podproof-default-bob"]["subjects"] == [
@@ -51,7 +51,7 @@ def test_the_server_may_do_what_podproof_needs_and_no_more() -> None:
     assert environment(found) == {"PODPROOF_AUDIENCE": "bob", "PODPROOF_ALLOW": "default/alice"}
 
 
-def test_where_rbac_decides_the_server_may_ask_it_and_each_caller_is_given_a_path() -> None:
+def test_with_policy_rbac_the_server_may_create_access_reviews_and_each_caller_gets_a_path() -> None:
     found = documents(ALICE, CARL, rbac=True)
     assert rules(found) == [("create", "tokenreviews"), ("get", "pods"), ("create", "subjectaccessreviews")]
     assert environment(found) == {"PODPROOF_AUDIENCE": "bob", "PODPROOF_POLICY": "rbac"}
@@ -59,7 +59,7 @@ def test_where_rbac_decides_the_server_may_ask_it_and_each_caller_is_given_a_pat
     assert found["ClusterRoleBinding bob-shop-carl"]["subjects"][0]["namespace"] == "shop"
 
 
-def test_a_caller_mounts_a_token_for_the_audience_where_the_client_looks_for_it() -> None:
+def test_a_caller_mounts_its_token_where_the_client_looks_for_it() -> None:
     spec = documents(ALICE)["Deployment alice"]["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == "alice"
     assert spec["volumes"][0]["projected"]["sources"] == [
@@ -69,7 +69,7 @@ def test_a_caller_mounts_a_token_for_the_audience_where_the_client_looks_for_it(
     assert mount == {"name": "podproof", "mountPath": "/var/run/secrets/podproof/bob", "readOnly": True}
 
 
-def test_without_callers_the_servers_own_namespace_is_allowed() -> None:
+def test_without_callers_the_servers_namespace_is_allowed() -> None:
     assert environment(documents())["PODPROOF_ALLOW"] == "default/*"
 
 
@@ -81,11 +81,11 @@ def test_without_callers_the_servers_own_namespace_is_allowed() -> None:
         ("caller", ["ServiceAccount", "Deployment"]),
     ],
 )
-def test_a_part_alone_is_printed_on_demand(only: Part, kinds: list[str]) -> None:
+def test_one_part_alone_can_be_printed(only: Part, kinds: list[str]) -> None:
     assert [name.partition(" ")[0] for name in documents(ALICE, only=only)] == kinds
 
 
-def test_callers_alone_have_no_server_to_be_granted_anything_by() -> None:
+def test_callers_without_a_server_get_no_rbac() -> None:
     assert [*documents(ALICE, server=None, rbac=True)] == ["ServiceAccount alice", "Deployment alice"]
 
 
@@ -99,7 +99,7 @@ def test_callers_alone_have_no_server_to_be_granted_anything_by() -> None:
         (None, BOB, [ALICE], None, "--audience"),
     ],
 )
-def test_who_is_missing_is_said(
+def test_a_missing_argument_is_named(
     audience: str | None,
     server: ServiceAccount | None,
     callers: list[ServiceAccount],
@@ -107,8 +107,8 @@ def test_who_is_missing_is_said(
     missing: str,
 ) -> None:
     with pytest.raises(CommandError, match=missing):
-        manifests(audience, server, callers, only=only)
+        render_manifests(audience, server, callers, only=only)
 
 
-def test_permissions_need_no_audience() -> None:
-    assert manifests(None, BOB, [], only="rbac").startswith("#")
+def test_the_rbac_part_needs_no_audience() -> None:
+    assert render_manifests(None, BOB, [], only="rbac").startswith("#")

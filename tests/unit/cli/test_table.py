@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from podproof.cli.table import Colour, Row, paint, table, wants_colour
+from podproof.cli.table import Colour, Row, format_table, paint, use_colour
 
 
 class Terminal(io.StringIO):
@@ -12,21 +12,23 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_columns_are_aligned_and_lines_end_where_their_text_does() -> None:
-    rows = [Row(("alice", "127.0.0.2", "known")), Row(("bo", "::1", ""))]
-    assert table(("who", "from", "what"), rows) == "WHO    FROM       WHAT\nalice  127.0.0.2  known\nbo     ::1\n"
+def test_columns_are_aligned_without_trailing_spaces() -> None:
+    rows = [Row(("alice", "127.0.0.2", "allowed")), Row(("bo", "::1", ""))]
+    assert (
+        format_table(("who", "from", "what"), rows) == "WHO    FROM       WHAT\nalice  127.0.0.2  allowed\nbo     ::1\n"
+    )
 
 
-def test_the_last_cell_and_the_heading_are_coloured_where_that_is_wanted() -> None:
-    rows = [Row(("alice", "known"), Colour.GOOD), Row(("bob", "?"))]
-    assert table(("who", "what"), rows, coloured=True).splitlines() == [
+def test_the_last_cell_and_the_heading_are_coloured_on_request() -> None:
+    rows = [Row(("alice", "allowed"), Colour.GOOD), Row(("bob", "?"))]
+    assert format_table(("who", "what"), rows, coloured=True).splitlines() == [
         "\x1b[1mWHO    WHAT\x1b[0m",
-        "alice  \x1b[32mknown\x1b[0m",
+        "alice  \x1b[32mallowed\x1b[0m",
         "bob    ?",
     ]
 
 
-def test_paint_leaves_plain_text_as_it_is() -> None:
+def test_paint_leaves_plain_text_unchanged() -> None:
     assert paint("text", Colour.PLAIN, coloured=True) == paint("text", Colour.BAD, coloured=False) == "text"
 
 
@@ -40,7 +42,7 @@ def test_paint_leaves_plain_text_as_it_is() -> None:
         (io.StringIO(), {}, False),
     ],
 )
-def test_colour_is_for_terminals_whose_owner_has_nothing_against_it(
+def test_colours_are_used_on_terminals_unless_no_color_is_set(
     out: io.StringIO, environ: dict[str, str], wanted: bool
 ) -> None:
-    assert wants_colour(out, environ) is wanted
+    assert use_colour(out, environ) is wanted

@@ -1,1 +1,1 @@
-"""The doctor's checks: each looks at facts, and returns what it found."""
+"""The doctor's checks: each examines one part of the environment, and returns findings."""

@@ -1,80 +1,82 @@
-"""Whose tokens, for whom: the cluster's issuer and keys, and audiences that must not be ours."""
+"""The issuer and its keys, and the app's audience, which must not be the API server's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from podproof._apiserver.startup import check_audiences
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
-from podproof.errors import ConfigurationError, Unavailable
-from podproof.options import Options
+from podproof.errors import Unavailable
 
-_READABLE = (
+if TYPE_CHECKING:
+    from podproof.options import Options
+
+_GRANT_DISCOVERY = (
     "kubectl create clusterrolebinding service-account-issuer-discovery \\\n"
     "  --clusterrole system:service-account-issuer-discovery --group system:serviceaccounts"
 )
 
 
-def check(facts: Environment, options: Options) -> Iterator[Finding]:
-    """Compare the options with the issuer's own documents, and have a token for others refused."""
-    issuer = facts.own_claims.get("iss")
+def check_issuer_and_audience(environment: Environment, options: Options) -> Iterator[Finding]:
+    """Compare the options with the issuer's discovery document, and review a token for another audience."""
+    issuer = environment.credential_claims.get("iss")
+    client = environment.app_client
     try:
-        found = facts.app.get("/.well-known/openid-configuration", facts.deadline()).document
-        keys = facts.app.get("/openid/v1/jwks", facts.deadline()).document.get("keys")
-    except Unavailable as trouble:
-        yield warn("keys", f"the cluster's keys (JWKS) cannot be read: {trouble.reason}", _READABLE)
+        discovery = client.get("/.well-known/openid-configuration", environment.deadline()).document
+        keys = client.get("/openid/v1/jwks", environment.deadline()).document.get("keys")
+    except Unavailable as error:
+        yield warn("keys", f"the issuer's keys (JWKS) cannot be read: {error.reason}", _GRANT_DISCOVERY)
     else:
-        issuer = found.get("issuer", issuer)
+        issuer = discovery.get("issuer", issuer)
         if keys:
-            yield ok("keys", f"the issuer {issuer} shows its keys ({len(keys)})")
+            yield ok("keys", f"the issuer {issuer} publishes its keys ({len(keys)})")
         else:
-            yield warn("keys", "the cluster shows no keys (JWKS) of its issuer", "kubectl get --raw /openid/v1/jwks")
-    yield from _check_issuer(options, issuer)
-    audience = _check_audience(facts, options, issuer)
-    yield audience or ok("audience", f"{' and '.join(options.audience)}: not the API server's own")
-    if audience is None:
-        yield from _check_review(facts, options)
-
-
-def _check_issuer(options: Options, issuer: object) -> Iterator[Finding]:
+            yield warn("keys", f"the issuer {issuer} publishes no keys (JWKS)", "kubectl get --raw /openid/v1/jwks")
     if options.issuers and issuer and issuer not in options.issuers:
         yield fail(
             "issuer",
-            f"issuers has {', '.join(options.issuers)}, and this cluster's tokens come from {issuer}: each is refused",
+            f"issuers is {', '.join(options.issuers)}, but the tokens of this cluster are from {issuer}: all are "
+            "rejected (wrong-issuer)",
             f"kubectl set env deployment/NAME PODPROOF_ISSUERS={issuer}",
         )
+    shared = _find_api_audience(environment, options, issuer)
+    if shared is not None:
+        yield fail(
+            "audience",
+            f"the audience {shared} is the API server's own: with a caller's token for it, this app could act as the "
+            "caller in the whole cluster",
+            "kubectl set env deployment/NAME PODPROOF_AUDIENCE=bob   (and the same audience in each caller's volume)",
+        )
+        return
+    yield ok("audience", f"{' and '.join(options.audience)}: not an audience of the API server")
+    yield from _review_foreign_token(environment, options)
 
 
-def _check_audience(facts: Environment, options: Options, issuer: object) -> Finding | None:
-    try:
-        check_audiences(options.audience, facts.own.own_token())
-    except ConfigurationError as error:
-        seen = str(error)
-    else:
-        if issuer not in options.audience:
-            return None
-        seen = f"the audience {issuer} is the issuer, and by that the API server's own: callers must not send you such"
-    return fail(
-        "audience", seen, "kubectl set env deployment/NAME PODPROOF_AUDIENCE=bob   (and the same in each caller)"
-    )
+def _find_api_audience(environment: Environment, options: Options, issuer: object) -> str | None:
+    """Return one of the app's audiences that our own token for the API server has too, or that is the issuer."""
+    named = environment.credential_claims.get("aud")
+    api_audiences = [*(named if isinstance(named, list) else [named]), issuer]
+    return next((audience for audience in options.audience if audience in api_audiences), None)
 
 
-def _check_review(facts: Environment, options: Options) -> Iterator[Finding]:
-    """Have a token reviewed that is not for us: our own for the API server, which has it anyway."""
-    token = facts.own.own_token()
-    if not token or not facts.own_claims:
+def _review_foreign_token(environment: Environment, options: Options) -> Iterator[Finding]:
+    """Have our own token reviewed, which the API server knows anyway: it is not for the app's audience."""
+    token = environment.client.own_token()
+    if not token or not environment.credential_claims:
         return
     try:
-        status = facts.app.review_token(token, options.audience, facts.deadline()).get("status")
-    except Unavailable:  # the permission is missing, and has been named
+        review = environment.app_client.review_token(token, options.audience, environment.deadline())
+    except Unavailable:  # a missing permission has its own finding
         return
+    status = review.get("status")
     if isinstance(status, dict) and status.get("authenticated") is True:
         yield fail(
             "review",
-            "the API server vouches for a token that is for another audience: one of its authenticators (a webhook) "
-            "knows no audiences, and podproof refuses what it vouches for",
-            "In the API server's --authentication-token-webhook: answer with status.audiences (KEP-1205).",
+            "the API server authenticated a token for another audience: one of its authenticators (a webhook) ignores "
+            "audiences, and podproof rejects the tokens that it authenticates",
+            "In the webhook of the API server's --authentication-token-webhook-config-file: return status.audiences "
+            "(KEP-1205).",
         )
     else:
-        yield ok("review", "a token for another audience is refused by the API server, as it must be")
+        yield ok("review", "the API server rejects a token for another audience, as expected")

@@ -1,80 +1,81 @@
-"""What the app may ask the API server."""
+"""The app's permissions on the API server."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from podproof._apiserver.permissions import CREATE_ACCESS_REVIEWS, CREATE_TOKENREVIEWS, GET_PODS, Permission
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.errors import Unavailable
 from podproof.identity import ServiceAccount
-from podproof.options import Options
+
+if TYPE_CHECKING:
+    from podproof.options import Options
 
 
-def check(facts: Environment, options: Options | None) -> Iterator[Finding]:
-    """Ask the API server, by SelfSubjectAccessReview, for each call that podproof makes."""
+def check_permissions(environment: Environment, options: Options | None) -> Iterator[Finding]:
+    """Check each permission that podproof needs by a SelfSubjectAccessReview."""
     rbac = options is not None and options.policy == "rbac"
     try:
-        yield from _check_needed(facts, rbac=rbac)
-    except Unavailable as trouble:
-        account = facts.account
-        yield warn(
-            "permissions",
-            f"could not be asked for: {trouble.reason}",
-            f"kubectl auth can-i --list --as {account.username if account else 'system:serviceaccount:NAMESPACE:NAME'}",
-        )
+        yield from _check_needed(environment, rbac=rbac)
+    except Unavailable as error:
+        account = environment.app_account
+        username = account.username if account else "system:serviceaccount:NAMESPACE:NAME"
+        yield warn("permissions", f"not checked: {error.reason}", f"kubectl auth can-i --list --as {username}")
 
 
-def check_account(facts: Environment, account: ServiceAccount) -> Iterator[Finding]:
-    """Look whether there is such a service account, and whether we may ask as if we were it."""
+def check_service_account(environment: Environment, account: ServiceAccount) -> Iterator[Finding]:
+    """Check that a service account exists, and that we may impersonate it."""
     path = f"/api/v1/namespaces/{account.namespace}/serviceaccounts/{account.name}"
-    with suppress(Unavailable):  # we may not look: then its permissions will show
-        if facts.own.get(path, facts.deadline()).status == 404:
+    with suppress(Unavailable):  # without this permission, the check of its permissions tells
+        if environment.client.get(path, environment.deadline()).status == 404:
             yield fail(
                 "account",
-                f"there is no service account {account}",
+                f"the service account {account} does not exist",
                 f"kubectl create serviceaccount {account.name} --namespace {account.namespace}",
             )
     impersonate = Permission("impersonate", "", "serviceaccounts", account.namespace)
     with suppress(Unavailable):
-        if not facts.own.is_allowed(impersonate, facts.deadline()):
+        if not environment.client.is_allowed(impersonate, environment.deadline()):
             yield fail(
                 "account",
                 f"you may not {impersonate}, which --as needs",
-                "Ask for it, or run the doctor in the pod:\nkubectl exec deployment/NAME -- podproof doctor",
+                "Ask an administrator for it, or run the doctor in the pod:\n"
+                "kubectl exec deployment/NAME -- podproof doctor",
             )
 
 
-def _check_needed(facts: Environment, *, rbac: bool) -> Iterator[Finding]:
+def _check_needed(environment: Environment, *, rbac: bool) -> Iterator[Finding]:
     needed = [CREATE_TOKENREVIEWS, GET_PODS, *([CREATE_ACCESS_REVIEWS] if rbac else [])]
-    missing = [one for one in needed if not facts.app.is_allowed(one, facts.deadline())]
+    missing = [one for one in needed if not environment.app_client.is_allowed(one, environment.deadline())]
     for permission in needed:
         if permission not in missing:
-            yield ok("permissions", f"{facts.who} may {permission}")
+            yield ok("permissions", f"{environment.app_name} may {permission}")
     if missing:
-        account = facts.account
+        account = environment.app_account
         yield fail(
             "permissions",
-            f"{facts.who} may not {', nor '.join(map(str, missing))}{_in_a_namespace(facts, missing)}",
+            f"{environment.app_name} may not {', nor '.join(map(str, missing))}{_only_here(environment, missing)}",
             f"podproof manifests --only rbac --server {account or 'NAMESPACE/NAME'}{' --policy rbac' * rbac} "
             "| kubectl apply -f -",
         )
-    if facts.account is None:
+    if environment.app_account is None:
         yield warn(
             "permissions",
-            "asked for the kubeconfig's user, which the app in its pod will not be",
-            "podproof doctor --as NAMESPACE/SERVICEACCOUNT",
+            "checked for the kubeconfig's user; the app in its pod has its own permissions",
+            "podproof doctor --as NAMESPACE/NAME",
         )
 
 
-def _in_a_namespace(facts: Environment, missing: list[Permission]) -> str:
-    """Tell a RoleBinding from no binding: the first gives the permission in its namespace alone."""
-    account = facts.account
+def _only_here(environment: Environment, missing: list[Permission]) -> str:
+    """Return a remark if a RoleBinding grants the permissions, which it does only in its own namespace."""
+    account = environment.app_account
     if account is None:
         return ""
-    there = [one._replace(namespace=account.namespace) for one in missing]
-    if not any(facts.app.is_allowed(one, facts.deadline()) for one in there):
+    here = [one._replace(namespace=account.namespace) for one in missing]
+    if not any(environment.app_client.is_allowed(one, environment.deadline()) for one in here):
         return ""
-    return f" but in {account.namespace}: a RoleBinding does not do, a ClusterRoleBinding is needed"
+    return f", except in {account.namespace}: a RoleBinding is not enough, a ClusterRoleBinding is needed"

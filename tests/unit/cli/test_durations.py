@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from podproof.cli.times import span, stamp
+from podproof.cli.durations import format_duration, format_time
 
 
 @pytest.mark.parametrize(
@@ -18,9 +18,9 @@ from podproof.cli.times import span, stamp
         (86400 * 365, "365 d"),
     ],
 )
-def test_a_span_is_told_in_its_largest_units(seconds: float, text: str) -> None:
-    assert span(seconds) == text
+def test_a_duration_is_given_in_its_largest_units(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text
 
 
-def test_a_time_is_told_in_utc() -> None:
-    assert stamp(0) == "1970-01-01 00:00:00 UTC"
+def test_a_time_is_given_in_utc() -> None:
+    assert format_time(0) == "1970-01-01 00:00:00 UTC"
