@@ -57,7 +57,7 @@ async def measure(name: str, runs: int, directory: Path) -> bool:
         and not lost
         and min(exits) > IDLE_TIMEOUT
         and max(exits) < IDLE_TIMEOUT + 1.5
-        and max(second.exited for second in seconds) < 1.5
+        and max(second.exited for second in seconds) < 2
         and max(idle) < IDLE_TIMEOUT + 1.5
     )
 
