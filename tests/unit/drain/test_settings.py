@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -202,6 +205,13 @@ def test_every_other_request_keeps_the_drain_open_but_on_ignored_paths(
 
 def test_with_nothing_ignored_every_request_keeps_the_drain_open() -> None:
     assert DrainSettings(ignored_agents=(), ignored_paths=()).keeps_open("GET", "/healthz", "kube-probe/1.33")
+
+
+def test_the_documentation_lists_every_option_and_every_health_check() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "graceful-shutdown.md").read_text()
+    options = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert options == [field.name for field in fields(DrainSettings)]
+    assert [agent for agent in HEALTH_CHECK_AGENTS if f"`{agent}`" not in page] == []
 
 
 SETTINGS = DrainSettings(idle_timeout=15, max=300)
