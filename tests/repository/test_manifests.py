@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from podproof.client import TokenClient
-from podproof.drain.settings import settings_from
+from podproof.drain.settings import read_drain_settings
 
 MANIFESTS = Path(__file__).parents[2] / "manifests"
 KUSTOMIZATION = yaml.safe_load((MANIFESTS / "kustomization.yaml").read_text())
@@ -87,9 +87,9 @@ def test_bob_wants_the_audience_that_alice_s_token_is_for() -> None:
 
 def test_bob_has_as_long_to_drain_as_he_believes() -> None:
     assert "--config=python:podproof.drain.gunicorn" in container("bob")["args"]
-    settings = settings_from(environ("bob"))
+    settings = read_drain_settings(environ("bob"))
     assert settings.grace_period == pod("bob")["terminationGracePeriodSeconds"]
-    assert settings.gap < settings.longest < settings.grace_period
+    assert settings.idle_timeout < settings.time_limit < settings.grace_period
 
 
 @pytest.mark.parametrize("app", ["alice", "bob"])

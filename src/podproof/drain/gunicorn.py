@@ -1,26 +1,27 @@
 """Hooks by which gunicorn (22 to 27) drains on SIGTERM.
 
-In `gunicorn.conf.py`: `from podproof.drain.gunicorn import *`, or `when_ready, post_worker_init = hooks(gap=10)` for
+In `gunicorn.conf.py`: `from podproof.drain.gunicorn import *`, or `when_ready, post_worker_init = hooks(...)` for
 options other than those of the environment. Without such a file: `-c python:podproof.drain.gunicorn`. A configuration
 with a `when_ready` or `post_worker_init` of its own calls these in it.
 
-With `reuse_port` gunicorn's master has no sockets, so a full accept queue goes unseen. An init process in front of
-gunicorn must signal gunicorn alone: `dumb-init --single-child`.
+With `reuse_port` gunicorn's master has no sockets, so it does not see connections in the accept queue; nor does it on
+macOS, whose sockets do not tell. An init process in front of gunicorn must signal gunicorn alone:
+`dumb-init --single-child`.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, Protocol, TypeAlias, Unpack
 
+from podproof.drain.accept_queue import ListeningSocket, accept_queue_length, can_read_accept_queue
 from podproof.drain.asgi import DrainedApp
-from podproof.drain.listeners import Listener, waiting
-from podproof.drain.schedule import stop_at
-from podproof.drain.settings import DrainOptions, DrainSettings, settings_from
-from podproof.drain.shared_state import SHARED, SharedState
+from podproof.drain.settings import DrainOptions, DrainSettings, read_drain_settings
+from podproof.drain.shared_state import SHARED_STATE, SharedState
 
 # gunicorn reads every name of this module that is also one of its settings.
 __all__ = ["post_worker_init", "when_ready"]
@@ -28,8 +29,8 @@ __all__ = ["post_worker_init", "when_ready"]
 PreRequest: TypeAlias = Callable[[Any, Any], None]
 
 
-class Master(Protocol):
-    """What is asked of gunicorn's Arbiter."""
+class Arbiter(Protocol):
+    """The part of gunicorn's Arbiter, its master process, that is used here."""
 
     log: Any
     reexec_pid: int
@@ -38,7 +39,7 @@ class Master(Protocol):
     num_workers: int
 
     @property
-    def LISTENERS(self) -> Sequence[Listener]:  # noqa: N802 (gunicorn's name)
+    def LISTENERS(self) -> Sequence[ListeningSocket]:  # noqa: N802 (gunicorn's name)
         """The listening sockets."""
 
     def signal(self, signum: int, frame: Any, /) -> None:
@@ -50,135 +51,149 @@ class Master(Protocol):
 
 def set_alarm(seconds: float) -> None:
     """Send this process SIGALRM after so many seconds; 0 for never."""
-    # Then each second: gunicorn 22 and 23 forget a signal when five others wait.
+    # Then each second: gunicorn 22 and 23 drop a signal when five others are queued.
     signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
 
 
-class Drain:
+class ArbiterDrain:
     """SIGTERM as gunicorn's master handles it: the first begins the drain, its end or a second one stops the server.
 
-    The master's loop calls `handle_<signal>` by name, outside of any signal handler, so that these may log. What waits
-    is an alarm, not a thread, which could die.
+    The master's loop calls `handle_<signal>` by name, outside of any signal handler, so that these may log. An alarm
+    wakes it, not a thread, which could die.
     """
 
     def __init__(
         self,
-        master: Master,
+        arbiter: Arbiter,
         settings: DrainSettings,
-        stamps: SharedState,
+        state: SharedState,
         *,
         clock: Callable[[], float] = time.monotonic,
         set_alarm: Callable[[float], None] = set_alarm,
     ) -> None:
-        self._master = master
+        self._arbiter = arbiter
         self._settings = settings
-        self._stamps = stamps
+        self._state = state
         self._clock = clock
         self._set_alarm = set_alarm
-        self._stop_master = master.handle_term
-        self._age = 0
+        self._stop_arbiter = arbiter.handle_term
+        self._worker_age = 0
 
     def handle_term(self) -> None:
         """Begin the drain; stop if it has begun, or if another master serves the same sockets (SIGUSR2)."""
-        if self._stamps.draining:
+        if self._state.draining:
             self._stop("a second SIGTERM")
-        if self._master.reexec_pid or self._predecessor_lives():
-            self._stop("another master serves on")
-        self._age = self._master.worker_age
-        self._stamps.since = self._clock()
-        self._master.log.info(
-            "Draining until no request has come for %g s, at most %g s", self._settings.gap, self._settings.longest
+        if self._arbiter.reexec_pid or self._predecessor_is_alive():
+            self._stop("another master serves the same sockets")
+        self._worker_age = self._arbiter.worker_age
+        self._state.drain_started = self._clock()
+        self._arbiter.log.info(
+            "Draining until no request has arrived for %g s, at most %g s",
+            self._settings.idle_timeout,
+            self._settings.time_limit,
         )
-        signal.signal(signal.SIGALRM, self._master.signal)
+        if not can_read_accept_queue():
+            self._arbiter.log.warning(
+                "The accept queue cannot be read on %s: connections that wait in it do not keep the drain open",
+                sys.platform,
+            )
+        signal.signal(signal.SIGALRM, self._arbiter.signal)
         self.handle_alrm()
 
     def handle_alrm(self) -> None:
-        """Stop if it is time, else wait for the moment at which it may be."""
+        """Stop if it is time; otherwise set the alarm for when it may be."""
         try:
-            left = self._left()
+            seconds_left = self._seconds_left()
         except Exception:
             # A pod that never ends is worse than one that ends early.
-            self._master.log.exception("The drain failed")
+            self._arbiter.log.exception("The drain failed")
             self._stop("the drain failed")
-        if left > 0:
-            self._set_alarm(left)
+        if seconds_left > 0:
+            self._set_alarm(seconds_left)
         else:
-            self._stop(f"drained for {self._clock() - self._stamps.since:.1f} s")
+            self._stop(f"drained for {self._clock() - self._state.drain_started:.1f} s")
 
-    def _left(self) -> float:
+    def _seconds_left(self) -> float:
         now = self._clock()
-        if self._master.worker_age - self._age >= self._master.num_workers:
-            self._age = self._master.worker_age
-            self._master.log.warning(
-                "Workers ended while draining and were replaced. If they got the SIGTERM too, "
+        if self._arbiter.worker_age - self._worker_age >= self._arbiter.num_workers:
+            self._worker_age = self._arbiter.worker_age
+            self._arbiter.log.warning(
+                "Workers exited during the drain and were replaced: if they received SIGTERM too, "
                 "make the init process signal gunicorn alone (dumb-init --single-child)"
             )
-        if not self._stamps.stamped:
-            self._master.log.warning("No worker stamps its requests: is post_worker_init overridden?")
-        busy = any(waiting(listener) for listener in self._master.LISTENERS)
-        arrived = now if busy or not self._stamps.stamped else self._stamps.arrived
-        return stop_at(self._settings, since=self._stamps.since, arrived=arrived) - now
+        instrumented = self._state.instrumented
+        if not instrumented:
+            self._arbiter.log.warning(
+                "No worker records its requests, so the drain takes its whole time: "
+                "expected podproof.drain.gunicorn's post_worker_init; does the configuration override it?"
+            )
+        queued = any(accept_queue_length(listener) for listener in self._arbiter.LISTENERS)
+        last_request = now if queued or not instrumented else self._state.last_request
+        return self._settings.stop_time(drain_started=self._state.drain_started, last_request=last_request) - now
 
-    def _predecessor_lives(self) -> bool:
-        # gunicorn forgets a predecessor that has ended up to a second late. PID 1 has the parent 0.
-        return self._master.master_pid != 0 and self._master.master_pid == os.getppid()
+    def _predecessor_is_alive(self) -> bool:
+        # gunicorn learns up to a second late that a predecessor has ended. PID 1 has the parent 0.
+        return self._arbiter.master_pid != 0 and self._arbiter.master_pid == os.getppid()
 
-    def _stop(self, why: str) -> NoReturn:
+    def _stop(self, reason: str) -> NoReturn:
         self._set_alarm(0.0)
-        self._master.log.info("Stopping: %s", why)
-        self._stop_master()
+        self._arbiter.log.info("Stopping: %s", reason)
+        self._stop_arbiter()
 
 
-def stamping(
-    then: PreRequest, settings: DrainSettings, stamps: SharedState, clock: Callable[[], float] = time.monotonic
+def record_requests(
+    next_hook: PreRequest, settings: DrainSettings, state: SharedState, clock: Callable[[], float] = time.monotonic
 ) -> PreRequest:
-    """Return a `pre_request` hook that stamps requests and closes their connections, if draining, before `then`."""
+    """Return a `pre_request` hook that, in a drain, records requests and closes their connections; then `next_hook`."""
 
     def pre_request(worker: Any, request: Any) -> None:
-        if stamps.draining:
-            agent = next((value for name, value in request.headers if name == "USER-AGENT"), "")
-            if settings.counts(request.path, agent):
-                stamps.arrived = clock()
+        if state.draining:
+            user_agent = next((value for name, value in request.headers if name == "USER-AGENT"), "")
+            if settings.keeps_open(request.method, request.path, user_agent):
+                state.last_request = clock()
             # gunicorn drops an app's own Connection header, and its asgi worker's requests have no force_close().
             request.must_close = True
-        then(worker, request)
+        next_hook(worker, request)
 
     return pre_request
 
 
-def join(worker: Any, settings: DrainSettings, stamps: SharedState) -> None:
-    """Make a worker, its app loaded, take part in the drain."""
+def instrument_worker(worker: Any, settings: DrainSettings, state: SharedState) -> None:
+    """Make a worker, its app loaded, record its requests and close its connections in a drain."""
     kinds = {kind.__name__ for kind in type(worker).__mro__}
     if "ASGIWorker" in kinds:
-        app = worker.asgi = DrainedApp(worker.asgi, settings, stamps=stamps)
-        leaving: list[object] = []  # asyncio keeps no reference to a task
+        app = worker.asgi = DrainedApp(worker.asgi, settings, state=state)
+        tasks: list[object] = []  # asyncio keeps no reference to a task
 
         def on_sigterm() -> None:
             worker.handle_exit_signal()
-            leaving.append(worker.loop.create_task(app.leave_websockets()))
+            tasks.append(worker.loop.create_task(app.close_websockets()))
 
         # This worker would wait for open WebSockets until graceful_timeout, then cut them; uvicorn's closes them.
         worker.loop.add_signal_handler(signal.SIGTERM, on_sigterm)
     elif "UvicornWorker" in kinds:
-        worker.wsgi = DrainedApp(worker.wsgi, settings, stamps=stamps)
-    worker.cfg.set("pre_request", stamping(worker.cfg.pre_request, settings, stamps))
-    stamps.promise()
+        worker.wsgi = DrainedApp(worker.wsgi, settings, state=state)
+    worker.cfg.set("pre_request", record_requests(worker.cfg.pre_request, settings, state))
+    state.mark_instrumented()
 
 
 def hooks(**options: Unpack[DrainOptions]) -> tuple[Callable[[Any], None], Callable[[Any], None]]:
     """Return `when_ready` and `post_worker_init` with these options of `DrainSettings`.
 
-    Options not given are read from `PODPROOF_DRAIN_*`. Raises ValueError for bad ones.
+    Options not given are read from `PODPROOF_DRAIN_*`. Raises ValueError for invalid ones.
     """
-    settings = settings_from(**options)
+    settings = read_drain_settings(**options)
 
     def when_ready(server: Any) -> None:
-        drain = Drain(server, settings, SHARED)
+        if not hasattr(signal, "setitimer"):
+            server.log.warning("No drain: %s has no timer signals (setitimer)", sys.platform)
+            return
+        drain = ArbiterDrain(server, settings, SHARED_STATE)
         server.handle_term = drain.handle_term
         server.handle_alrm = drain.handle_alrm
 
     def post_worker_init(worker: Any) -> None:
-        join(worker, settings, SHARED)
+        instrument_worker(worker, settings, SHARED_STATE)
 
     return when_ready, post_worker_init
 

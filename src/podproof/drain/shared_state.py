@@ -1,57 +1,59 @@
-"""The moments that a server's processes share: what workers stamp, the process that waits reads."""
+"""The state of a drain that a server's processes share: workers write when requests arrive, the master reads it."""
 
 from __future__ import annotations
 
 import mmap
 
+__all__ = ["SHARED_STATE", "SharedState", "is_draining"]
+
 
 class SharedState:
-    """Moments in anonymous memory shared with every process forked later, in seconds of the monotonic clock.
+    """Times in anonymous memory shared with every process forked later, in seconds of the monotonic clock.
 
-    Linux has one monotonic clock for all processes. Each moment is one aligned double, so that a reader never sees
-    half of one; writers race only with writers of the same moment. No lock: a worker may die at any time.
+    Linux and macOS have one monotonic clock for all processes. Each time is one aligned double, so that a reader never
+    sees half of one; writers race only with writers of the same time. No lock: a worker may die at any time.
     """
 
     def __init__(self) -> None:
-        self._moments = memoryview(mmap.mmap(-1, 3 * 8)).cast("d")
+        self._times = memoryview(mmap.mmap(-1, 3 * 8)).cast("d")
 
     @property
-    def arrived(self) -> float:
-        """When the last request that counts arrived; 0.0 if none did since the drain began."""
-        return self._moments[0]
+    def last_request(self) -> float:
+        """When the last request that counts arrived; 0.0 if none has since the drain began."""
+        return self._times[0]
 
-    @arrived.setter
-    def arrived(self, moment: float) -> None:
-        self._moments[0] = moment
+    @last_request.setter
+    def last_request(self, time: float) -> None:
+        self._times[0] = time
 
     @property
-    def since(self) -> float:
+    def drain_started(self) -> float:
         """When the drain began; 0.0 before."""
-        return self._moments[1]
+        return self._times[1]
 
-    @since.setter
-    def since(self, moment: float) -> None:
-        self._moments[1] = moment
+    @drain_started.setter
+    def drain_started(self, time: float) -> None:
+        self._times[1] = time
 
     @property
     def draining(self) -> bool:
         """Whether the drain has begun."""
-        return self._moments[1] > 0.0
+        return self._times[1] > 0.0
 
     @property
-    def stamped(self) -> bool:
-        """Whether some process has promised to stamp its requests."""
-        return self._moments[2] > 0.0
+    def instrumented(self) -> bool:
+        """Whether at least one process records its requests here."""
+        return self._times[2] > 0.0
 
-    def promise(self) -> None:
-        """Promise that this process stamps its requests."""
-        self._moments[2] = 1.0
+    def mark_instrumented(self) -> None:
+        """Record that this process records its requests here."""
+        self._times[2] = 1.0
 
 
-# One for a process and all it forks: the hooks, the wrapped app and its readiness must mean the same drain.
-SHARED = SharedState()
+# One for a process and all that it forks: the hooks, the wrapped app and the readiness endpoint share one drain.
+SHARED_STATE = SharedState()
 
 
 def is_draining() -> bool:
-    """Return whether this server drains: a readiness check answers 503 then."""
-    return SHARED.draining
+    """Return True while this server drains: a readiness probe is then to get 503."""
+    return SHARED_STATE.draining

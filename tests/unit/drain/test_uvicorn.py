@@ -13,16 +13,19 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from uvicorn import Config, Server
 
 from podproof.drain.asgi import Message, Receive, Scope, Send
 from podproof.drain.settings import DrainSettings
 from podproof.drain.shared_state import SharedState
-from podproof.drain.uvicorn import CONFIRM, Drain, DrainMiddleware
+from podproof.drain.uvicorn import CONFIRM, DrainMiddleware, UvicornDrain
 
-SETTINGS = DrainSettings(gap=15, max=300)
+SETTINGS = DrainSettings(idle_timeout=15, max=300)
 
 
-class Loop:
+class ManualLoop:
     """An event loop that moves when told to."""
 
     def __init__(self) -> None:
@@ -44,18 +47,18 @@ class Loop:
         self.now = until
 
 
-class Scene:
-    """A process whose server has handled SIGTERM so far."""
+class DrainedServer:
+    """A process with a server, whose handler of SIGTERM a drain has taken over."""
 
     def __init__(self) -> None:
         self.stops: list[float] = []
-        self.loop = Loop()
-        self.stamps = SharedState()
-        signal.signal(signal.SIGTERM, self._server)
-        self.drain = Drain(self.loop, SETTINGS, self.stamps, clock=lambda: self.loop.now)  # type: ignore[arg-type]
+        self.loop = ManualLoop()
+        self.state = SharedState()
+        signal.signal(signal.SIGTERM, self._handle_sigterm)
+        self.drain = UvicornDrain(self.loop, SETTINGS, self.state, clock=lambda: self.loop.now)  # type: ignore[arg-type]
         self.drain.take_over()
 
-    def _server(self, signum: int, frame: FrameType | None) -> None:
+    def _handle_sigterm(self, signum: int, frame: FrameType | None) -> None:
         self.stops.append(self.loop.now)
 
     def sigterm(self, at: float) -> None:
@@ -64,131 +67,181 @@ class Scene:
 
     def request(self, at: float) -> None:
         self.loop.run(at)
-        self.stamps.arrived = at
+        self.state.last_request = at
 
 
 @pytest.fixture
-def scene() -> Iterator[Scene]:
+def server() -> Iterator[DrainedServer]:
     before = signal.getsignal(signal.SIGTERM)
-    yield Scene()
+    yield DrainedServer()
     signal.signal(signal.SIGTERM, before)
 
 
-def test_without_traffic_the_server_stops_after_one_gap(scene: Scene) -> None:
-    scene.sigterm(at=1000)
-    scene.loop.run(until=1100)
-    assert scene.stops == [1015 + CONFIRM]
+def test_without_traffic_the_server_stops_after_the_idle_timeout(server: DrainedServer) -> None:
+    server.sigterm(at=1000)
+    server.loop.run(until=1100)
+    assert server.stops == [1015 + CONFIRM]
 
 
-def test_the_server_waits_for_one_gap_after_the_last_request(scene: Scene) -> None:
-    scene.sigterm(at=1000)
-    scene.request(at=1009)
-    scene.request(at=1020)
-    scene.loop.run(until=1100)
-    assert scene.stops == [1035 + CONFIRM]
+def test_the_server_waits_for_the_idle_timeout_after_the_last_request(server: DrainedServer) -> None:
+    server.sigterm(at=1000)
+    server.request(at=1009)
+    server.request(at=1020)
+    server.loop.run(until=1100)
+    assert server.stops == [1035 + CONFIRM]
 
 
-def test_callers_that_never_stop_are_left_when_the_time_is_up(scene: Scene) -> None:
-    scene.sigterm(at=1000)
+def test_requests_that_never_stop_end_with_the_time_limit(server: DrainedServer) -> None:
+    server.sigterm(at=1000)
     for moment in range(1000, 1310, 10):
-        scene.request(at=moment)
-    scene.loop.run(until=1400)
-    assert scene.stops == [1300 + CONFIRM]
+        server.request(at=moment)
+    server.loop.run(until=1400)
+    assert server.stops == [1300 + CONFIRM]
 
 
-def test_a_second_sigterm_stops_at_once_and_only_once(scene: Scene) -> None:
-    scene.sigterm(at=1000)
-    scene.sigterm(at=1001)
-    scene.loop.run(until=1100)
-    assert scene.stops == [1001]
+def test_a_second_sigterm_stops_at_once_and_only_once(server: DrainedServer) -> None:
+    server.sigterm(at=1000)
+    server.sigterm(at=1001)
+    server.loop.run(until=1100)
+    assert server.stops == [1001]
 
 
-def test_a_second_sigterm_stops_even_before_the_loop_has_seen_the_first(scene: Scene) -> None:
-    scene.sigterm(at=1000)
+def test_a_second_sigterm_stops_even_before_the_loop_has_handled_the_first(server: DrainedServer) -> None:
+    server.sigterm(at=1000)
     signal.raise_signal(signal.SIGTERM)
-    assert scene.stops == [1000]
+    assert server.stops == [1000]
 
 
-def test_a_third_sigterm_goes_to_the_server(scene: Scene) -> None:
+def test_a_third_sigterm_goes_to_the_server(server: DrainedServer) -> None:
     for moment in (1000, 1001, 1002):
-        scene.sigterm(at=moment)
-    assert scene.stops == [1001, 1002]
+        server.sigterm(at=moment)
+    assert server.stops == [1001, 1002]
 
 
-def test_a_loop_that_was_blocked_finds_the_requests_that_came_meanwhile(scene: Scene) -> None:
-    scene.sigterm(at=1000)
-    scene.loop.run(until=1015)
-    assert scene.stops == []
-    scene.request(at=1015 + CONFIRM / 2)
-    scene.loop.run(until=1100)
-    assert scene.stops == [1015 + CONFIRM / 2 + 15 + CONFIRM]
+def test_requests_that_arrived_while_the_loop_was_blocked_postpone_the_end(server: DrainedServer) -> None:
+    server.sigterm(at=1000)
+    server.loop.run(until=1015)
+    assert server.stops == []
+    server.request(at=1015 + CONFIRM / 2)
+    server.loop.run(until=1100)
+    assert server.stops == [1015 + CONFIRM / 2 + 15 + CONFIRM]
 
 
-def test_a_watch_that_fails_ends_the_server(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
-    scene.sigterm(at=1000)
-    scene.loop.run(until=1001)
-    scene.drain._clock = lambda: 1 / 0
-    scene.loop.run(until=1100)
-    assert scene.stops == [1015]
+def test_an_error_in_the_drain_stops_the_server(server: DrainedServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.sigterm(at=1000)
+    server.loop.run(until=1001)
+    server.drain._clock = lambda: 1 / 0
+    server.loop.run(until=1100)
+    assert server.stops == [1015]
     assert "The drain failed" in caplog.text
 
 
-def test_a_pid_that_is_not_ours_does_not_drain(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_the_app_forked_does_not_drain(server: DrainedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 4711)
-    scene.sigterm(at=1000)
-    assert scene.stops == [1000]
-    assert not scene.stamps.draining
+    server.sigterm(at=1000)
+    assert server.stops == [1000]
+    assert not server.state.draining
 
 
 async def _receive() -> Message:
-    raise NotImplementedError
+    return {"type": "lifespan.startup"}
 
 
 async def _send(message: Message) -> None:
     raise NotImplementedError
 
 
-class App:
-    """An app that notes what it is asked."""
+class RecordingApp:
+    """An app that records the types of its scopes."""
 
     def __init__(self) -> None:
-        self.asked: list[Any] = []
+        self.scopes: list[Any] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.asked.append(scope["type"])
+        self.scopes.append(scope["type"])
 
 
-@pytest.mark.usefixtures("scene")
+HTTP_SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": [], "http_version": "1.1"}
+
+
+@pytest.mark.usefixtures("server")
 def test_the_middleware_takes_sigterm_over_with_the_lifespan() -> None:
-    app = App()
-    middleware = DrainMiddleware(app, stamps=SharedState(), gap=10)
+    app = RecordingApp()
+    middleware = DrainMiddleware(app, state=SharedState(), idle_timeout=10)
     before = signal.getsignal(signal.SIGTERM)
-    asyncio.run(middleware({"type": "http", "path": "/", "headers": [], "http_version": "1.1"}, _receive, _send))
+    asyncio.run(middleware(HTTP_SCOPE, _receive, _send))
     assert signal.getsignal(signal.SIGTERM) == before
+    lifespan_of(middleware)
+    assert isinstance(signal.getsignal(signal.SIGTERM).__self__, UvicornDrain)  # type: ignore[union-attr]
+    assert middleware.settings.idle_timeout == 10
+    assert app.scopes == ["http", "lifespan"]
+
+
+def lifespan_of(middleware: DrainMiddleware) -> None:
     asyncio.run(middleware({"type": "lifespan"}, _receive, _send))
-    assert isinstance(signal.getsignal(signal.SIGTERM).__self__, Drain)  # type: ignore[union-attr]
-    assert middleware.settings.gap == 10
-    assert app.asked == ["http", "lifespan"]
 
 
-@pytest.mark.usefixtures("scene")
-def test_a_server_in_another_thread_goes_on_without_a_drain(caplog: pytest.LogCaptureFixture) -> None:
-    app, before = App(), signal.getsignal(signal.SIGTERM)
-    middleware = DrainMiddleware(app)
-    thread = threading.Thread(target=lambda: asyncio.run(middleware({"type": "lifespan"}, _receive, _send)))
+@pytest.mark.usefixtures("server")
+def test_a_server_in_another_thread_runs_without_a_drain(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    app, before = RecordingApp(), signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=lifespan_of, args=[DrainMiddleware(app)])
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGTERM) == before
-    assert app.asked == ["lifespan"]
-    assert "No drain" in caplog.text
+    assert app.scopes == ["lifespan"]
+    assert "No drain: signals do not reach a server outside of the main thread" in caplog.text
 
 
-def test_a_bad_option_is_refused_when_the_app_is_made() -> None:
-    with pytest.raises(ValueError, match="max"):
-        DrainMiddleware(App(), max=0)
+@pytest.mark.usefixtures("server")
+def test_on_windows_a_server_runs_without_a_drain(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setattr(sys, "platform", "win32")
+    app, before = RecordingApp(), signal.getsignal(signal.SIGTERM)
+    lifespan_of(DrainMiddleware(app))
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert app.scopes == ["lifespan"]
+    assert "No drain: Windows sends no SIGTERM" in caplog.text
 
 
-def test_the_command_is_uvicorns() -> None:
+@pytest.mark.parametrize("reload", [True, False])
+@pytest.mark.usefixtures("server")
+def test_a_server_under_uvicorns_reloader_runs_without_a_drain(reload: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    uvicorn_server = Server(Config("hello_apps:drained", reload=reload, log_config=None))
+    signal.signal(signal.SIGTERM, uvicorn_server.handle_exit)
+    app = RecordingApp()
+    lifespan_of(DrainMiddleware(app))
+    assert (signal.getsignal(signal.SIGTERM) == uvicorn_server.handle_exit) is reload
+    assert app.scopes == ["lifespan"]
+    assert ("No drain: a server under --reload stops at once" in caplog.text) is reload
+
+
+def test_an_invalid_option_is_an_error_when_the_middleware_is_made() -> None:
+    with pytest.raises(ValueError, match=r"^invalid max 0: expected more than 0 seconds$"):
+        DrainMiddleware(RecordingApp(), max=0)
+
+
+def test_an_invalid_option_fails_the_startup_of_an_app_that_makes_its_middleware_in_the_lifespan() -> None:
+    # uvicorn takes an exception in the lifespan for an app that has no lifespan, and starts.
+    app = Starlette(middleware=[Middleware(DrainMiddleware, max=0)])
+    sent: list[Any] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        await app({"type": "lifespan"}, _receive, send)
+        with pytest.raises(ValueError, match=r"^invalid max 0"):
+            await app({**HTTP_SCOPE}, _receive, send)
+
+    asyncio.run(run())
+    assert sent[0] == {"type": "lifespan.startup.failed", "message": "invalid max 0: expected more than 0 seconds"}
+
+
+def test_the_command_is_uvicorns_own() -> None:
     command = [sys.executable, "-m", "podproof.drain.uvicorn", "--version"]
     script = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
     assert script.stdout.startswith("Running uvicorn ")
@@ -196,10 +249,10 @@ def test_the_command_is_uvicorns() -> None:
 
 PARENT = """
 import multiprocessing, signal, time
-from podproof.drain.uvicorn import pass_on_sigterm
+from podproof.drain.uvicorn import forward_sigterm
 
 signal.signal(signal.SIGTERM, lambda *_: None)
-pass_on_sigterm()
+forward_sigterm()
 child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,))
 child.start()
 signal.raise_signal(signal.SIGTERM)
@@ -211,6 +264,6 @@ print(first, child.exitcode)
 """
 
 
-def test_a_parent_process_passes_the_second_sigterm_on() -> None:
+def test_a_parent_process_forwards_the_second_sigterm() -> None:
     script = subprocess.run([sys.executable, "-c", PARENT], capture_output=True, text=True, check=True, timeout=60)
     assert script.stdout == f"None {-signal.SIGTERM}\n"

@@ -1,0 +1,117 @@
+"""Every module of `podproof.drain` on systems without what only Linux or POSIX has, each emulated in a process."""
+
+from __future__ import annotations
+
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import podproof.drain
+
+MODULES = [module.name for module in pkgutil.iter_modules(podproof.drain.__path__, "podproof.drain.")]
+
+# What Python does not have there: docs.python.org, the availability notes of each.
+MISSING = {
+    "darwin": {"os": ["eventfd", "pidfd_open"], "signal": ["pidfd_send_signal"], "socket": ["TCP_INFO"]},
+    "win32": {
+        "mmap": ["MAP_ANON", "MAP_ANONYMOUS", "MAP_PRIVATE", "MAP_SHARED", "PROT_READ", "PROT_WRITE"],
+        "os": ["eventfd", "fork", "getpgid", "getuid", "killpg", "pidfd_open", "register_at_fork", "setsid", "wait"],
+        "signal": [
+            *["ITIMER_REAL", "SIGALRM", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1", "SIGUSR2"],
+            *["alarm", "getitimer", "pthread_sigmask", "setitimer", "siginterrupt", "sigwait"],
+        ],
+        "socket": ["AF_UNIX", "TCP_INFO"],
+    },
+}
+ABSENT_MODULES = {"darwin": [], "win32": ["fcntl", "grp", "gunicorn", "pwd", "resource", "termios", "uvloop"]}
+
+# The standard library is imported before it is changed: it looks at sys.platform itself.
+EMULATION = """
+import asyncio, importlib, logging, mmap, multiprocessing, os, signal, socket, sys, uvicorn
+
+loop = asyncio.new_event_loop()
+platform, missing, absent, modules = {platform!r}, {missing!r}, {absent!r}, {modules!r}
+for module, names in missing.items():
+    for name in names:
+        if hasattr(sys.modules[module], name):
+            delattr(sys.modules[module], name)
+sys.modules |= dict.fromkeys(absent)
+sys.platform = platform
+for module in modules:
+    importlib.import_module(module)
+"""
+
+MIDDLEWARE = """
+from podproof.drain import is_draining
+from podproof.drain.uvicorn import DrainMiddleware
+
+async def app(scope, receive, send):
+    await send({"type": "lifespan.startup.complete"})
+
+async def receive():
+    return {"type": "lifespan.startup"}
+
+async def send(message):
+    print(message["type"], is_draining())
+
+logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
+before = signal.getsignal(signal.SIGTERM)
+loop.run_until_complete(DrainMiddleware(app)({"type": "lifespan"}, receive, send))
+print(signal.getsignal(signal.SIGTERM) == before)
+"""
+
+HOOKS = """
+from types import SimpleNamespace
+from podproof.drain.gunicorn import when_ready
+
+logging.basicConfig(level="INFO", format="%(message)s", stream=sys.stdout)
+arbiter = SimpleNamespace(
+    log=logging.getLogger("gunicorn.error"), handle_term=None, signal=lambda *_: None,
+    reexec_pid=0, master_pid=0, worker_age=1, num_workers=1, LISTENERS=[socket.create_server(("127.0.0.1", 0))],
+)
+when_ready(arbiter)
+if arbiter.handle_term:
+    arbiter.handle_term()
+"""
+
+
+def run_on(platform: str, script: str = "") -> list[str]:
+    """Return the lines that a script prints after it has imported every module."""
+    emulation = EMULATION.format(
+        platform=platform, missing=MISSING[platform], absent=ABSENT_MODULES[platform], modules=MODULES
+    )
+    command = [sys.executable, "-c", emulation + script]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+
+
+def test_the_emulations_know_every_module() -> None:
+    assert {"podproof.drain.gunicorn", "podproof.drain.uvicorn", "podproof.drain.asgi", "podproof.drain.wsgi"} < {
+        *MODULES
+    }
+
+
+@pytest.mark.parametrize("platform", MISSING)
+def test_every_module_imports(platform: str) -> None:
+    assert run_on(platform, "print('imported')") == ["imported"]
+
+
+def test_on_macos_uvicorns_middleware_takes_sigterm_over() -> None:
+    assert run_on("darwin", MIDDLEWARE) == ["lifespan.startup.complete False", "False"]
+
+
+def test_on_windows_uvicorns_middleware_serves_without_a_drain_and_says_so() -> None:
+    log, *served = run_on("win32", MIDDLEWARE)
+    assert log == "No drain: Windows sends no SIGTERM"
+    assert served == ["lifespan.startup.complete False", "True"]
+
+
+def test_on_macos_gunicorn_drains_without_a_look_at_its_accept_queue_and_says_so() -> None:
+    begun, accept_queue, *_ = run_on("darwin", HOOKS)
+    assert begun == "Draining until no request has arrived for 15 s, at most 25 s"
+    assert accept_queue.startswith("The accept queue cannot be read on darwin")
+
+
+def test_on_windows_the_hooks_leave_sigterm_alone_and_say_so() -> None:
+    assert run_on("win32", HOOKS) == ["No drain: win32 has no timer signals (setitimer)"]
