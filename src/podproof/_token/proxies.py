@@ -20,12 +20,15 @@ def require_no_proxy(url: str, *, for_requests: bool) -> None:
         return
     proxy = _proxy_of_requests(url) if for_requests else _proxy_of_httpx(parts.hostname or "", parts.port)
     if proxy is not None:
-        host = parts.netloc.rpartition("@")[2]
         raise HostNotAllowed(
-            f"the token would be sent unencrypted to the proxy {proxy.rpartition('@')[2]} that HTTP_PROXY or ALL_PROXY "
-            f"names: add {parts.hostname} to NO_PROXY, or use https://{host}, or TokenClient.session(), which bypasses "
-            "the proxy for http"
+            f"the token would be sent unencrypted to the proxy {_address(proxy)} that HTTP_PROXY or ALL_PROXY names: "
+            f"add {parts.hostname} to NO_PROXY, use https, or use TokenClient.session(), which bypasses the proxy"
         )
+
+
+def _address(proxy: str) -> str:
+    """Return a proxy's host and port, without its scheme and password."""
+    return proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
 
 
 def _proxy_of_requests(url: str) -> str | None:
