@@ -148,7 +148,7 @@ def test_a_copy_of_an_error_has_all_that_is_attached(kind: type[PodAuthError]) -
 
 def test_a_copy_of_an_unexpected_error_is_equal() -> None:
     with pytest.raises(KeyError) as raised:
-        _ = {}["x"]
+        _ = dict[str, str]()["x"]
     error = Unavailable.unexpected(raised.value)
     assert pickle.loads(pickle.dumps(error)).reason == error.reason
 
