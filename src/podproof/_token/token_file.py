@@ -114,7 +114,7 @@ class TokenFile:
         audiences = aud if isinstance(aud, list) else [aud]
         if self._audience is not None and self._audience not in audiences:
             issued_for = ", ".join(map(str, audiences))
-            raise self._unavailable(f"holds a token for audience {issued_for}: expected {self._audience}")
+            raise self._unavailable(f"holds a token for {issued_for}, not for {self._audience}")
 
         try:
             expires_at = numeric_date(claims, "exp")

@@ -144,7 +144,7 @@ def test_the_error_for_a_file_without_a_token_does_not_show_its_content(
 def test_the_error_for_another_audience_names_both(aud: object, shown: str, file: TokenFile, volume: Volume) -> None:
     volume.write(mint(aud=aud, exp=NOW + HOUR))
     message = error_of(file)
-    assert f"the token file {volume.file} holds a token for audience {shown}: expected bob" in message
+    assert f"the token file {volume.file} holds a token for {shown}, not for bob" in message
     assert "audience: bob" in message
 
 
