@@ -1,4 +1,4 @@
-"""Alice asks Bob who she is: `BOB_URL=http://bob python examples/alice.py`."""
+"""Alice calls Bob, who responds with her identity: `BOB_URL=http://bob python examples/alice.py`."""
 
 import os
 import time
@@ -8,15 +8,15 @@ from requests import RequestException
 from podproof import TokenClient
 
 url = os.environ.get("BOB_URL") or "http://{BOB_SERVICE_HOST}:{BOB_SERVICE_PORT}".format_map(os.environ)
-pause = float(os.environ.get("ALICE_PAUSE", "0"))  # seconds between two calls; none means one call
+pause = float(os.environ.get("ALICE_PAUSE", "0"))  # seconds between calls; 0: call once
 
 with TokenClient(audience="bob").session() as http:
     while True:
         try:
-            answer = http.get(f"{url}/whoami", timeout=10)
-            print(answer.status_code, answer.text.strip(), flush=True)
+            response = http.get(f"{url}/whoami", timeout=10)
+            print(response.status_code, response.text.strip(), flush=True)
             if not pause:
-                answer.raise_for_status()
+                response.raise_for_status()
                 break
         except RequestException as error:
             if not pause:

@@ -2,12 +2,12 @@
 
 from starlette import applications, requests, responses, routing, websockets
 
-from podproof.asgi import PodAuthMiddleware
 from podproof.drain import is_draining, uvicorn
+from podproof.starlette import PodAuthMiddleware, caller
 
 
-def caller(connection: requests.HTTPConnection) -> dict[str, str]:
-    return {"service_account": str(connection.user.service_account), "pod": str(connection.user.pod)}
+def describe(connection: requests.HTTPConnection) -> dict[str, str]:
+    return {"service_account": str(caller(connection).service_account), "pod": str(caller(connection).pod)}
 
 
 async def echo(request: requests.Request) -> responses.Response:
@@ -16,11 +16,11 @@ async def echo(request: requests.Request) -> responses.Response:
 
 async def ws(websocket: websockets.WebSocket) -> None:
     await websocket.accept()
-    await websocket.send_json(caller(websocket))
+    await websocket.send_json(describe(websocket))
     await websocket.close()
 
 
-whoami = routing.Route("/whoami", lambda request: responses.JSONResponse(caller(request)))
+whoami = routing.Route("/whoami", lambda request: responses.JSONResponse(describe(request)))
 healthz = routing.Route("/healthz", lambda _: responses.PlainTextResponse("ok"))
 readyz = routing.Route("/readyz", lambda _: responses.Response(status_code=503 if is_draining() else 200))
 others = [routing.Route("/echo", echo, methods=["POST"]), routing.WebSocketRoute("/ws", ws)]

@@ -11,13 +11,13 @@ alice = TokenClient("bob")
 
 
 async def whoami(url: str) -> str:
-    # With each request, and not once for the session: the token rotates. Nor in a middleware of aiohttp's, which would
-    # put it on every redirect too.
+    # For each request, not once for the session: the token rotates. Not in a middleware of aiohttp either, which would
+    # put it on every redirect.
     async with (
         aiohttp.ClientSession(raise_for_status=True) as http,
-        http.get(f"{url}/whoami", headers=alice.headers()) as answer,
+        http.get(f"{url}/whoami", headers=alice.headers()) as response,
     ):
-        return await answer.text()
+        return await response.text()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Alice with gRPC: `BOB=bob:443 BOB_CA=ca.pem python examples/callers/grpc_alice.py`.
 
-gRPC asks the credentials for each call, so that the token rotates, and sends what they give over TLS only.
+gRPC calls `put_token` for each call, since the token rotates, and sends call credentials over TLS only.
 """
 
 import os
@@ -22,8 +22,8 @@ def whoami(target: str, ca: bytes) -> str:
         grpc.ssl_channel_credentials(ca), grpc.metadata_call_credentials(put_token)
     )
     with grpc.secure_channel(target, credentials) as channel:
-        answer: bytes = channel.unary_unary("/bob.Bob/WhoAmI")(b"", timeout=10)
-    return answer.decode()
+        response: bytes = channel.unary_unary("/bob.Bob/WhoAmI")(b"", timeout=10)
+    return response.decode()
 
 
 if __name__ == "__main__":

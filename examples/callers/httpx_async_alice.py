@@ -12,8 +12,8 @@ alice = TokenClient("bob")
 
 async def whoami(url: str) -> str:
     async with httpx.AsyncClient(auth=alice.auth, follow_redirects=True) as http:
-        answer = await http.get(f"{url}/whoami")
-    return answer.raise_for_status().text
+        response = await http.get(f"{url}/whoami")
+    return response.raise_for_status().text
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ http = TokenClient("bob").session()
 
 
 def whoami(url: str) -> str:
-    answer = http.get(f"{url}/whoami", timeout=10)
-    answer.raise_for_status()
-    return answer.text
+    response = http.get(f"{url}/whoami", timeout=10)
+    response.raise_for_status()
+    return response.text
 
 
 if __name__ == "__main__":

@@ -11,11 +11,11 @@ http = urllib3.PoolManager()
 
 
 def whoami(url: str) -> str:
-    # With each request, and not once for the pool: the token rotates.
-    answer = http.request("GET", f"{url}/whoami", headers=alice.headers())
-    if answer.status != 200:
-        raise RuntimeError(f"Bob answered {answer.status}")
-    return answer.data.decode()
+    # For each request, not once for the pool: the token rotates.
+    response = http.request("GET", f"{url}/whoami", headers=alice.headers())
+    if response.status != 200:
+        raise RuntimeError(f"Bob responded with {response.status}")
+    return response.data.decode()
 
 
 if __name__ == "__main__":

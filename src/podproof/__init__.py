@@ -1,4 +1,26 @@
-"""podproof tells a web app which pod is calling it."""
+"""podproof tells a web app which Kubernetes pod is calling it.
+
+The app, in WSGI (Flask, Django, ...) or ASGI (Starlette, FastAPI, ...):
+
+    from podproof.wsgi import PodAuthMiddleware
+    app.wsgi_app = PodAuthMiddleware(app.wsgi_app, audience="bob")
+
+    from podproof.asgi import PodAuthMiddleware
+    app.add_middleware(PodAuthMiddleware, audience="bob")
+
+The caller's `PodIdentity` is then in `podproof.flask.caller`, in FastAPI's parameter `podproof.fastapi.Caller`, in
+Starlette's `request.user`, and in `podproof.current_caller()` everywhere. The other frameworks have a module of their
+name as well.
+
+The caller, in another pod:
+
+    from podproof import TokenClient
+    with TokenClient(audience="bob").session() as http:
+        http.get("http://bob/whoami")
+
+`podproof.testing` has an emulated cluster for tests, `podproof.drain` the graceful shutdown, `podproof.errors` every
+reason to deny a request.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +35,8 @@ if TYPE_CHECKING:
     from podproof._request.context import current_caller
     from podproof._request.require import require
     from podproof.audit import CallerFilter
-    from podproof.client import HostNotAllowed, TokenClient, TokenFile, TokenUnavailable
-    from podproof.errors import ConfigurationError, PodAuthError
+    from podproof.client import TokenClient, TokenFile
+    from podproof.errors import ConfigurationError, HostNotAllowed, PodAuthError, TokenUnavailable
     from podproof.identity import Pod, PodIdentity, ServiceAccount
 
 __all__ = [
@@ -34,10 +56,10 @@ __all__ = [
     "require",
 ]
 
-_HOMES = {
+_MODULES = {
     "CallerFilter": "audit",
     "ConfigurationError": "errors",
-    "HostNotAllowed": "client",
+    "HostNotAllowed": "errors",
     "Pod": "identity",
     "PodAuthError": "errors",
     "PodIdentity": "identity",
@@ -46,16 +68,24 @@ _HOMES = {
     "ServiceAccount": "identity",
     "TokenClient": "client",
     "TokenFile": "client",
-    "TokenUnavailable": "client",
+    "TokenUnavailable": "errors",
     "current_caller": "_request.context",
     "require": "_request.require",
 }
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first used (PEP 562): a caller needs no server's half, nor the other way round."""
-    if name not in _HOMES:
+    """Import a public name at its first use (PEP 562): callers do not load the server's half, nor servers the caller's.
+
+    Raises AttributeError.
+    """
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, imported or not."""
+    return [*__all__, "__version__"]

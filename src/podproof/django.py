@@ -1,4 +1,4 @@
-"""The caller, as Django likes to be told: `request.caller`."""
+"""The caller in Django: `request.caller`, set by `CallerMiddleware`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from django.http.response import HttpResponseBase
 from podproof._request.context import deny, get_caller
 from podproof.errors import PodAuthError
 
+__all__ = ["CallerMiddleware"]
+
 
 class CallerMiddleware:
-    """Sets `request.caller` to the caller's `PodIdentity`, None where nobody is known: first in `MIDDLEWARE`.
+    """Sets `request.caller` to the caller's `PodIdentity`, or to None if the request is anonymous.
 
-    It reads what the PodAuthMiddleware around the app in `wsgi.py` or `asgi.py` has attached, never a header. For
-    Django's own `RemoteUserMiddleware` it sets REMOTE_USER to the caller's username, also under ASGI, where that reads
-    the client's `Remote-User` header. A PodAuthError that a view raises is answered as the PodAuthMiddleware would.
+    Put it first in `MIDDLEWARE`. It reads what the PodAuthMiddleware around the app in `wsgi.py` or `asgi.py` has
+    attached, never a header. It sets REMOTE_USER to the caller's username for Django's own `RemoteUserMiddleware`, also
+    under ASGI, where that one would read the client's `Remote-User` header. A PodAuthError that a view raises gets the
+    response of PodAuthMiddleware.
 
-    Raises RuntimeError in a request that no PodAuthMiddleware has let in.
+    Raises RuntimeError if the request did not pass through PodAuthMiddleware.
     """
 
     sync_capable = True
@@ -31,7 +34,7 @@ class CallerMiddleware:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """Handle a request."""
+        """Handle a request, sync or async."""
         identity = get_caller(request.scope if hasattr(request, "scope") else request.environ)
         request.caller = identity
         request.META.pop("HTTP_REMOTE_USER", None)
@@ -40,7 +43,7 @@ class CallerMiddleware:
         return self.get_response(request)
 
     def process_exception(self, _: HttpRequest, exception: Exception) -> HttpResponse | None:
-        """Answer a refusal."""
+        """Return the response for a PodAuthError, None for any other exception."""
         if not isinstance(exception, PodAuthError):
             return None
         status, headers, body = deny(exception)

@@ -1,6 +1,10 @@
-"""Every way to be refused. Each owns its HTTP status, its RFC 6750 error word, and a text that is safe to show.
+"""The errors that podproof raises.
 
-What a caller sees depends only on the family (`InvalidToken`, `Forbidden`, ...): which check said no is for the log.
+Each reason to deny a request is a subclass of `PodAuthError`, with its HTTP status, its RFC 6750 error code and a text
+that is safe to send. The response depends on the family alone (`InvalidToken`, `Forbidden`, `Unavailable`, ...): the
+exact reason is for the log.
+
+`retryable` says whether the same request can succeed when it is repeated soon.
 """
 
 from __future__ import annotations
@@ -11,17 +15,69 @@ from typing import Self
 
 from podproof.identity import PodIdentity
 
+__all__ = [
+    "ConfigurationError",
+    "Expired",
+    "Forbidden",
+    "HostNetwork",
+    "HostNotAllowed",
+    "IdentityEnded",
+    "InvalidToken",
+    "MalformedCredential",
+    "MalformedToken",
+    "NoAddressYet",
+    "NoCredential",
+    "NotAllowed",
+    "NotPodBound",
+    "Overloaded",
+    "PeerUnknown",
+    "PodAuthError",
+    "PodFinished",
+    "PodGone",
+    "ServiceAccountMismatch",
+    "TokenReviewFailed",
+    "TokenUnavailable",
+    "Unavailable",
+    "WrongAddress",
+    "WrongAudience",
+    "WrongIssuer",
+]
+
 
 class ConfigurationError(ValueError):
-    """An option is wrong: says what was given and what is possible."""
+    """An option is invalid. The message says what was given and what was expected."""
+
+    retryable = False
+
+
+class TokenUnavailable(Exception):
+    """No token is available to send. The message names the file, the problem and the fix, and holds no token.
+
+    `args` are the problem and the fix. Raised inside `requests`, it is a `requests.RequestException` too.
+    """
+
+    retryable = False
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
+
+
+class HostNotAllowed(Exception):
+    """The token would go to a host that is not in `hosts`, or unencrypted to a proxy. The request is not sent.
+
+    Raised inside `requests`, it is a `requests.RequestException` too.
+    """
+
+    retryable = False
 
 
 class PodAuthError(Exception):
-    """A request is refused. `str()` is the reason for the log: it never holds a token, and is never sent.
+    """A request is denied. `str()` is the reason for the log: it never holds a token, and is never sent.
 
-    `code` names the refusal for logs and metrics, `status` is the HTTP status, `error` the word of RFC 6750 section
-    3.1 (None where that section wants no word), `detail` the one text that the caller is shown, `retry_after` the
-    seconds after which asking again makes sense.
+    `code` names the reason in logs and metrics. `status` is the HTTP status, `error` the error code of RFC 6750 section
+    3.1 (None where that section wants none), `detail` the text that the caller sees, `retry_after` the seconds after
+    which `retryable` requests can be repeated. `service_account`, `pod`, `identity` and `peer` say who was denied, as
+    far as it is known.
     """
 
     code = "denied"
@@ -29,6 +85,7 @@ class PodAuthError(Exception):
     error: str | None = None
     title = "Unauthorized"
     detail = "A bearer token is needed."
+    retryable = False
     retry_after: int | None = None
 
     service_account: str | None = None
@@ -41,22 +98,22 @@ class PodAuthError(Exception):
         self.reason = reason
 
     def with_subject(self, service_account: object, pod: object) -> Self:
-        """Note whom this refuses, for the log: only what the API server has vouched for."""
+        """Return this error with the names of who was denied: only what the API server has authenticated."""
         self.service_account, self.pod = str(service_account), str(pod)
         return self
 
     def with_identity(self, identity: PodIdentity, peer: str | None = None) -> Self:
-        """Note the known caller whom this refuses, and the address that it calls from where that was compared."""
+        """Return this error with the identity that was denied, and the peer address if that was compared."""
         self.identity, self.peer = identity, peer
         return self.with_subject(identity.service_account, identity.pod)
 
     def without_traceback(self) -> Self:
-        """Return the same refusal, to be raised once more without the first one's traceback."""
+        """Return a copy without the traceback, to raise again."""
         return copy(self)
 
 
 class NoCredential(PodAuthError):
-    """There is no Authorization header, or it is not a bearer token: RFC 6750 section 3.1 wants a bare challenge."""
+    """The request has no bearer token in an Authorization header (RFC 6750 section 3.1: no error code)."""
 
     code = "no-credential"
 
@@ -72,7 +129,7 @@ class MalformedCredential(PodAuthError):
 
 
 class InvalidToken(PodAuthError):
-    """The token is not good for this app."""
+    """The token is rejected."""
 
     code = "invalid-token"
     error = "invalid_token"
@@ -80,49 +137,49 @@ class InvalidToken(PodAuthError):
 
 
 class MalformedToken(InvalidToken):
-    """It is not a JSON Web Token in its one canonical form."""
+    """The token is not a JSON Web Token in canonical form."""
 
     code = "malformed-token"
 
 
 class WrongAudience(InvalidToken):
-    """The token was issued for somebody else."""
+    """The token was issued for another audience."""
 
     code = "wrong-audience"
 
 
 class WrongIssuer(InvalidToken):
-    """The token comes from an issuer that is not among those named."""
+    """The token was issued by an issuer that is not accepted."""
 
     code = "wrong-issuer"
 
 
 class Expired(InvalidToken):
-    """The token's time is over, or has not come."""
+    """The token has expired, or is not valid yet."""
 
     code = "expired"
 
 
 class NotPodBound(InvalidToken):
-    """The token is bound to no pod, so there is none to compare the connection with."""
+    """The token is not bound to a pod, so there is no pod to compare the peer address with."""
 
     code = "not-pod-bound"
 
 
 class TokenReviewFailed(InvalidToken):
-    """The API server does not vouch for the token, or not in the way that a pod's token needs."""
+    """The API server's TokenReview did not authenticate the token, or not as a bound token of a service account."""
 
     code = "token-review-failed"
 
 
 class PodGone(InvalidToken):
-    """The pod that the token is bound to is no more; one of the same name may have taken its place."""
+    """The pod that the token is bound to no longer exists, even if there is a new pod of the same name."""
 
     code = "pod-gone"
 
 
 class PodFinished(InvalidToken):
-    """The pod has run to its end: its address may be another's by now."""
+    """The pod has finished (phase Succeeded or Failed): its address may belong to another pod by now."""
 
     code = "pod-finished"
 
@@ -134,7 +191,7 @@ class ServiceAccountMismatch(InvalidToken):
 
 
 class Forbidden(PodAuthError):
-    """The token is good, and still the caller may not be here."""
+    """The token is valid, but the caller is not allowed."""
 
     code = "forbidden"
     status = 403
@@ -144,60 +201,62 @@ class Forbidden(PodAuthError):
 
 
 class WrongAddress(Forbidden):
-    """The connection does not come from the token's pod."""
+    """The peer address is not one of the pod's addresses."""
 
     code = "wrong-address"
 
 
 class PeerUnknown(Forbidden):
-    """The connection's true peer address cannot be known."""
+    """The connection's peer address cannot be determined."""
 
     code = "peer-unknown"
 
 
 class HostNetwork(Forbidden):
-    """The pod is on the host network, whose address proves only the node."""
+    """The pod is on the host network: its address identifies the node, not the pod."""
 
     code = "host-network"
 
 
 class NotAllowed(Forbidden):
-    """The caller is known, and not on the list."""
+    """The policy does not allow this caller."""
 
     code = "not-allowed"
 
 
 class Unavailable(PodAuthError):
-    """The API server could not be asked: our trouble, and no word on the token."""
+    """The API server did not respond as needed: this says nothing about the token."""
 
     code = "unavailable"
     status = 503
     title = "Service Unavailable"
     detail = "The caller cannot be identified just now. Try again."
+    retryable = True
     retry_after = 1
 
     @classmethod
     def unexpected(cls, error: Exception) -> Self:
-        """Return the refusal for an error that nobody thought of: without its text, which may quote a token."""
+        """Return the error for an unexpected exception, without its text, which may quote a token."""
         place = extract_tb(error.__traceback__)[-1]
         return cls(f"an unexpected {type(error).__name__} in {place.name}, line {place.lineno}")
 
 
 class Overloaded(Unavailable):
-    """Too many questions are waiting for the API server already, or too much was refused that came from one address."""
+    """Too many TokenReviews are waiting, or too many tokens from this peer address were rejected."""
 
     code = "overloaded"
 
 
 class NoAddressYet(PodAuthError):
-    """The cluster does not say yet where the pod is: the kubelet tells a second or two after the pod has started."""
+    """The pod has no address in its status yet: the kubelet reports it a second or two after the start."""
 
     code = "no-address-yet"
     status = Unavailable.status
     title = Unavailable.title
     detail = Unavailable.detail
+    retryable = True
     retry_after = 1
 
 
 class IdentityEnded(OSError):
-    """The caller's token has expired while it was connected: to the app, the caller is gone (ASGI HTTP spec 2.4)."""
+    """The caller's token has expired during its request: the app sees a disconnected client (ASGI HTTP spec 2.4)."""

@@ -1,4 +1,4 @@
-"""The caller, as Falcon likes to be told: `req.context.caller`."""
+"""The caller in Falcon: `req.context.caller`, set by `CallerMiddleware`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import falcon.asgi
 
 from podproof._request.context import get_caller
 
+__all__ = ["CallerMiddleware"]
+
 
 class CallerMiddleware:
-    """Sets `req.context.caller` to the caller's `PodIdentity`, None where nobody is known; for WSGI and ASGI apps.
+    """Sets `req.context.caller` to the caller's `PodIdentity`, or to None if the request is anonymous.
 
-    It reads what the PodAuthMiddleware around the app has attached. Raises RuntimeError in a request that none has let
-    in.
+    For WSGI and ASGI apps. It reads what the PodAuthMiddleware around the app has attached. Raises RuntimeError if the
+    request did not pass through PodAuthMiddleware.
     """
 
     def process_request(self, req: falcon.Request, _: falcon.Response) -> None:

@@ -1,4 +1,4 @@
-"""The caller, as FastAPI likes to be told: a parameter of an endpoint, and a scheme in the OpenAPI document."""
+"""The caller in FastAPI: an endpoint's parameter `caller: Caller`, with its security scheme in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ __all__ = ["Caller", "PodAuthMiddleware"]
 
 
 class _CallerScheme(SecurityBase):
-    # FastAPI's own HTTPBearer would look for the header, which is off the request by now.
+    # FastAPI's own HTTPBearer would look for the Authorization header, which the middleware has removed.
     model = HTTPBearer(bearerFormat="JWT", description="The caller's service-account token.")
     scheme_name = "podproof"
 
     async def __call__(self, connection: HTTPConnection) -> PodIdentity:
         identity = get_caller(connection.scope)
         if identity is None:
-            raise NoCredential("nobody is known on this request, and its endpoint asks who it is")
+            raise NoCredential("the request is anonymous, and its endpoint needs a caller")
         return identity
 
 
 Caller = Annotated[PodIdentity, Security(_CallerScheme())]
-"""Who is calling: a `PodIdentity`. Where nobody is known (an `optional` or `exempt` request), the answer is 401."""
+"""The `PodIdentity` of the caller. An anonymous request is denied with 401."""

@@ -1,10 +1,10 @@
-"""The caller, as Flask likes to be told."""
+"""The caller in Flask: `from podproof.flask import caller`, used like `flask.request`."""
 
 from __future__ import annotations
 
 from flask import Response, abort, request
-from werkzeug.local import LocalProxy
 
+from podproof._request.caller_proxy import CallerProxy
 from podproof._request.context import deny, get_caller
 from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
@@ -13,13 +13,12 @@ from podproof.wsgi import PodAuthMiddleware
 __all__ = ["PodAuthMiddleware", "caller"]
 
 
-def _caller() -> PodIdentity:
+def _get_identity() -> PodIdentity:
     identity = get_caller(request.environ)
     if identity is None:
-        status, headers, body = deny(NoCredential("nobody is known on this request, and its view asks who it is"))
+        status, headers, body = deny(NoCredential("the request is anonymous, and its view needs a caller"))
         abort(Response(body, status, headers))
     return identity
 
 
-caller: PodIdentity = LocalProxy(_caller)  # type: ignore[assignment]  # stands in for what it leads to, as flask.request
-"""Who is calling: a `PodIdentity`. Where nobody is known (an `optional` or `exempt` request), the answer is 401."""
+caller: PodIdentity = CallerProxy(_get_identity)  # type: ignore[assignment]  # a proxy, as flask.request is

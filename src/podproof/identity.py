@@ -1,4 +1,4 @@
-"""Who is calling: a service account, a pod, and the two together."""
+"""The caller's identity: a service account, a pod, and the two together."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any, NoReturn
+
+__all__ = ["Pod", "PodIdentity", "ServiceAccount"]
 
 # RFC 1123, as Kubernetes uses it: a namespace is one label of at most 63 characters; a service account's name may hold
 # dots, and its labels are limited by the whole only.
@@ -27,12 +30,12 @@ class ServiceAccount:
 
     @property
     def username(self) -> str:
-        """The name that the API server knows it by: `system:serviceaccount:<namespace>:<name>`."""
+        """The username at the API server: `system:serviceaccount:<namespace>:<name>`."""
         return f"system:serviceaccount:{self.namespace}:{self.name}"
 
     @classmethod
     def from_username(cls, username: str, uid: str = "") -> ServiceAccount:
-        """Parse `system:serviceaccount:<namespace>:<name>`; a name may hold dots, never colons.
+        """Return the service account of a username `system:serviceaccount:<namespace>:<name>`.
 
         Raises ValueError for every other user: people, nodes, `system:anonymous`.
         """
@@ -61,13 +64,32 @@ class Pod:
         return f"{self.namespace}/{self.name}"
 
 
+class _FrozenDict(dict[str, tuple[str, ...]]):
+    """A dict that cannot be changed: all requests with one token share one identity.
+
+    `types.MappingProxyType` cannot be pickled, copied deeply or encoded as JSON; a dict can be, and so can this.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("a PodIdentity cannot be changed: copy its extra with dict(identity.extra)")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, tuple[str, ...]]]]:
+        # Made in one step: pickle and copy would set item by item.
+        return _FrozenDict, (dict(self),)
+
+
 @dataclass(frozen=True, slots=True)
 class PodIdentity:
     """The caller: a service account, and the pod that its token is bound to.
 
-    `audience` is the one of ours that the token was issued for, `expires_at` the end of the token in Unix seconds.
-    `credential_id`, `groups` and `extra` are as the API server's TokenReview gave them; the first is None before
-    Kubernetes 1.30. It is also a Starlette user: `is_authenticated`, `display_name`, `identity`.
+    `audience` is the accepted audience that the token was issued for, `expires_at` the token's expiry in Unix seconds.
+    `credential_id`, `groups` and `extra` are as in the API server's TokenReview; `credential_id` is None before
+    Kubernetes 1.30. It cannot be changed, and can be compared, hashed, copied, pickled and encoded as JSON. It is also
+    a Starlette user: `is_authenticated`, `display_name`, `identity`.
     """
 
     service_account: ServiceAccount
@@ -78,9 +100,12 @@ class PodIdentity:
     groups: tuple[str, ...] = ()
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "extra", _FrozenDict(self.extra))
+
     @property
     def is_authenticated(self) -> bool:
-        """Always true: who is not known is never a `PodIdentity`."""
+        """Always True: the user of an anonymous request is no `PodIdentity`."""
         return True
 
     @property
@@ -95,7 +120,7 @@ class PodIdentity:
 
     @property
     def scopes(self) -> tuple[str, ...]:
-        """What `request.auth` holds, so that Starlette's `@requires` can ask for it."""
+        """The scopes in Starlette's `request.auth`, for its `@requires`."""
         return _scopes(self.service_account.namespace, self.service_account.name)
 
 

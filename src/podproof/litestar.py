@@ -1,4 +1,4 @@
-"""The caller, as Litestar likes to be told: a dependency, and a scheme in the OpenAPI document."""
+"""The caller in Litestar: a handler's parameter `caller: Caller`, with its security scheme in the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from podproof.identity import PodIdentity
 __all__ = ["Caller", "CallerPlugin", "PodAuthMiddleware"]
 
 Caller = NamedDependency[SkipValidation[PodIdentity]]
-"""Who is calling, for a handler's parameter `caller`: a `PodIdentity`."""
+"""The type of a handler's parameter `caller`: the `PodIdentity` of the caller."""
 
 _SCHEME = SecurityScheme(
     type="http", scheme="bearer", bearer_format="JWT", description="The caller's service-account token."
@@ -29,23 +29,23 @@ _SCHEME = SecurityScheme(
 
 
 class CallerPlugin(InitPlugin):
-    """Hands the caller to each handler that has a parameter `caller: Caller`, and documents the scheme.
+    """Gives the caller to each handler that has a parameter `caller: Caller`, and documents the security scheme.
 
-    Where nobody is known (an `optional` or `exempt` request), such a handler's answer is 401. A PodAuthError that a
-    handler raises is answered as the PodAuthMiddleware would.
+    An anonymous request to such a handler is denied with 401. A PodAuthError that a handler raises gets the response of
+    PodAuthMiddleware.
 
-    That one goes around the app, not into its `middleware`: there it would run after the routing, once for each route,
-    and what Litestar has read of the headers by then (for CORS) would keep the token.
+    Put PodAuthMiddleware around the app, not into its `middleware`: there it would run after the routing, once for each
+    route, and the headers that Litestar has read by then (for CORS) would still hold the token.
     """
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        """Add the dependency, the scheme and the answer."""
+        """Add the dependency, the exception handler and the security scheme."""
         app_config.dependencies["caller"] = Provide(_provide_caller, sync_to_thread=False)
-        app_config.exception_handlers[PodAuthError] = _answer
+        app_config.exception_handlers[PodAuthError] = _respond
         if app_config.openapi_config is not None:
             app_config.openapi_config = document = copy(app_config.openapi_config)
-            theirs = document.components if isinstance(document.components, list) else [document.components]
-            document.components = [*theirs, Components(security_schemes={"podproof": _SCHEME})]
+            own = document.components if isinstance(document.components, list) else [document.components]
+            document.components = [*own, Components(security_schemes={"podproof": _SCHEME})]
             document.security = [*(document.security or ()), {"podproof": []}]
         return app_config
 
@@ -53,10 +53,10 @@ class CallerPlugin(InitPlugin):
 def _provide_caller(request: ASGIConnection[Any, Any, Any, Any]) -> PodIdentity:
     identity = get_caller(request.scope)
     if identity is None:
-        raise NoCredential("nobody is known on this request, and its handler asks who it is")
+        raise NoCredential("the request is anonymous, and its handler needs a caller")
     return identity
 
 
-def _answer(_: ASGIConnection[Any, Any, Any, Any], refusal: PodAuthError) -> Response[bytes]:
-    status, headers, body = deny(refusal)
+def _respond(_: ASGIConnection[Any, Any, Any, Any], error: PodAuthError) -> Response[bytes]:
+    status, headers, body = deny(error)
     return Response(body, status_code=status, headers=dict(headers))

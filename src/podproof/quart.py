@@ -1,10 +1,10 @@
-"""The caller, as Quart likes to be told."""
+"""The caller in Quart: `from podproof.quart import caller`, used like `quart.request`."""
 
 from __future__ import annotations
 
 from quart import Response, abort, has_websocket_context, request, websocket
-from werkzeug.local import LocalProxy
 
+from podproof._request.caller_proxy import CallerProxy
 from podproof._request.context import deny, get_caller
 from podproof.asgi import PodAuthMiddleware
 from podproof.errors import NoCredential
@@ -13,13 +13,12 @@ from podproof.identity import PodIdentity
 __all__ = ["PodAuthMiddleware", "caller"]
 
 
-def _caller() -> PodIdentity:
+def _get_identity() -> PodIdentity:
     identity = get_caller((websocket if has_websocket_context() else request).scope)
     if identity is None:
-        status, headers, body = deny(NoCredential("nobody is known on this request, and its view asks who it is"))
+        status, headers, body = deny(NoCredential("the request is anonymous, and its view needs a caller"))
         abort(Response(body, status, dict(headers)))
     return identity
 
 
-caller: PodIdentity = LocalProxy(_caller)  # type: ignore[assignment]  # stands in for what it leads to, as quart.request
-"""Who is calling: a `PodIdentity`. Where nobody is known (an `optional` or `exempt` request), the answer is 401."""
+caller: PodIdentity = CallerProxy(_get_identity)  # type: ignore[assignment]  # a proxy, as quart.request is

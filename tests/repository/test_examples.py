@@ -1,4 +1,4 @@
-"""The examples, started as their first lines say, on the emulated cluster."""
+"""The examples, started as their docstrings say, on the emulated cluster."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def module_cluster() -> Iterator[Cluster]:
 def bob(
     request: pytest.FixtureRequest, module_cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """Give each Bob, all of whose settings are in the environment."""
+    """Run each example app, with its options in the environment."""
     environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(module_cluster.kubeconfig_for("default/bob"))}
     with serving(COMMANDS[request.param], tmp_path_factory.mktemp("bob"), **environ) as server:
         yield server
@@ -61,33 +61,31 @@ def run_alice(bob: Server, token_file: Path, **environ: str) -> subprocess.Compl
     )
 
 
-def test_whoami_tells_the_caller(bob: Server, alice: Pod) -> None:
-    answer = bob.get("127.0.0.1", alice.token("bob"))
-    assert (answer.status, answer.json) == (200, ALICE)
+def test_whoami_responds_with_the_caller(bob: Server, alice: Pod) -> None:
+    response = bob.get("127.0.0.1", alice.token("bob"))
+    assert (response.status, response.json) == (200, ALICE)
 
 
-def test_another_s_token_is_refused(bob: Server, alice: Pod) -> None:
+def test_a_token_of_another_pod_or_audience_is_denied(bob: Server, alice: Pod) -> None:
     assert bob.get("127.0.0.2", alice.token("bob")).status == 403
     assert bob.get("127.0.0.1", alice.token("carol")).status == 401
     assert bob.get("127.0.0.1", None).status == 401
 
 
 def test_echo_returns_what_was_posted(bob: Server, alice: Pod) -> None:
-    sent = {"Content-Type": "text/x-fable"}
-    answer = bob.ask("POST", "127.0.0.1", "/echo", sent, token=alice.token("bob"), body=b"once upon a time")
-    assert (answer.status, answer.body) == (200, b"once upon a time")
-    assert answer.headers["content-type"].startswith("text/x-fable")
+    sent = {"Content-Type": "text/x-test"}
+    response = bob.ask("POST", "127.0.0.1", "/echo", sent, token=alice.token("bob"), body=b"once upon a time")
+    assert (response.status, response.body) == (200, b"once upon a time")
+    assert response.headers["content-type"].startswith("text/x-test")
 
 
-def test_healthz_is_open_to_all(bob: Server) -> None:
-    answer = bob.get("127.0.0.2", None, "/healthz")
-    assert (answer.status, answer.body) == (200, b"ok")
+def test_healthz_is_exempt(bob: Server) -> None:
+    response = bob.get("127.0.0.2", None, "/healthz")
+    assert (response.status, response.body) == (200, b"ok")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_readyz_turns_callers_away_once_bob_is_told_to_leave_and_healthz_does_not(
-    name: str, module_cluster: Cluster, tmp_path: Path
-) -> None:
+def test_after_sigterm_readyz_fails_and_healthz_does_not(name: str, module_cluster: Cluster, tmp_path: Path) -> None:
     environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(module_cluster.kubeconfig_for("default/bob"))}
     with serving(COMMANDS[name], tmp_path, **environ, PODPROOF_DRAIN_GAP="60", PODPROOF_DRAIN_MAX="60") as bob:
         assert bob.get("127.0.0.2", None, "/readyz").status == 200
@@ -99,12 +97,12 @@ def test_readyz_turns_callers_away_once_bob_is_told_to_leave_and_healthz_does_no
 
 
 @pytest.mark.parametrize("bob", ["starlette_bob"], indirect=True)
-def test_a_websocket_s_first_message_tells_the_caller(bob: Server, alice: Pod) -> None:
+def test_the_first_message_of_a_websocket_is_the_caller(bob: Server, alice: Pod) -> None:
     with connect(f"ws://127.0.0.1:{bob.port}/ws", additional_headers=alice.headers("bob")) as websocket:
         assert json.loads(websocket.recv()) == ALICE
 
 
-def test_alice_calls_and_prints_the_answer(bob: Server, alice: Pod, tmp_path: Path) -> None:
+def test_alice_prints_the_response(bob: Server, alice: Pod, tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.write_text(alice.token("bob"))
     done = run_alice(bob, token_file)
@@ -113,14 +111,14 @@ def test_alice_calls_and_prints_the_answer(bob: Server, alice: Pod, tmp_path: Pa
     assert (status, json.loads(body)) == ("200", ALICE)
 
 
-def test_alice_finds_bob_by_what_kubernetes_tells_of_his_service(bob: Server, alice: Pod, tmp_path: Path) -> None:
+def test_alice_finds_bob_by_the_environment_variables_of_his_service(bob: Server, alice: Pod, tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.write_text(alice.token("bob"))
     service = {"BOB_SERVICE_HOST": "127.0.0.1", "BOB_SERVICE_PORT": str(bob.port)}
     assert run_alice(bob, token_file, BOB_URL="", **service).stdout.startswith("200 ")
 
 
-def test_alice_fails_without_a_token_and_when_bob_refuses_her(
+def test_alice_fails_without_a_token_and_when_bob_denies_her(
     bob: Server, module_cluster: Cluster, tmp_path: Path
 ) -> None:
     token_file = tmp_path / "token"
@@ -133,11 +131,11 @@ def test_alice_fails_without_a_token_and_when_bob_refuses_her(
     assert elsewhere.token("bob") not in done.stderr
 
 
-def test_alice_fails_when_bob_is_away_unless_she_is_to_call_again_and_again(alice: Pod, tmp_path: Path) -> None:
+def test_alice_fails_when_bob_is_down_unless_she_calls_in_a_loop(alice: Pod, tmp_path: Path) -> None:
     token_file = tmp_path / "token"
     token_file.write_text(alice.token("bob"))
-    away = "http://127.0.0.1:9"
-    environ = os.environ | {"BOB_URL": away, "PODPROOF_TOKEN_FILE": str(token_file)}
+    unreachable = "http://127.0.0.1:9"
+    environ = os.environ | {"BOB_URL": unreachable, "PODPROOF_TOKEN_FILE": str(token_file)}
     command = [sys.executable, "examples/alice.py"]
     once = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=SECONDS, check=False)
     assert once.returncode == 1
@@ -146,9 +144,9 @@ def test_alice_fails_when_bob_is_away_unless_she_is_to_call_again_and_again(alic
     environ |= {"ALICE_PAUSE": "0.01"}
     with subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
-        said = [running.stdout.readline() for _ in range(3)]
+        lines = [running.stdout.readline() for _ in range(3)]
         running.kill()
-    assert ["Connection refused" in line for line in said] == [True] * 3
+    assert ["Connection refused" in line for line in lines] == [True] * 3
 
 
 @pytest.mark.parametrize("name", ["alice", "flask_bob", "starlette_bob"])

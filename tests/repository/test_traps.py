@@ -72,6 +72,7 @@ TRAPS = {
     59: "a hung connection takes a share of the deadline only, and idle connections are not tried one by one",
     61: "an error in the lifespan is taken for an app without one: a wrong option fails the startup with its message",
     62: "a response may begin after the token's end: known before the app runs; its first chunk passes",
+    63: "HTTP_PROXY would see the token of a plain-http request: the proxy is bypassed, or the request is not sent",
     65: "a scope that is neither http, websocket nor lifespan would run the app unauthenticated: denied",
 }
 

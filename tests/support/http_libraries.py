@@ -1,4 +1,4 @@
-"""One request by each library that `TokenClient.auth` serves."""
+"""One request through each HTTP library that `TokenClient.auth` supports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Call:
+class OutgoingRequest:
     url: str
     method: str = "GET"
     body: bytes | None = None
@@ -35,70 +35,77 @@ class Call:
         yield self.body or b""
 
 
-Send = Callable[[TokenClient, Call], tuple[int, str]]
-"""Sends, follows redirects, and returns the status and the text of the last answer."""
+SendRequest = Callable[[TokenClient, OutgoingRequest], tuple[int, str]]
+"""Sends a request, follows redirects, and returns the status and the text of the last response."""
 
 
-def _session(client: TokenClient, call: Call) -> tuple[int, str]:
+def _session(client: TokenClient, request: OutgoingRequest) -> tuple[int, str]:
     with client.session() as http:
-        return _requests_answer(http, call)
+        return _send_by_requests(http, request)
 
 
-def _requests(client: TokenClient, call: Call) -> tuple[int, str]:
+def _requests(client: TokenClient, request: OutgoingRequest) -> tuple[int, str]:
     with requests.Session() as http:
-        return _requests_answer(http, call, auth=client.auth)
+        return _send_by_requests(http, request, auth=client.auth)
 
 
-def _requests_answer(http: requests.Session, call: Call, **options: Any) -> tuple[int, str]:
-    data = call.pieces() if call.streamed else call.body
-    verify = call.trusted or True
-    answer = http.request(call.method, call.url, data=data, headers=call.headers, verify=verify, timeout=10, **options)
-    return answer.status_code, answer.text
+def _send_by_requests(http: requests.Session, request: OutgoingRequest, **options: Any) -> tuple[int, str]:
+    data = request.pieces() if request.streamed else request.body
+    response = http.request(
+        request.method,
+        request.url,
+        data=data,
+        headers=request.headers,
+        verify=request.trusted or True,
+        timeout=10,
+        **options,
+    )
+    return response.status_code, response.text
 
 
-def _httpx(client: TokenClient, call: Call) -> tuple[int, str]:
-    content = call.pieces() if call.streamed else call.body
-    with httpx.Client(auth=client.auth, **_httpx_options(call)) as http:
-        answer = http.request(call.method, call.url, content=content, headers=call.headers)
-    return answer.status_code, answer.text
+def _httpx(client: TokenClient, request: OutgoingRequest) -> tuple[int, str]:
+    content = request.pieces() if request.streamed else request.body
+    with httpx.Client(auth=client.auth, **_httpx_options(request)) as http:
+        response = http.request(request.method, request.url, content=content, headers=request.headers)
+    return response.status_code, response.text
 
 
-def _httpx2(client: TokenClient, call: Call) -> tuple[int, str]:
-    content = call.pieces() if call.streamed else call.body
-    with httpx2.Client(auth=client.auth, **_httpx_options(call)) as http:
-        answer = http.request(call.method, call.url, content=content, headers=call.headers)
-    return answer.status_code, answer.text
+def _httpx2(client: TokenClient, request: OutgoingRequest) -> tuple[int, str]:
+    content = request.pieces() if request.streamed else request.body
+    with httpx2.Client(auth=client.auth, **_httpx_options(request)) as http:
+        response = http.request(request.method, request.url, content=content, headers=request.headers)
+    return response.status_code, response.text
 
 
-def _httpx_async(client: TokenClient, call: Call) -> tuple[int, str]:
-    async def talk() -> tuple[int, str]:
-        content = call.async_pieces() if call.streamed else call.body
-        async with httpx.AsyncClient(auth=client.auth, **_httpx_options(call)) as http:
-            answer = await http.request(call.method, call.url, content=content, headers=call.headers)
-        return answer.status_code, answer.text
+def _httpx_async(client: TokenClient, request: OutgoingRequest) -> tuple[int, str]:
+    async def send() -> tuple[int, str]:
+        content = request.async_pieces() if request.streamed else request.body
+        async with httpx.AsyncClient(auth=client.auth, **_httpx_options(request)) as http:
+            response = await http.request(request.method, request.url, content=content, headers=request.headers)
+        return response.status_code, response.text
 
-    return asyncio.run(talk())
-
-
-def _httpx2_async(client: TokenClient, call: Call) -> tuple[int, str]:
-    async def talk() -> tuple[int, str]:
-        content = call.async_pieces() if call.streamed else call.body
-        async with httpx2.AsyncClient(auth=client.auth, **_httpx_options(call)) as http:
-            answer = await http.request(call.method, call.url, content=content, headers=call.headers)
-        return answer.status_code, answer.text
-
-    return asyncio.run(talk())
+    return asyncio.run(send())
 
 
-def _httpx_options(call: Call) -> dict[str, Any]:
+def _httpx2_async(client: TokenClient, request: OutgoingRequest) -> tuple[int, str]:
+    async def send() -> tuple[int, str]:
+        content = request.async_pieces() if request.streamed else request.body
+        async with httpx2.AsyncClient(auth=client.auth, **_httpx_options(request)) as http:
+            response = await http.request(request.method, request.url, content=content, headers=request.headers)
+        return response.status_code, response.text
+
+    return asyncio.run(send())
+
+
+def _httpx_options(request: OutgoingRequest) -> dict[str, Any]:
     return {
         "follow_redirects": True,
         "timeout": 10,
-        "verify": ssl.create_default_context(cafile=call.trusted) if call.trusted else False,
+        "verify": ssl.create_default_context(cafile=request.trusted) if request.trusted else False,
     }
 
 
-LIBRARIES: dict[str, Send] = {
+LIBRARIES: dict[str, SendRequest] = {
     "session": _session,
     "requests": _requests,
     "httpx": _httpx,

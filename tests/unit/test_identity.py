@@ -59,12 +59,12 @@ def test_a_service_account_is_read_from_its_username(username: str, namespace: s
         f"system:serviceaccount:default:{'s' * 254}",
     ],
 )
-def test_no_other_user_is_taken_for_a_service_account(username: str) -> None:
+def test_the_username_of_any_other_user_is_an_error(username: str) -> None:
     with pytest.raises(ValueError, match="not the username of a service account"):
         ServiceAccount.from_username(username)
 
 
-def test_a_service_account_and_a_pod_are_written_with_their_namespace() -> None:
+def test_str_of_a_service_account_and_a_pod_is_namespace_and_name() -> None:
     assert str(ALICE.service_account) == "default/alice"
     assert str(ALICE.pod) == "default/alice-pod"
 
@@ -78,10 +78,10 @@ def test_an_identity_is_a_starlette_user() -> None:
 
 def test_an_identity_cannot_be_changed() -> None:
     with pytest.raises(FrozenInstanceError):
-        ALICE.audience = "eve"  # type: ignore[misc]  # which is what is tried
+        ALICE.audience = "eve"  # type: ignore[misc]  # mypy forbids it too
     with pytest.raises(FrozenInstanceError):
-        ALICE.pod.name = "eve"  # type: ignore[misc]  # which is what is tried
+        ALICE.pod.name = "eve"  # type: ignore[misc]  # mypy forbids it too
 
 
-def test_identities_can_be_kept_in_sets() -> None:
+def test_identities_can_be_members_of_a_set() -> None:
     assert {ALICE, ALICE} == {ALICE}

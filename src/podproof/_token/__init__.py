@@ -1,1 +1,1 @@
-"""A token before anybody has verified it: its claims, and the file that it is mounted as."""
+"""Service-account tokens on the caller's side: the mounted file, and how its token is put on requests."""

@@ -1,4 +1,4 @@
-"""A JSON Web Token's claims, read without verification: good for refusing a token early, never for accepting one."""
+"""The claims of a JSON Web Token, read without verification: enough to reject a token early, never to accept one."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import Any
 from podproof.errors import MalformedToken
 
 CLOCK_SKEW = 60.0
-"""Seconds by which the API server's clock may differ from ours before we refuse without asking it."""
+"""Seconds by which the API server's clock may differ from ours before a token is rejected without a TokenReview."""
 
-# The possessive + goes over junk once, and does not come back for another try.
+# The possessive + reads malformed input once, without backtracking.
 _JWT = re.compile(r"([\w-]++)\.([\w-]++)\.([\w-]++)", re.ASCII)
 
 # By the length of a base64url segment modulo 4, what its last character may be where the unused low bits are zero (RFC
-# 4648 section 3.5). Other spellings decode to the same bytes, and would be other keys in memory.
+# 4648 section 3.5). Other spellings decode to the same bytes, and would be other keys in the cache.
 _LAST = {2: "AQgw", 3: "AEIMQUYcgkosw048"}
 
 
 def read_claims(token: str) -> Mapping[str, Any]:
     """Return the claims of a JSON Web Token (RFC 7519) without verifying anything.
 
-    Raises NotAToken.
+    Raises MalformedToken.
     """
     match = _JWT.fullmatch(token)
     if match is None or not all(map(_is_canonical, match.groups())):
@@ -50,9 +50,9 @@ _URLSAFE = str.maketrans("-_", "+/")
 
 
 def numeric_date(claims: Mapping[str, Any], name: str) -> float:
-    """Return a NumericDate (RFC 7519 section 2), Unix seconds.
+    """Return a NumericDate (RFC 7519 section 2) in Unix seconds.
 
-    Raises NotAToken where the claim is missing or no time of this era.
+    Raises MalformedToken if the claim is missing or not a date up to the year 9999.
     """
     value = claims.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_DATE:
@@ -60,5 +60,5 @@ def numeric_date(claims: Mapping[str, Any], name: str) -> float:
     return float(value)
 
 
-# The end of the year 9999: where RFC 3339 dates end, and with them Kubernetes' own.
+# The end of the year 9999, the last one of RFC 3339 dates, which Kubernetes uses.
 _LAST_DATE = 253402300799

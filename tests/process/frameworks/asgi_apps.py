@@ -1,6 +1,6 @@
-"""The ASGI examples behind one port, told apart by the Host header: a server is started once for all of them.
+"""The ASGI examples behind one port, selected by the Host header, so that each server is started once for all of them.
 
-Each is given one more route, which tells what headers the framework shows to the app.
+Each gets one more route, `/headers`, which responds with the headers that the framework passes to the app.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ django_bob.urlpatterns.append(django.urls.path("headers", django_headers))
 falcon_asgi_bob.bob.add_route("/headers", FalconHeaders())
 
 starlette: Any = starlette_bob.app
-BOBS: dict[str, Any] = {
+APPS: dict[str, Any] = {
     "starlette": starlette,
     "fastapi": fastapi_bob.app,
     "litestar": litestar_bob.app,
@@ -77,4 +77,4 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
             await receive()
             await send({"type": f"lifespan.{kind}.complete"})
         return
-    await BOBS[dict(scope["headers"])[b"host"].decode()](scope, receive, send)
+    await APPS[dict(scope["headers"])[b"host"].decode()](scope, receive, send)

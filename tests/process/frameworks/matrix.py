@@ -1,4 +1,4 @@
-"""What is run: each server with every framework that it can run, and the table of it in docs/frameworks.md."""
+"""Each server with every framework that it can run, and the table of them in docs/frameworks.md."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 WSGI = ("Flask", "Django", "Falcon", "Bottle")
 ASGI = ("Starlette", "FastAPI", "Litestar", "Django", "Quart", "Falcon")
-ON_TRIO = ("Starlette", "FastAPI", "Litestar")  # the others want asyncio
+ON_TRIO = ("Starlette", "FastAPI", "Litestar")  # the others need asyncio
 WITH_WEBSOCKETS = ("Starlette", "FastAPI", "Litestar", "Quart", "Falcon")
 
-# Middleware that puts a header's address in the place of the socket's, each around one of the apps; and what podproof
-# says to that. Werkzeug's keeps the true one where it can be found.
+# Middleware that replaces the socket's address with one from a header, each around one of the apps, and the denial that
+# podproof logs. Werkzeug's keeps the original, which podproof finds.
 _REWRITTEN = "peer-unknown: the address 127.0.0.2 may have been taken from a forwarded header"
 WSGI_PROXIES = {
     "granian-proxy-headers": _REWRITTEN,
@@ -29,25 +29,26 @@ ASGI_PROXIES = {
 class Kind:
     """A server as it is started: `command` comes after `python`.
 
-    `denials` says that it has ASGI's denial response extension, so that a refused WebSocket gets the whole answer.
+    `has_denial_response`: it has ASGI's denial response extension, so that a denied WebSocket gets the whole response.
     """
 
     name: str
     command: list[str]
     frameworks: tuple[str, ...]
-    denials: bool = True
+    has_denial_response: bool = True
 
     @property
     def proxies(self) -> Mapping[str, str]:
         return WSGI_PROXIES if self.frameworks is WSGI else ASGI_PROXIES
 
-    def speaks_websocket(self, framework: str) -> bool:
+    def has_websockets(self, framework: str) -> bool:
         return self.frameworks is not WSGI and framework in WITH_WEBSOCKETS
 
-    def tried(self, framework: str) -> str:
+    def protocols(self, framework: str) -> str:
+        """Return the cell of the table: what is tested of a framework on this server."""
         if framework not in self.frameworks:
             return ""
-        return "HTTP, WebSocket" if self.speaks_websocket(framework) else "HTTP"
+        return "HTTP, WebSocket" if self.has_websockets(framework) else "HTTP"
 
 
 _WSGI = "tests.process.frameworks.wsgi_apps:app"
@@ -64,7 +65,7 @@ SERVERS = (
     Kind("granian, wsgi", ["-m", "granian", "--interface", "wsgi", *_PORT, _WSGI], WSGI),
     Kind("Werkzeug", ["-m", "tests.process.frameworks.wsgi_apps", "{port}"], WSGI),
     Kind("uvicorn", ["-m", "uvicorn", "--no-proxy-headers", *_PORT, _ASGI], ASGI),
-    Kind("gunicorn, asgi", [*_GUNICORN, "--worker-class", "asgi", _ASGI], ASGI, denials=False),
+    Kind("gunicorn, asgi", [*_GUNICORN, "--worker-class", "asgi", _ASGI], ASGI, has_denial_response=False),
     Kind("gunicorn, uvicorn-worker", [*_GUNICORN, *_UVICORN_WORKER, _ASGI], ASGI),
     Kind("hypercorn, asyncio", ["-m", "hypercorn", *_BIND, _ASGI], ASGI),
     Kind("hypercorn, trio", ["-m", "hypercorn", "--worker-class", "trio", *_BIND, _ASGI], ON_TRIO),
@@ -80,7 +81,7 @@ def table() -> str:
                 _row("", *frameworks),
                 _row(*["---"] * (1 + len(frameworks))),
                 *(
-                    _row(server.name, *map(server.tried, frameworks))
+                    _row(server.name, *map(server.protocols, frameworks))
                     for server in SERVERS
                     if (server.frameworks is WSGI) == (frameworks is WSGI)
                 ),

@@ -17,7 +17,7 @@ from django.urls import path
 from podproof import asgi as podproof_asgi
 from podproof import wsgi as podproof_wsgi
 from podproof._request.require import require
-from tests.process.frameworks.requests_sent import KNOWN, asgi, wsgi
+from tests.process.frameworks.framework_clients import ALICE, asgi_client, wsgi_get
 from tests.support.fake_api import AuthenticatorFactory
 
 CALLER_MIDDLEWARE = "podproof.django.CallerMiddleware"
@@ -27,9 +27,9 @@ REMOTE_USER = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.RemoteUserMiddleware",
 ]
-ADMIN = "system:serviceaccount:default:admin"
-ALICE = "system:serviceaccount:default:alice"
-NOTHING: Mapping[str, str] = MappingProxyType({})
+ADMIN_USERNAME = "system:serviceaccount:default:admin"
+ALICE_USERNAME = "system:serviceaccount:default:alice"
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 def whoami(request: HttpRequest) -> HttpResponse:
@@ -69,7 +69,7 @@ urlpatterns = [
 
 @pytest.fixture(scope="module", autouse=True)
 def project(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Django has one project a process: this module's."""
+    """Configure the one Django project of this process."""
     settings.configure(
         ALLOWED_HOSTS=["*"],
         AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.RemoteUserBackend"],
@@ -84,52 +84,55 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> None:
     django.setup()
 
 
-Ask = Callable[..., tuple[int, str]]
+Get = Callable[..., tuple[int, str]]
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
-def ask(request: pytest.FixtureRequest, make_authenticator: AuthenticatorFactory) -> Ask:
-    """Ask the project for a path, behind either middleware or none."""
+def get(request: pytest.FixtureRequest, make_authenticator: AuthenticatorFactory) -> Get:
+    """Return a function that sends a GET request to the project, behind one of the middlewares or none."""
 
-    def ask_it(
-        path: str, *, known: bool = True, wrapped: bool = True, headers: Mapping[str, str] = NOTHING, **options: Any
+    def get_response(
+        path: str,
+        *,
+        anonymous: bool = False,
+        wrapped: bool = True,
+        headers: Mapping[str, str] = NO_HEADERS,
+        **options: Any,
     ) -> tuple[int, str]:
         if request.param == "wsgi":
             app = get_wsgi_application()
-            bob = podproof_wsgi.PodAuthMiddleware(app, authenticator=make_authenticator(**options)) if wrapped else app
-            return wsgi(bob, path, known=known, **headers)
+            wsgi = podproof_wsgi.PodAuthMiddleware(app, authenticator=make_authenticator(**options)) if wrapped else app
+            return wsgi_get(wsgi, path, anonymous=anonymous, **headers)
         app = get_asgi_application()
-        answer = asgi(
-            podproof_asgi.PodAuthMiddleware(app, authenticator=make_authenticator(**options)) if wrapped else app,
-            known=known,
-        ).get(path, headers=headers)
-        return answer.status_code, answer.text
+        asgi = podproof_asgi.PodAuthMiddleware(app, authenticator=make_authenticator(**options)) if wrapped else app
+        response = asgi_client(asgi, anonymous=anonymous).get(path, headers=headers)
+        return response.status_code, response.text
 
-    return ask_it
+    return get_response
 
 
 @pytest.mark.parametrize("path", ["/", "/async"])
-def test_a_view_knows_its_caller(ask: Ask, path: str) -> None:
-    assert ask(path) == (200, KNOWN)
+def test_a_view_gets_its_caller(get: Get, path: str) -> None:
+    assert get(path) == (200, ALICE)
 
 
-def test_of_an_anonymous_request_nobody_is_the_caller(ask: Ask) -> None:
-    assert ask("/", known=False, optional=True) == (200, "None")
+def test_an_anonymous_request_has_no_caller(get: Get) -> None:
+    assert get("/", anonymous=True, optional=True) == (200, "None")
 
 
-def test_a_refusal_in_a_view_is_the_middleware_s_own(ask: Ask) -> None:
-    status, problem = ask("/batch")
+def test_a_view_that_denies_gets_the_response_of_the_middleware(get: Get) -> None:
+    status, problem = get("/batch")
     assert status == 403
     assert "The caller is not allowed here." in problem
 
 
-def test_another_exception_stays_what_it_was(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
-    assert ask("/broken")[0] == 500
+def test_any_other_exception_is_left_alone(get: Get, caplog: pytest.LogCaptureFixture) -> None:
+    assert get("/broken")[0] == 500
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError]
 
 
-def test_without_the_middleware_nothing_is_believed(ask: Ask) -> None:
-    assert ask("/", wrapped=False)[0] == 500
+def test_a_request_that_did_not_pass_through_the_middleware_is_an_error(get: Get) -> None:
+    assert get("/", wrapped=False)[0] == 500
 
 
 @pytest.fixture
@@ -142,7 +145,7 @@ def users() -> Iterator[None]:
 @pytest.mark.trap(40)
 @pytest.mark.parametrize("path", ["/user", "/user/async"])
 @pytest.mark.usefixtures("users")
-def test_django_s_remote_user_is_the_caller_whatever_the_header_says(ask: Ask, path: str) -> None:
-    forged = {"Remote-User": ADMIN}
-    assert ask(path, headers=forged) == (200, ALICE)
-    assert ask(path, headers=forged, known=False, optional=True) == (200, "")
+def test_the_remote_user_of_django_is_the_caller_whatever_the_header_says(get: Get, path: str) -> None:
+    forged = {"Remote-User": ADMIN_USERNAME}
+    assert get(path, headers=forged) == (200, ALICE_USERNAME)
+    assert get(path, headers=forged, anonymous=True, optional=True) == (200, "")

@@ -1,4 +1,4 @@
-"""Each example of a Bob, started as its first lines say."""
+"""Each example app, started as its docstring says."""
 
 from __future__ import annotations
 
@@ -24,18 +24,21 @@ def commands(example: Path) -> list[str]:
     return re.findall(r"`PODPROOF_AUDIENCE=bob (.+?)`", ast.get_docstring(ast.parse(example.read_text())) or "")
 
 
-def test_each_example_says_how_it_is_started() -> None:
+def test_each_example_has_a_command_that_starts_it() -> None:
     assert all(commands(example) for example in EXAMPLES)
 
 
 @pytest.mark.parametrize(
     "command", [command for example in EXAMPLES if example.stem not in ELSEWHERE for command in commands(example)]
 )
-def test_an_example_runs_as_it_says(command: str, cluster: Cluster, tmp_path: Path) -> None:
+def test_an_example_runs_as_its_docstring_says(command: str, cluster: Cluster, tmp_path: Path) -> None:
     alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["127.0.0.2"]).token("bob")
     server, *rest = command.split()
     given = ["-m", server, *ADDRESS.get(server, ["--port", "{port}"]), *rest]
-    with serving(given, tmp_path, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig)) as bob:
-        assert bob.get("127.0.0.2", alice).json == {"service_account": "default/alice", "pod": "default/alice-pod"}
-        assert bob.get("127.0.0.3", alice).status == 403
-        assert bob.get("127.0.0.3", None, "/healthz").status == 200
+    with serving(given, tmp_path, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig)) as server_process:
+        assert server_process.get("127.0.0.2", alice).json == {
+            "service_account": "default/alice",
+            "pod": "default/alice-pod",
+        }
+        assert server_process.get("127.0.0.3", alice).status == 403
+        assert server_process.get("127.0.0.3", None, "/healthz").status == 200

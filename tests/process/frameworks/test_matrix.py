@@ -1,4 +1,4 @@
-"""The same is true of every framework under every server."""
+"""Every framework behaves the same under every server."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from tests.process.frameworks.matrix import SERVERS, Kind, table
 from tests.support.server_process import ROOT, SECONDS, Answer, Server, request, serving
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
-KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
+CALLER = {"service_account": "default/alice", "pod": "default/alice-pod"}
 
 
 @dataclass(frozen=True)
-class Bob:
-    """One app behind one server, known by the Host header, and Alice's token for it."""
+class FrameworkApp:
+    """One app behind one server, selected by the Host header, and Alice's token for it."""
 
     server: Server
     host: str
-    alice: str
+    token: str
 
     def get(
-        self, path: str = "/whoami", *, source: str = ALICE, token: bool = True, headers: Mapping[str, str] = {}
+        self, path: str = "/whoami", *, source: str = ALICE, anonymous: bool = False, headers: Mapping[str, str] = {}
     ) -> Answer:
-        """Get something, as Alice does unless told otherwise."""
-        return self.server.get(source, self.alice if token else None, path, {"Host": self.host, **headers})
+        """Send a GET request, by default from Alice's address with her token."""
+        return self.server.get(source, None if anonymous else self.token, path, {"Host": self.host, **headers})
 
-    def websocket(self, *, source: str = ALICE, token: bool = True) -> object:
-        """Open a WebSocket, and return its first message."""
-        headers = {"Authorization": f"Bearer {self.alice}"} if token else {}
+    def websocket(self, *, source: str = ALICE, anonymous: bool = False) -> object:
+        """Open a WebSocket, and return its first message as JSON."""
+        headers = {} if anonymous else {"Authorization": f"Bearer {self.token}"}
         with (
             socket.create_connection(("127.0.0.1", self.server.port), SECONDS, (source, 0)) as connection,
             connect(f"ws://{self.host}/ws", sock=connection, additional_headers=headers, proxy=None) as websocket,
@@ -47,144 +47,144 @@ class Bob:
             return json.loads(websocket.recv(SECONDS))
 
 
-def a_known_caller_is_told_to_the_app(bob: Bob) -> None:
-    answer = bob.get()
-    assert (answer.status, answer.json) == (200, KNOWN)
+def the_app_gets_the_caller(app: FrameworkApp) -> None:
+    response = app.get()
+    assert (response.status, response.json) == (200, CALLER)
 
 
-def from_another_address_the_token_is_of_no_use(bob: Bob) -> None:
-    answer = bob.get(source=MALLORY)
-    assert answer.status == 403
-    assert answer.headers["www-authenticate"] == 'Bearer realm="bob", error="insufficient_scope"'
-    assert answer.headers["content-type"] == "application/problem+json"
+def a_token_from_another_address_is_denied(app: FrameworkApp) -> None:
+    response = app.get(source=MALLORY)
+    assert response.status == 403
+    assert response.headers["www-authenticate"] == 'Bearer realm="bob", error="insufficient_scope"'
+    assert response.headers["content-type"] == "application/problem+json"
 
 
-def without_a_token_there_is_a_bare_challenge(bob: Bob) -> None:
-    answer = bob.get(token=False)
-    assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Bearer realm="bob"')
+def a_request_without_a_token_gets_a_bare_challenge(app: FrameworkApp) -> None:
+    response = app.get(anonymous=True)
+    assert (response.status, response.headers["www-authenticate"]) == (401, 'Bearer realm="bob"')
 
 
-def what_is_no_token_is_refused(bob: Bob) -> None:
-    answer = bob.get(token=False, headers={"Authorization": "Bearer not.a.token"})
-    assert answer.status == 401
-    assert answer.headers["www-authenticate"] == 'Bearer realm="bob", error="invalid_token"'
+def a_malformed_token_is_rejected(app: FrameworkApp) -> None:
+    response = app.get(anonymous=True, headers={"Authorization": "Bearer not.a.token"})
+    assert response.status == 401
+    assert response.headers["www-authenticate"] == 'Bearer realm="bob", error="invalid_token"'
 
 
-def two_authorization_headers_are_refused(bob: Bob) -> None:
-    twice = [f"Authorization: Bearer {bob.alice}"] * 2
-    assert b" 400 " in bob.server.send(ALICE, request("/whoami", *twice, host=bob.host)).splitlines()[0]
+def two_authorization_headers_are_denied(app: FrameworkApp) -> None:
+    twice = [f"Authorization: Bearer {app.token}"] * 2
+    assert b" 400 " in app.server.send(ALICE, request("/whoami", *twice, host=app.host)).splitlines()[0]
 
 
-def the_app_does_not_see_the_token(bob: Bob) -> None:
-    answer = bob.get("/headers", headers={"X-Seen": "this one"})
-    assert answer.status == 200
-    assert "this one" in answer.json.values()
-    assert "authorization" not in {name.lower() for name in answer.json}
-    assert bob.alice not in answer.body.decode()
+def the_app_does_not_see_the_token(app: FrameworkApp) -> None:
+    response = app.get("/headers", headers={"X-Test": "this one"})
+    assert response.status == 200
+    assert "this one" in response.json.values()
+    assert "authorization" not in {name.lower() for name in response.json}
+    assert app.token not in response.body.decode()
 
 
-def no_header_makes_another_caller_of_us(bob: Bob) -> None:
+def no_header_changes_the_caller(app: FrameworkApp) -> None:
     admin = "system:serviceaccount:default:admin"
     forged = dict.fromkeys(["Podproof.Identity", "Podproof-Identity", "Remote-User", "User", "X-Remote-User"], admin)
-    assert bob.get(headers=forged).json == KNOWN
-    assert bob.get(headers=forged, token=False).status == 401
+    assert app.get(headers=forged).json == CALLER
+    assert app.get(headers=forged, anonymous=True).status == 401
 
 
-def no_header_makes_another_address_of_ours(bob: Bob) -> None:
+def no_header_changes_the_peer_address(app: FrameworkApp) -> None:
     forged = {"X-Forwarded-For": ALICE, "Forwarded": f"for={ALICE}", "X-Real-IP": ALICE, "Remote-Addr": ALICE}
-    assert bob.get(source=MALLORY, headers=forged).status == 403
+    assert app.get(source=MALLORY, headers=forged).status == 403
 
 
-def a_health_check_needs_no_token(bob: Bob) -> None:
-    assert bob.get("/healthz", source=MALLORY, token=False).status == 200
+def a_health_check_needs_no_token(app: FrameworkApp) -> None:
+    assert app.get("/healthz", source=MALLORY, anonymous=True).status == 200
 
 
-def only_the_very_path_is_open(bob: Bob) -> None:
+def only_the_exact_path_is_exempt(app: FrameworkApp) -> None:
     for path in ("/healthz/", "/healthz/../whoami", "/./healthz", "/whoami;/healthz"):
-        assert bob.get(path, token=False).status == 401, path
+        assert app.get(path, anonymous=True).status == 401, path
 
 
-def a_path_that_is_not_there_is_no_secret_to_callers_alone(bob: Bob) -> None:
-    assert bob.get("/nowhere").status == 404
-    assert bob.get("/nowhere", token=False).status == 401
+def only_callers_learn_that_a_path_does_not_exist(app: FrameworkApp) -> None:
+    assert app.get("/nowhere").status == 404
+    assert app.get("/nowhere", anonymous=True).status == 401
 
 
-def a_body_comes_through(bob: Bob) -> None:
-    headers = {"Host": bob.host, "Content-Type": "text/plain"}
-    answer = bob.server.ask("POST", ALICE, "/echo", headers, token=bob.alice, body=b"pods" * 50_000)
-    assert (answer.status, answer.body) == (200, b"pods" * 50_000)
+def the_app_gets_the_body(app: FrameworkApp) -> None:
+    headers = {"Host": app.host, "Content-Type": "text/plain"}
+    response = app.server.ask("POST", ALICE, "/echo", headers, token=app.token, body=b"pods" * 50_000)
+    assert (response.status, response.body) == (200, b"pods" * 50_000)
 
 
-def a_websocket_has_its_caller_too(bob: Bob) -> None:
-    assert bob.websocket() == KNOWN
+def a_websocket_gets_its_caller(app: FrameworkApp) -> None:
+    assert app.websocket() == CALLER
 
 
-def a_websocket_from_another_address_is_refused(bob: Bob) -> None:
-    with pytest.raises(InvalidStatus) as refused:
-        bob.websocket(source=MALLORY)
-    assert refused.value.response.status_code == 403
+def a_websocket_from_another_address_is_denied(app: FrameworkApp) -> None:
+    with pytest.raises(InvalidStatus) as raised:
+        app.websocket(source=MALLORY)
+    assert raised.value.response.status_code == 403
 
 
-def a_websocket_without_a_token_is_refused(bob: Bob, *, denials: bool) -> None:
-    with pytest.raises(InvalidStatus) as refused:
-        bob.websocket(token=False)
-    answer = refused.value.response
+def a_websocket_without_a_token_is_denied(app: FrameworkApp, *, has_denial_response: bool) -> None:
+    with pytest.raises(InvalidStatus) as raised:
+        app.websocket(anonymous=True)
+    response = raised.value.response
     # Without the extension, all that a server can say is 403.
-    assert answer.status_code == (401 if denials else 403)
-    assert answer.headers.get("WWW-Authenticate") == ('Bearer realm="bob"' if denials else None)
+    assert response.status_code == (401 if has_denial_response else 403)
+    assert response.headers.get("WWW-Authenticate") == ('Bearer realm="bob"' if has_denial_response else None)
 
 
-def an_address_that_was_taken_from_a_header_is_not_believed(bob: Bob, *, reason: str) -> None:
+def a_peer_address_that_a_middleware_took_from_a_header_is_denied(app: FrameworkApp, *, reason: str) -> None:
     for forged in ({"X-Forwarded-For": ALICE}, {"Forwarded": f"for={ALICE}"}):
-        assert bob.get(f"/{bob.host}", source=MALLORY, headers=forged).status == 403
-    line = re.compile(rf"403 {reason}.*'/{bob.host}'")
+        assert app.get(f"/{app.host}", source=MALLORY, headers=forged).status == 403
+    line = re.compile(rf"403 {reason}.*'/{app.host}'")
     end = time.monotonic() + SECONDS
-    while not line.search(bob.server.log.read_text()):  # Litestar has a thread of its own write the log
-        assert time.monotonic() < end, bob.server.log.read_text()
+    while not line.search(app.server.log.read_text()):  # Litestar writes the log in a thread of its own
+        assert time.monotonic() < end, app.server.log.read_text()
 
 
-HTTP: Sequence[Callable[[Bob], None]] = (
-    a_known_caller_is_told_to_the_app,
-    from_another_address_the_token_is_of_no_use,
-    without_a_token_there_is_a_bare_challenge,
-    what_is_no_token_is_refused,
-    two_authorization_headers_are_refused,
+HTTP: Sequence[Callable[[FrameworkApp], None]] = (
+    the_app_gets_the_caller,
+    a_token_from_another_address_is_denied,
+    a_request_without_a_token_gets_a_bare_challenge,
+    a_malformed_token_is_rejected,
+    two_authorization_headers_are_denied,
     the_app_does_not_see_the_token,
-    no_header_makes_another_caller_of_us,
-    no_header_makes_another_address_of_ours,
+    no_header_changes_the_caller,
+    no_header_changes_the_peer_address,
     a_health_check_needs_no_token,
-    only_the_very_path_is_open,
-    a_path_that_is_not_there_is_no_secret_to_callers_alone,
-    a_body_comes_through,
+    only_the_exact_path_is_exempt,
+    only_callers_learn_that_a_path_does_not_exist,
+    the_app_gets_the_body,
 )
 
 
-def checks(kind: Kind) -> Iterator[tuple[str, Callable[[Bob], None]]]:
-    """Give each check of a kind of server, with the Bob that it is for."""
+def expectations(kind: Kind) -> Iterator[tuple[str, Callable[[FrameworkApp], None]]]:
+    """Yield each expectation of a kind of server, with the host of the app that it is about."""
     for framework in kind.frameworks:
         websocket = (
-            a_websocket_has_its_caller_too,
-            a_websocket_from_another_address_is_refused,
-            partial(a_websocket_without_a_token_is_refused, denials=kind.denials),
+            a_websocket_gets_its_caller,
+            a_websocket_from_another_address_is_denied,
+            partial(a_websocket_without_a_token_is_denied, has_denial_response=kind.has_denial_response),
         )
-        for check in (*HTTP, *(websocket if kind.speaks_websocket(framework) else ())):
-            yield framework.lower(), check
+        for expectation in (*HTTP, *(websocket if kind.has_websockets(framework) else ())):
+            yield framework.lower(), expectation
     for host, reason in kind.proxies.items():
-        yield host, partial(an_address_that_was_taken_from_a_header_is_not_believed, reason=reason)
+        yield host, partial(a_peer_address_that_a_middleware_took_from_a_header_is_denied, reason=reason)
 
 
 @pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.name)
 @pytest.mark.trap(23, 34, 36, 37, 38, 39)
-def test_under_this_server_the_same_is_true_of_every_framework(
+def test_every_framework_behaves_the_same_under_this_server(
     kind: Kind, cluster: Cluster, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
     environ = {"PODPROOF_AUDIENCE": "bob", "FORWARDED_ALLOW_IPS": "", "KUBECONFIG": str(cluster.kubeconfig)}
     with serving(kind.command, tmp_path, **environ) as server:
-        for host, check in checks(kind):
-            with subtests.test(getattr(check, "func", check).__name__, host=host):
-                check(Bob(server, host, alice))
+        for host, expectation in expectations(kind):
+            with subtests.test(getattr(expectation, "func", expectation).__name__, host=host):
+                expectation(FrameworkApp(server, host, alice))
 
 
-def test_the_documentation_has_the_table_of_what_is_run() -> None:
+def test_the_documentation_has_the_table_of_servers_and_frameworks() -> None:
     assert table() in (ROOT / "docs/frameworks.md").read_text()

@@ -5,7 +5,7 @@ from quart import Quart, websocket
 from starlette.testclient import WebSocketDenialResponse
 
 from podproof.quart import PodAuthMiddleware, caller
-from tests.process.frameworks.requests_sent import KNOWN, asgi
+from tests.process.frameworks.framework_clients import ALICE, asgi_client
 from tests.support.fake_api import AuthenticatorFactory
 
 
@@ -29,23 +29,25 @@ def app() -> Quart:
 
 
 @pytest.mark.parametrize("path", ["/", "/sync"])
-def test_a_view_knows_its_caller(app: Quart, make_authenticator: AuthenticatorFactory, path: str) -> None:
-    assert asgi(PodAuthMiddleware(app, authenticator=make_authenticator())).get(path).text == KNOWN
+def test_a_view_gets_its_caller(app: Quart, make_authenticator: AuthenticatorFactory, path: str) -> None:
+    assert asgi_client(PodAuthMiddleware(app, authenticator=make_authenticator())).get(path).text == ALICE
 
 
-def test_a_websocket_knows_its_caller(app: Quart, make_authenticator: AuthenticatorFactory) -> None:
-    with asgi(PodAuthMiddleware(app, authenticator=make_authenticator())).websocket_connect("/ws") as connection:
-        assert connection.receive_text() == KNOWN
+def test_a_websocket_gets_its_caller(app: Quart, make_authenticator: AuthenticatorFactory) -> None:
+    with asgi_client(PodAuthMiddleware(app, authenticator=make_authenticator())).websocket_connect("/ws") as connection:
+        assert connection.receive_text() == ALICE
 
 
-def test_a_view_that_asks_for_the_caller_needs_one(app: Quart, make_authenticator: AuthenticatorFactory) -> None:
-    bob = asgi(PodAuthMiddleware(app, authenticator=make_authenticator(optional=True)), known=False)
-    answer = bob.get("/")
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, 'Bearer realm="bob"')
-    with pytest.raises(WebSocketDenialResponse) as refused, bob.websocket_connect("/ws"):
+def test_an_anonymous_request_to_a_view_with_a_caller_is_denied(
+    app: Quart, make_authenticator: AuthenticatorFactory
+) -> None:
+    client = asgi_client(PodAuthMiddleware(app, authenticator=make_authenticator(optional=True)), anonymous=True)
+    response = client.get("/")
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (401, 'Bearer realm="bob"')
+    with pytest.raises(WebSocketDenialResponse) as raised, client.websocket_connect("/ws"):
         raise AssertionError
-    assert refused.value.status_code == 401
+    assert raised.value.status_code == 401
 
 
-def test_without_the_middleware_nothing_is_believed(app: Quart) -> None:
-    assert asgi(app).get("/").status_code == 500
+def test_a_request_that_did_not_pass_through_the_middleware_is_an_error(app: Quart) -> None:
+    assert asgi_client(app).get("/").status_code == 500

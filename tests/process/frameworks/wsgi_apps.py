@@ -1,6 +1,6 @@
-"""The WSGI examples behind one port, told apart by the Host header: a server is started once for all of them.
+"""The WSGI examples behind one port, selected by the Host header, so that each server is started once for all of them.
 
-Each is given one more route, which tells what headers the framework shows to the app.
+Each gets one more route, `/headers`, which responds with the headers that the framework passes to the app.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class FalconHeaders:
 django_bob.urlpatterns.append(django.urls.path("headers", django_headers))
 falcon_bob.bob.add_route("/headers", FalconHeaders())
 
-BOBS: dict[str, WSGIApplication] = {
+APPS: dict[str, WSGIApplication] = {
     "flask": flask_bob.app,
     "django": django_bob.wsgi,
     "falcon": falcon_bob.app,
@@ -58,7 +58,7 @@ BOBS: dict[str, WSGIApplication] = {
 
 
 def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    return BOBS[environ["HTTP_HOST"]](environ, start_response)
+    return APPS[environ["HTTP_HOST"]](environ, start_response)
 
 
 if __name__ == "__main__":

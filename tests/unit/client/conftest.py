@@ -17,29 +17,21 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
 from podproof.client import TokenClient
+from tests.support.fake_api import NOW, Clock
 from tests.support.http_libraries import LIBRARIES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.support.http_libraries import Send
+    from tests.support.http_libraries import SendRequest
 
-NOW = 1_800_000_000.0
 HOUR = 3600.0
 
 
 @dataclass
-class Clock:
-    now: float = NOW
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@dataclass
 class Volume:
-    """A projected volume, written as the kubelet does: `token -> ..data/token`, `..data -> ..<n>`, swapped at once."""
+    """A projected volume, written as the kubelet does: `token -> ..data/token`, `..data -> ..<n>`, replaced at once."""
 
     folder: Path
     versions: int = 0
@@ -66,11 +58,11 @@ class Volume:
 
 
 def mint(**claims: object) -> str:
-    return jwt.encode(claims, "a key that nobody here looks at, long enough", algorithm="HS256")
+    return jwt.encode(claims, "a key of at least thirty-two bytes for HS256", algorithm="HS256")
 
 
 @dataclass(frozen=True)
-class Seen:
+class ReceivedRequest:
     method: str
     path: str
     authorization: str | None
@@ -78,32 +70,34 @@ class Seen:
 
 
 @dataclass
-class Server:
-    """Answers what `answer` says, which by default is 200, and remembers what it saw."""
+class RecordingServer:
+    """A server that responds as `respond` says, by default with 200, and keeps the requests it received."""
 
     url: str = ""
     certificate: str | None = None
-    seen: list[Seen] = field(default_factory=list)
-    answer: Callable[[Seen], Response] = lambda _: Response("fine")
+    requests: list[ReceivedRequest] = field(default_factory=list)
+    respond: Callable[[ReceivedRequest], Response] = lambda _: Response("fine")
 
     @property
     def authorizations(self) -> list[str | None]:
-        return [request.authorization for request in self.seen]
+        return [request.authorization for request in self.requests]
 
     def redirect(self, target: str, status: int = 307) -> None:
-        """Send on every request that is not for `/there`."""
-        self.answer = lambda seen: (
-            Response("there") if seen.path == "/there" else Response(status=status, headers={"Location": target})
+        """Redirect every request that is not for `/there`."""
+        self.respond = lambda request: (
+            Response("there") if request.path == "/there" else Response(status=status, headers={"Location": target})
         )
 
     def app(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = Request(environ)
-        seen = Seen(request.method, request.path, request.headers.get("Authorization"), request.get_data())
-        self.seen.append(seen)
-        return self.answer(seen)(environ, start_response)
+        received = ReceivedRequest(
+            request.method, request.path, request.headers.get("Authorization"), request.get_data()
+        )
+        self.requests.append(received)
+        return self.respond(received)(environ, start_response)
 
 
-class Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: object) -> None:  # noqa: A002 - werkzeug's name
@@ -111,9 +105,9 @@ class Quiet(WSGIRequestHandler):
 
 
 @contextmanager
-def serving(host: str, tls: tuple[str, str] | None = None) -> Iterator[Server]:
-    server = Server(certificate=tls and tls[0])
-    http = make_server(host, 0, server.app, threaded=True, request_handler=Quiet, ssl_context=tls)
+def run_recording_server(host: str, tls: tuple[str, str] | None = None) -> Iterator[RecordingServer]:
+    server = RecordingServer(certificate=tls and tls[0])
+    http = make_server(host, 0, server.app, threaded=True, request_handler=QuietHandler, ssl_context=tls)
     server.url = f"{'https' if tls else 'http'}://{host}:{http.port}"
     thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -146,19 +140,19 @@ def volume(tmp_path: Path) -> Volume:
 
 
 @pytest.fixture
-def alice(volume: Volume, clock: Clock) -> TokenClient:
+def token_client(volume: Volume, clock: Clock) -> TokenClient:
     return TokenClient("bob", path=volume.file, clock=clock)
 
 
 @pytest.fixture
-def bob() -> Iterator[Server]:
-    with serving("127.0.0.1") as server:
+def server() -> Iterator[RecordingServer]:
+    with run_recording_server("127.0.0.1") as server:
         yield server
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Server]:
-    with serving("127.0.0.2") as server:
+def other_server() -> Iterator[RecordingServer]:
+    with run_recording_server("127.0.0.2") as server:
         yield server
 
 
@@ -189,12 +183,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 @pytest.fixture
-def secure_bob(certificate: tuple[str, str]) -> Iterator[Server]:
-    with serving("127.0.0.1", tls=certificate) as server:
+def tls_server(certificate: tuple[str, str]) -> Iterator[RecordingServer]:
+    with run_recording_server("127.0.0.1", tls=certificate) as server:
         yield server
 
 
 @pytest.fixture(params=list(LIBRARIES.values()), ids=list(LIBRARIES))
-def send(request: pytest.FixtureRequest) -> Send:
-    library: Send = request.param
+def send(request: pytest.FixtureRequest) -> SendRequest:
+    library: SendRequest = request.param
     return library

@@ -1,4 +1,4 @@
-"""Each library's example: the token of the moment with every request, and to no other host."""
+"""The example for each HTTP library sends the current token with every request, and to no other host."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ import pytest
 
 from podproof.client import TokenUnavailable
 from tests.support.server_process import ROOT
-from tests.unit.client.conftest import Server, Volume
+from tests.unit.client.conftest import RecordingServer, Volume
 
 CALLERS = ROOT / "examples/callers"
 HTTP = ("requests", "httpx", "httpx_async", "httpx2", "httpx2_async", "aiohttp", "urllib3")
 
 
 def rotate(volume: Volume) -> str:
-    """Put another token in the file, good for an hour from now."""
+    """Put another token in the file, valid for an hour from now."""
     token = jwt.encode(
         {"aud": ["bob"], "exp": time.time() + 3600, "jti": str(volume.versions)},
-        "a key that nobody here looks at, long",
+        "a key of at least thirty-two bytes for HS256",
     )
     volume.write(token)
     return f"Bearer {token}"
 
 
 @pytest.fixture(autouse=True)
-def alice_s_token_file(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+def token_file(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PODPROOF_TOKEN_FILE", str(volume.file))
 
 
@@ -46,7 +46,7 @@ def example(request: pytest.FixtureRequest) -> Path:
 
 @contextmanager
 def loaded(example: Path, name: str) -> Iterator[dict[str, Any]]:
-    """Run the file under a name; give its names, and close its connections at the end."""
+    """Run the file with a `__name__`; yield its globals, and close its connections at the end."""
     names = runpy.run_path(str(example), run_name=name)
     yield names
     http = names.get("http")
@@ -56,55 +56,59 @@ def loaded(example: Path, name: str) -> Iterator[dict[str, Any]]:
 
 @pytest.fixture
 def whoami(example: Path) -> Iterator[Callable[[str], str]]:
-    """The example's function, to be called from where no event loop runs."""
+    """Return the example's `whoami` as a synchronous function."""
     with loaded(example, "alice") as names:
-        ask = names["whoami"]
-        yield (lambda url: asyncio.run(ask(url))) if inspect.iscoroutinefunction(ask) else ask
+        call = names["whoami"]
+        yield (lambda url: asyncio.run(call(url))) if inspect.iscoroutinefunction(call) else call
 
 
-def test_an_example_is_a_script_that_prints_the_answer(
-    example: Path, volume: Volume, bob: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_example_is_a_script_that_prints_the_response(
+    example: Path,
+    volume: Volume,
+    server: RecordingServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     token = rotate(volume)
-    monkeypatch.setenv("BOB_URL", bob.url)
+    monkeypatch.setenv("BOB_URL", server.url)
     with loaded(example, "__main__"):
         assert capsys.readouterr().out == "fine\n"
-    assert [(seen.path, seen.authorization) for seen in bob.seen] == [("/whoami", token)]
+    assert [(request.path, request.authorization) for request in server.requests] == [("/whoami", token)]
 
 
 def test_an_example_sends_the_token_that_is_in_the_file_now(
-    whoami: Callable[[str], str], volume: Volume, bob: Server
+    whoami: Callable[[str], str], volume: Volume, server: RecordingServer
 ) -> None:
     tokens = []
     for _ in range(2):
         tokens.append(rotate(volume))
-        assert whoami(bob.url) == "fine"
-    assert bob.authorizations == tokens
+        assert whoami(server.url) == "fine"
+    assert server.authorizations == tokens
     assert tokens[0] != tokens[1]
 
 
-def test_an_example_follows_to_another_host_without_the_token(
-    whoami: Callable[[str], str], volume: Volume, bob: Server, elsewhere: Server
+def test_an_example_follows_a_redirect_to_another_host_without_the_token(
+    whoami: Callable[[str], str], volume: Volume, server: RecordingServer, other_server: RecordingServer
 ) -> None:
     rotate(volume)
-    bob.redirect(f"{elsewhere.url}/there")
-    assert whoami(bob.url) == "fine"
-    assert elsewhere.authorizations == [None]
+    server.redirect(f"{other_server.url}/there")
+    assert whoami(server.url) == "fine"
+    assert other_server.authorizations == [None]
 
 
-def test_an_example_does_not_call_without_a_token(whoami: Callable[[str], str], bob: Server) -> None:
+def test_an_example_sends_no_request_without_a_token(whoami: Callable[[str], str], server: RecordingServer) -> None:
     with pytest.raises(TokenUnavailable):
-        whoami(bob.url)
-    assert bob.seen == []
+        whoami(server.url)
+    assert server.requests == []
 
 
 @contextmanager
-def grpc_bob(certificate: tuple[str, str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Serve one method over TLS; give the address, and the metadata that arrives."""
-    seen: list[tuple[str, str]] = []
+def run_grpc_server(certificate: tuple[str, str]) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    """Serve one method over TLS; yield the address, and the metadata that arrives."""
+    sent: list[tuple[str, str]] = []
 
     def whoami(_: bytes, context: Any) -> bytes:
-        seen.extend((name, value) for name, value in context.invocation_metadata() if name == "authorization")
+        sent.extend((name, value) for name, value in context.invocation_metadata() if name == "authorization")
         return b"fine"
 
     authority, key = (Path(path).read_bytes() for path in certificate)
@@ -114,18 +118,18 @@ def grpc_bob(certificate: tuple[str, str]) -> Iterator[tuple[str, list[tuple[str
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, authority)]))
     server.start()
     try:
-        yield f"127.0.0.1:{port}", seen
+        yield f"127.0.0.1:{port}", sent
     finally:
         server.stop(None).wait()
 
 
-def test_grpc_sends_the_token_of_the_moment_in_each_call_s_metadata(
+def test_grpc_sends_the_current_token_in_the_metadata_of_each_call(
     certificate: tuple[str, str],
     volume: Volume,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with grpc_bob(certificate) as (target, seen):
+    with run_grpc_server(certificate) as (target, sent):
         monkeypatch.setenv("BOB", target)
         monkeypatch.setenv("BOB_CA", certificate[0])
         first = rotate(volume)
@@ -133,12 +137,12 @@ def test_grpc_sends_the_token_of_the_moment_in_each_call_s_metadata(
         second = rotate(volume)
         assert names["whoami"](target, Path(certificate[0]).read_bytes()) == "fine"
     assert capsys.readouterr().out == "fine\n"
-    assert seen == [("authorization", first), ("authorization", second)]
+    assert sent == [("authorization", first), ("authorization", second)]
 
 
-def test_grpc_does_not_call_without_a_token(certificate: tuple[str, str]) -> None:
+def test_grpc_sends_no_request_without_a_token(certificate: tuple[str, str]) -> None:
     names = runpy.run_path(str(CALLERS / "grpc_alice.py"))
-    with grpc_bob(certificate) as (target, seen):
+    with run_grpc_server(certificate) as (target, sent):
         with pytest.raises(grpc.RpcError):
             names["whoami"](target, Path(certificate[0]).read_bytes())
-        assert seen == []
+        assert sent == []

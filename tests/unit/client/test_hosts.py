@@ -8,123 +8,132 @@ from werkzeug.wrappers import Response
 
 from podproof.client import HostNotAllowed, TokenClient
 from podproof.errors import ConfigurationError
-from tests.support.http_libraries import HTTPX, Call
+from tests.support.http_libraries import HTTPX, OutgoingRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from types import ModuleType
 
-    from tests.support.http_libraries import Send
-    from tests.unit.client.conftest import Clock, Seen, Server, Volume
+    from tests.support.fake_api import Clock
+    from tests.support.http_libraries import SendRequest
+    from tests.unit.client.conftest import ReceivedRequest, RecordingServer, Volume
 
 
 @pytest.mark.trap(44)
 def test_in_a_redirect_the_token_stays_on_its_origin(
-    send: Send, alice: TokenClient, volume: Volume, bob: Server
+    send: SendRequest, token_client: TokenClient, volume: Volume, server: RecordingServer
 ) -> None:
     token = volume.rotate()
-    bob.redirect("/there")
-    assert send(alice, Call(url=bob.url)) == (200, "there")
-    assert bob.authorizations == [f"Bearer {token}"] * 2
+    server.redirect("/there")
+    assert send(token_client, OutgoingRequest(url=server.url)) == (200, "there")
+    assert server.authorizations == [f"Bearer {token}"] * 2
 
 
 @pytest.mark.trap(44)
 def test_the_token_does_not_follow_a_redirect_to_another_address(
-    send: Send, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
+    send: SendRequest, token_client: TokenClient, volume: Volume, server: RecordingServer, other_server: RecordingServer
 ) -> None:
     token = volume.rotate()
-    bob.redirect(elsewhere.url)
-    assert send(alice, Call(url=bob.url)) == (200, "fine")
-    assert bob.authorizations == [f"Bearer {token}"]
-    assert elsewhere.authorizations == [None]
+    server.redirect(other_server.url)
+    assert send(token_client, OutgoingRequest(url=server.url)) == (200, "fine")
+    assert server.authorizations == [f"Bearer {token}"]
+    assert other_server.authorizations == [None]
 
 
 @pytest.mark.trap(44)
 def test_the_token_does_not_follow_a_redirect_to_another_name(
-    send: Send, alice: TokenClient, volume: Volume, bob: Server
+    send: SendRequest, token_client: TokenClient, volume: Volume, server: RecordingServer
 ) -> None:
     token = volume.rotate()
-    bob.redirect(f"{bob.url.replace('127.0.0.1', 'localhost')}/there")
-    assert send(alice, Call(url=bob.url)) == (200, "there")
-    assert bob.authorizations == [f"Bearer {token}", None]
+    server.redirect(f"{server.url.replace('127.0.0.1', 'localhost')}/there")
+    assert send(token_client, OutgoingRequest(url=server.url)) == (200, "there")
+    assert server.authorizations == [f"Bearer {token}", None]
 
 
 @pytest.mark.trap(44)
 def test_the_token_does_not_come_back_in_a_redirect_chain(
-    send: Send, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
+    send: SendRequest, token_client: TokenClient, volume: Volume, server: RecordingServer, other_server: RecordingServer
 ) -> None:
     volume.rotate()
-    bob.redirect(elsewhere.url)
-    elsewhere.redirect(f"{bob.url}/there")
-    assert send(alice, Call(url=bob.url)) == (200, "there")
-    assert bob.authorizations[1:] == elsewhere.authorizations == [None]
+    server.redirect(other_server.url)
+    other_server.redirect(f"{server.url}/there")
+    assert send(token_client, OutgoingRequest(url=server.url)) == (200, "there")
+    assert server.authorizations[1:] == other_server.authorizations == [None]
 
 
 @pytest.mark.trap(44)
 def test_the_token_does_not_follow_a_redirect_from_https_to_http(
-    send: Send,
-    alice: TokenClient,
+    send: SendRequest,
+    token_client: TokenClient,
     volume: Volume,
-    secure_bob: Server,
-    bob: Server,
+    tls_server: RecordingServer,
+    server: RecordingServer,
 ) -> None:
     token = volume.rotate()
-    secure_bob.redirect(bob.url)
-    assert send(alice, Call(url=secure_bob.url, trusted=secure_bob.certificate)) == (200, "fine")
-    assert secure_bob.authorizations == [f"Bearer {token}"]
-    assert bob.authorizations == [None]
+    tls_server.redirect(server.url)
+    assert send(token_client, OutgoingRequest(url=tls_server.url, trusted=tls_server.certificate)) == (200, "fine")
+    assert tls_server.authorizations == [f"Bearer {token}"]
+    assert server.authorizations == [None]
 
 
 @pytest.mark.trap(44)
-def test_a_401_from_another_host_does_not_call_the_token_there(
-    send: Send, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
+def test_a_401_from_another_host_does_not_bring_the_token_there(
+    send: SendRequest, token_client: TokenClient, volume: Volume, server: RecordingServer, other_server: RecordingServer
 ) -> None:
-    def refuse_and_rotate(_: Seen) -> Response:
+    def reject_and_rotate(_: ReceivedRequest) -> Response:
         volume.rotate()
-        return Response("refused", status=401)
+        return Response("rejected", status=401)
 
     volume.rotate()
-    bob.redirect(elsewhere.url)
-    elsewhere.answer = refuse_and_rotate
-    assert send(alice, Call(url=bob.url)) == (401, "refused")
-    assert elsewhere.authorizations == [None]
-    assert len(bob.seen) == 1
+    server.redirect(other_server.url)
+    other_server.respond = reject_and_rotate
+    assert send(token_client, OutgoingRequest(url=server.url)) == (401, "rejected")
+    assert other_server.authorizations == [None]
+    assert len(server.requests) == 1
 
 
 @pytest.mark.trap(44)
 @HTTPX
 def test_the_token_does_not_follow_a_redirect_that_the_app_follows_itself(
-    library: ModuleType, alice: TokenClient, volume: Volume, bob: Server, elsewhere: Server
+    library: ModuleType,
+    token_client: TokenClient,
+    volume: Volume,
+    server: RecordingServer,
+    other_server: RecordingServer,
 ) -> None:
-    with library.Client(auth=alice.auth) as http:
+    with library.Client(auth=token_client.auth) as http:
         old = volume.rotate()
-        bob.redirect("/there")
-        near = http.get(bob.url)
-        bob.redirect(elsewhere.url)
-        far = http.get(bob.url)
+        server.redirect("/there")
+        near = http.get(server.url)
+        server.redirect(other_server.url)
+        far = http.get(server.url)
         new = volume.rotate()
         http.send(near.next_request)
         http.send(far.next_request)
-    assert bob.authorizations == [f"Bearer {old}", f"Bearer {old}", f"Bearer {new}"]
-    assert elsewhere.authorizations == [None]
+    assert server.authorizations == [f"Bearer {old}", f"Bearer {old}", f"Bearer {new}"]
+    assert other_server.authorizations == [None]
 
 
 @pytest.mark.trap(42)
-def test_after_a_redirect_only_the_refused_request_is_sent_again(
-    send: Send, alice: TokenClient, volume: Volume, bob: Server
+def test_after_a_redirect_only_the_rejected_request_is_sent_again(
+    send: SendRequest, token_client: TokenClient, volume: Volume, server: RecordingServer
 ) -> None:
-    def answer(seen: Seen) -> Response:
-        if seen.path == "/":
+    def respond(request: ReceivedRequest) -> Response:
+        if request.path == "/":
             return Response(status=303, headers={"Location": "/there"})
-        if seen.authorization == f"Bearer {old}":
+        if request.authorization == f"Bearer {old}":
             volume.rotate()
-            return Response("refused", status=401)
+            return Response("rejected", status=401)
         return Response("there")
 
     old = volume.rotate()
-    bob.answer = answer
-    assert send(alice, Call(url=bob.url, method="POST", body=b"pay")) == (200, "there")
-    assert [(seen.method, seen.path) for seen in bob.seen] == [("POST", "/"), ("GET", "/there"), ("GET", "/there")]
+    server.respond = respond
+    assert send(token_client, OutgoingRequest(url=server.url, method="POST", body=b"pay")) == (200, "there")
+    assert [(request.method, request.path) for request in server.requests] == [
+        ("POST", "/"),
+        ("GET", "/there"),
+        ("GET", "/there"),
+    ]
 
 
 @pytest.fixture
@@ -161,7 +170,7 @@ def allowed(volume: Volume, clock: Clock) -> Callable[..., bool]:
         ("bob", "http://carol@bob/"),
     ],
 )
-def test_hosts_lets_the_token_go_to(host: str, url: str, allowed: Callable[..., bool]) -> None:
+def test_the_token_is_sent_to_an_allowed_host(host: str, url: str, allowed: Callable[..., bool]) -> None:
     assert allowed([host], url)
     assert allowed(host, url)
     assert allowed({"carol", host}, url)
@@ -190,41 +199,41 @@ def test_hosts_lets_the_token_go_to(host: str, url: str, allowed: Callable[..., 
         ("bob", "ftp:bob"),
     ],
 )
-def test_hosts_keeps_the_token_from(host: str, url: str, allowed: Callable[..., bool]) -> None:
+def test_the_token_is_not_sent_to_a_host_that_is_not_allowed(host: str, url: str, allowed: Callable[..., bool]) -> None:
     assert not allowed([host], url)
 
 
-def test_no_hosts_is_no_host(allowed: Callable[..., bool]) -> None:
+def test_an_empty_list_of_hosts_allows_none(allowed: Callable[..., bool]) -> None:
     assert not allowed([], "http://bob/")
 
 
 @pytest.mark.trap(44)
 def test_a_request_to_another_host_is_not_sent_at_all(
-    send: Send, volume: Volume, clock: Clock, bob: Server, elsewhere: Server
+    send: SendRequest, volume: Volume, clock: Clock, server: RecordingServer, other_server: RecordingServer
 ) -> None:
     token = volume.rotate()
     client = TokenClient("bob", path=volume.file, hosts=["127.0.0.1", "*.svc:8080"], clock=clock)
-    assert send(client, Call(url=bob.url)) == (200, "fine")
-    with pytest.raises(HostNotAllowed) as refused:
-        send(client, Call(url=f"{elsewhere.url}/path?secret"))
-    host = elsewhere.url.removeprefix("http://")
-    assert str(refused.value) == f"the token does not go to {host}: the hosts allowed are 127.0.0.1, *.svc:8080"
-    assert bob.authorizations == [f"Bearer {token}"]
-    assert elsewhere.seen == []
+    assert send(client, OutgoingRequest(url=server.url)) == (200, "fine")
+    with pytest.raises(HostNotAllowed) as raised:
+        send(client, OutgoingRequest(url=f"{other_server.url}/path?secret"))
+    host = other_server.url.removeprefix("http://")
+    assert str(raised.value) == f"the token is not sent to {host}: the allowed hosts are 127.0.0.1, *.svc:8080"
+    assert server.authorizations == [f"Bearer {token}"]
+    assert other_server.requests == []
 
 
 def test_an_explicit_authorization_may_go_to_any_host(
-    send: Send, volume: Volume, clock: Clock, elsewhere: Server
+    send: SendRequest, volume: Volume, clock: Clock, other_server: RecordingServer
 ) -> None:
     client = TokenClient("bob", path=volume.file, hosts=["bob"], clock=clock)
-    send(client, Call(url=elsewhere.url, headers={"Authorization": "Bearer mine"}))
-    assert elsewhere.authorizations == ["Bearer mine"]
+    send(client, OutgoingRequest(url=other_server.url, headers={"Authorization": "Bearer mine"}))
+    assert other_server.authorizations == ["Bearer mine"]
 
 
 @pytest.mark.parametrize(
     "host", ["", "http://bob", "bob/", "bob:", "bob:http", "*", "b*b", "*bob", "a@bob", "bob ", "::1"]
 )
-def test_a_host_that_is_none_is_an_error_that_shows_it(host: str) -> None:
-    with pytest.raises(ConfigurationError) as wrong:
+def test_an_invalid_host_is_an_error_that_shows_it(host: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
         TokenClient("bob", hosts=[host])
-    assert f"hosts: {host!r} is no host" in str(wrong.value)
+    assert f"invalid hosts entry {host!r}: expected a name" in str(raised.value)

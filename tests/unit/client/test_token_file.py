@@ -10,10 +10,12 @@ import yaml
 
 from podproof.client import TokenClient, TokenFile, TokenUnavailable
 from podproof.errors import ConfigurationError
-from tests.unit.client.conftest import HOUR, NOW, mint
+from tests.support.fake_api import NOW
+from tests.unit.client.conftest import HOUR, mint
 
 if TYPE_CHECKING:
-    from tests.unit.client.conftest import Clock, Volume
+    from tests.support.fake_api import Clock
+    from tests.unit.client.conftest import Volume
 
 
 @pytest.fixture
@@ -21,10 +23,10 @@ def file(volume: Volume, clock: Clock) -> TokenFile:
     return TokenFile(volume.file, audience="bob", clock=clock)
 
 
-def refusal(file: TokenFile) -> str:
-    with pytest.raises(TokenUnavailable) as refused:
+def error_of(file: TokenFile) -> str:
+    with pytest.raises(TokenUnavailable) as raised:
         file.read()
-    return str(refused.value)
+    return str(raised.value)
 
 
 @pytest.mark.trap(41)
@@ -34,7 +36,7 @@ def test_every_rotation_is_seen_at_once(file: TokenFile, volume: Volume) -> None
         assert file.read() == token
 
 
-def test_blanks_around_the_token_are_not_part_of_it(file: TokenFile, volume: Volume) -> None:
+def test_whitespace_around_the_token_is_removed(file: TokenFile, volume: Volume) -> None:
     token = mint(aud=["bob"], exp=NOW + HOUR)
     volume.write(f" {token}\n")
     assert file.read() == token
@@ -44,29 +46,29 @@ def test_blanks_around_the_token_are_not_part_of_it(file: TokenFile, volume: Vol
 @pytest.mark.parametrize(
     "content", ["", " \n", "half a tok", mint(aud="carol", exp=NOW + HOUR), mint(aud="bob", exp=NOW - HOUR)]
 )
-def test_the_last_good_token_stands_in_for_a_useless_file_while_it_lives(
+def test_the_last_valid_token_replaces_an_invalid_file_until_it_expires(
     content: str, file: TokenFile, volume: Volume, clock: Clock
 ) -> None:
     token = volume.rotate(lifetime=HOUR)
     assert file.read() == token
     volume.write(content)
     assert file.read() == token
-    clock.now += HOUR - 1
+    clock.passes(HOUR - 1)
     assert file.read() == token
-    clock.now += 1
+    clock.passes(1)
     with pytest.raises(TokenUnavailable):
         file.read()
 
 
 @pytest.mark.trap(41)
-def test_the_last_good_token_stands_in_for_a_missing_file(file: TokenFile, volume: Volume) -> None:
+def test_the_last_valid_token_replaces_a_missing_file(file: TokenFile, volume: Volume) -> None:
     token = volume.rotate()
     assert file.read() == token
     volume.file.unlink()
     assert file.read() == token
 
 
-def test_a_file_that_cannot_be_used_is_logged_once_until_it_is_good_again(
+def test_an_invalid_file_is_logged_once_until_it_is_valid_again(
     file: TokenFile, volume: Volume, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, logger="podproof")
@@ -74,14 +76,14 @@ def test_a_file_that_cannot_be_used_is_logged_once_until_it_is_good_again(
     file.read()
     for _ in range(2):
         volume.write("")
-        clock.now += 10
+        clock.passes(10)
         file.read()
         file.read()
         second = volume.rotate()
         file.read()
     messages = caplog.messages
     assert messages == [
-        f"the token file {volume.file} is empty. The token read before it is used for another {left} s."
+        f"the token file {volume.file} is empty. The last token from it is used for another {left} s."
         for left in (3590, 3580)
     ]
     assert first not in caplog.text
@@ -89,8 +91,8 @@ def test_a_file_that_cannot_be_used_is_logged_once_until_it_is_good_again(
 
 
 @pytest.mark.trap(43)
-def test_a_missing_file_is_an_error_that_shows_the_volume_to_add(file: TokenFile, volume: Volume) -> None:
-    message = refusal(file)
+def test_the_error_for_a_missing_file_shows_the_volume_to_add(file: TokenFile, volume: Volume) -> None:
+    message = error_of(file)
     assert f"the token file {volume.file} cannot be read: No such file or directory" in message
     spec = yaml.safe_load(message[message.index("volumes:") :])
     assert spec["volumes"][0]["projected"]["sources"] == [
@@ -103,14 +105,14 @@ def test_a_missing_file_is_an_error_that_shows_the_volume_to_add(file: TokenFile
 @pytest.mark.trap(43)
 def test_an_unreadable_file_is_an_error(file: TokenFile, volume: Volume) -> None:
     volume.file.mkdir()
-    assert f"the token file {volume.file} cannot be read: Is a directory" in refusal(file)
+    assert f"the token file {volume.file} cannot be read: Is a directory" in error_of(file)
 
 
 @pytest.mark.trap(43)
 @pytest.mark.parametrize("content", ["", "\n", "  \n\n"])
 def test_an_empty_file_is_an_error(content: str, file: TokenFile, volume: Volume) -> None:
     volume.write(content)
-    message = refusal(file)
+    message = error_of(file)
     assert f"the token file {volume.file} is empty" in message
     assert "serviceAccountToken" in message
 
@@ -127,11 +129,11 @@ def test_an_empty_file_is_an_error(content: str, file: TokenFile, volume: Volume
         "sécret".encode(),
     ],
 )
-def test_a_file_that_holds_no_token_is_an_error_that_does_not_show_it(
+def test_the_error_for_a_file_without_a_token_does_not_show_its_content(
     content: bytes, file: TokenFile, volume: Volume
 ) -> None:
     volume.write(content)
-    message = refusal(file)
+    message = error_of(file)
     assert f"the token file {volume.file} does not hold a JSON Web Token" in message
     assert "cret" not in message
 
@@ -139,11 +141,9 @@ def test_a_file_that_holds_no_token_is_an_error_that_does_not_show_it(
 @pytest.mark.parametrize(
     ("aud", "shown"), [("carol", "carol"), (["carol", "dave"], "carol, dave"), (["bob2"], "bob2"), (None, "None")]
 )
-def test_a_token_for_another_audience_is_an_error_that_names_both(
-    aud: object, shown: str, file: TokenFile, volume: Volume
-) -> None:
+def test_the_error_for_another_audience_names_both(aud: object, shown: str, file: TokenFile, volume: Volume) -> None:
     volume.write(mint(aud=aud, exp=NOW + HOUR))
-    message = refusal(file)
+    message = error_of(file)
     assert f"the token file {volume.file} holds a token for {shown}, not for bob" in message
     assert "audience: bob" in message
 
@@ -155,40 +155,40 @@ def test_one_of_the_audiences_is_enough(aud: object, file: TokenFile, volume: Vo
     assert file.read() == token
 
 
-def test_without_an_audience_any_token_is_good(volume: Volume, clock: Clock) -> None:
+def test_without_an_audience_any_token_is_accepted(volume: Volume, clock: Clock) -> None:
     token = volume.rotate(audience="carol")
     assert TokenFile(volume.file, clock=clock).read() == token
 
 
 @pytest.mark.parametrize("claims", [{}, {"exp": "soon"}, {"exp": None}])
-def test_a_token_without_an_end_is_an_error(claims: dict[str, object], file: TokenFile, volume: Volume) -> None:
+def test_a_token_without_an_expiry_is_an_error(claims: dict[str, object], file: TokenFile, volume: Volume) -> None:
     volume.write(mint(aud="bob", **claims))
-    assert "holds a token without an end" in refusal(file)
+    assert "holds a token without an expiry" in error_of(file)
 
 
 @pytest.mark.trap(45)
-def test_an_expired_file_is_an_error_that_gives_the_reason(file: TokenFile, volume: Volume) -> None:
+def test_the_error_for_an_expired_token_gives_the_reason(file: TokenFile, volume: Volume) -> None:
     volume.rotate(lifetime=-61)
-    message = refusal(file)
+    message = error_of(file)
     assert f"the token file {volume.file} holds a token that expired 61 s ago" in message
     assert "does not refresh the token of a pod that is being deleted (kubernetes#116481)" in message
     assert "serviceAccountToken" not in message
 
 
 @pytest.mark.trap(48)
-def test_a_token_is_sent_up_to_a_minute_after_its_end(file: TokenFile, volume: Volume) -> None:
+def test_a_token_is_used_up_to_a_minute_after_its_expiry(file: TokenFile, volume: Volume) -> None:
     token = volume.rotate(lifetime=-60)
     assert file.read() == token
 
 
-def test_the_file_is_the_path_that_is_given(volume: Volume, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_given_path_is_the_token_file(volume: Volume, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     token = volume.rotate()
     monkeypatch.setenv("PODPROOF_TOKEN_FILE", os.devnull)
     assert TokenClient("bob", path=str(volume.file), clock=clock).token() == token
 
 
 @pytest.mark.parametrize("audience", [None, "bob"])
-def test_else_the_file_is_the_one_that_the_environment_names(
+def test_podproof_token_file_is_the_token_file_without_a_path(
     audience: str | None, volume: Volume, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     token = volume.rotate()
@@ -205,7 +205,7 @@ def test_else_the_file_is_the_one_that_the_environment_names(
         ("bob.default.svc", Path("/var/run/secrets/podproof/bob.default.svc/token")),
     ],
 )
-def test_else_the_file_is_where_the_volume_is_mounted(
+def test_the_default_token_file_is_where_the_volume_is_mounted(
     audience: str | None, path: Path, environment: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if environment is not None:
@@ -215,8 +215,8 @@ def test_else_the_file_is_where_the_volume_is_mounted(
 
 @pytest.mark.parametrize("audience", ["", ".", "..", "../../kubernetes.io/serviceaccount", "https://bob"])
 def test_an_audience_that_cannot_name_a_folder_needs_a_path(audience: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError) as wrong:
+    with pytest.raises(ConfigurationError) as raised:
         TokenClient(audience)
-    assert repr(audience) in str(wrong.value)
-    assert "path=" in str(wrong.value)
+    assert repr(audience) in str(raised.value)
+    assert "path=" in str(raised.value)
     TokenClient(audience, path=tmp_path / "token")

@@ -1,0 +1,207 @@
+"""`TokenAuth`: puts the token on the requests of `requests`, httpx and httpx2."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Generator, MutableMapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from podproof._token.allowed_hosts import AllowedHosts
+from podproof._token.proxies import require_no_proxy
+from podproof._token.token_file import TokenFile
+from podproof.errors import ConfigurationError, HostNotAllowed, TokenUnavailable
+
+if TYPE_CHECKING:
+    import requests
+
+
+class _Request(Protocol):
+    @property
+    def url(self) -> object: ...
+    @property
+    def headers(self) -> MutableMapping[str, str]: ...
+
+
+class _Response(Protocol):
+    @property
+    def status_code(self) -> int: ...
+    @property
+    def request(self) -> _Request: ...
+
+
+_R = TypeVar("_R", bound=_Request)
+
+# An httpx request may come by more than once: sent again by the app, or as the next one of a redirect. This extension
+# says that its header is ours, to be replaced, and not the app's, which is kept; and where the header is gone, that the
+# redirect leads to another origin.
+_OURS = "podproof.authorized"
+
+
+class TokenAuth:
+    """Puts the token on requests of `requests`, httpx and httpx2: the value of their `auth=`.
+
+    An Authorization header that the app has set is kept. `TokenClient.auth` makes these.
+    """
+
+    def __init__(self, file: TokenFile, hosts: AllowedHosts | None = None, *, bypasses_proxy: bool = False) -> None:
+        self._file = file
+        self._hosts = hosts
+        self._bypasses_proxy = bypasses_proxy
+
+    def __repr__(self) -> str:
+        return f"TokenAuth({self._file!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The class may be a subclass of httpx's: it is chosen anew in the process that loads this.
+        return _new_auth, (), vars(self)
+
+    def __call__(self, request: _R) -> _R:
+        """Put the token on the request and return it: what `requests` calls.
+
+        Raises TokenUnavailable, HostNotAllowed, and ConfigurationError for an empty Authorization header.
+        """
+        if not hasattr(request, "register_hook"):  # httpx, imported after this was made: it takes any callable
+            self._authorize(request)
+            return request
+        try:
+            sent = self._authorize(request, for_requests=True)
+        except (TokenUnavailable, HostNotAllowed) as error:
+            raise _as_requests_error(error) from error.__cause__
+        if sent is not None:
+            request.register_hook("response", _Retry(self._file, sent))
+        return request
+
+    def auth_flow(self, request: _Request) -> Generator[_Request, _Response, None]:
+        """Send the request with the token, and once more after a 401: what httpx calls on its own `Auth`.
+
+        Raises TokenUnavailable, HostNotAllowed, and ConfigurationError for an empty Authorization header.
+        """
+        sent = self._authorize(request)
+        response = yield request
+        # The request of this response: the first one, or the last one of its redirects.
+        last = response.request
+        if (fresh := _newer(self._file, sent, response)) and _is_in_memory(last):
+            last.headers["Authorization"] = fresh
+            yield last
+
+    def _authorize(self, request: _Request, *, for_requests: bool = False) -> str | None:
+        extensions: MutableMapping[str, object] = getattr(request, "extensions", {})
+        given = request.headers.get("Authorization")
+        if given is not None and not given.strip():
+            raise ConfigurationError(
+                "invalid Authorization header '': expected a value, or no header to send the token"
+            )
+        if (given is not None) != (_OURS in extensions):
+            return None
+        url = str(request.url)
+        if self._hosts is not None:
+            self._hosts.require(url)
+        if not self._bypasses_proxy:
+            require_no_proxy(url, for_requests=for_requests)
+        request.headers["Authorization"] = sent = self._file.authorization()
+        extensions[_OURS] = True
+        return sent
+
+
+def auth_for_loaded_libraries(file: TokenFile, hosts: AllowedHosts | None) -> TokenAuth:
+    """Return a `TokenAuth` that is also an `Auth` of httpx and httpx2, if they are imported."""
+    return _loaded_auth_class()(file, hosts)
+
+
+def _new_auth() -> TokenAuth:
+    kind = _loaded_auth_class()
+    return kind.__new__(kind)
+
+
+def _loaded_auth_class() -> type[TokenAuth]:
+    # httpx shows a response only to subclasses of its own Auth, and an app that uses httpx has imported it.
+    bases = [base for name in ("httpx", "httpx2") if (base := getattr(sys.modules.get(name), "Auth", None))]
+    return _auth_class(*bases)
+
+
+@functools.cache
+def _auth_class(*bases: type) -> type[TokenAuth]:
+    return type("TokenAuth", (TokenAuth, *bases), {}) if bases else TokenAuth
+
+
+def _as_requests_error(error: Exception) -> Exception:
+    """Return the same error as one that `except requests.RequestException` catches too."""
+    return _new_requests_error(type(error), error.args)
+
+
+def _new_requests_error(kind: Any, args: tuple[object, ...]) -> Exception:
+    error: Exception = _requests_error_class(kind)(*args)
+    return error
+
+
+@functools.cache
+def _requests_error_class(kind: type[Exception]) -> type[Exception]:
+    from requests import RequestException  # noqa: PLC0415  loaded, since requests calls
+
+    return type(kind.__name__, (kind, RequestException), {"__module__": kind.__module__, "__reduce__": _reduce_error})
+
+
+def _reduce_error(error: Exception) -> tuple[Any, ...]:
+    return _new_requests_error, (type(error).__bases__[0], error.args)
+
+
+@dataclass(frozen=True, slots=True)
+class _Retry:
+    """A response hook of `requests`: after a 401, send the same request with another token, if there is one."""
+
+    file: TokenFile
+    sent: str = field(repr=False)
+
+    def __call__(self, response: requests.Response, **options: Any) -> requests.Response:
+        fresh = _newer(self.file, self.sent, response)
+        if fresh is None or not _rewind(response.request):
+            return response
+        # The connection goes back to its pool once the body is read.
+        _ = response.content
+        request = response.request.copy()
+        request.headers["Authorization"] = fresh
+        second: requests.Response = response.connection.send(request, **options)
+        second.history.append(response)
+        return second
+
+
+def _newer(file: TokenFile, sent: str | None, response: _Response) -> str | None:
+    """Return another Authorization value than the rejected one, if the file holds one by now.
+
+    Nothing is evicted here: a token that another thread has just read stays valid for all.
+    """
+    if response.status_code != 401 or sent is None:
+        return None
+    if response.request.headers.get("Authorization") != sent:
+        # A redirect led to another origin, whose 401 must not bring the token there.
+        return None
+    try:
+        fresh = file.authorization()
+    except TokenUnavailable:
+        return None
+    return fresh if fresh != sent else None
+
+
+def _rewind(request: requests.PreparedRequest) -> bool:
+    """Return True if the body can be sent again, after rewinding it."""
+    body: object = request.body
+    if body is None or isinstance(body, bytes | str):
+        return True
+    from requests.exceptions import UnrewindableBodyError  # noqa: PLC0415  loaded, since requests calls
+    from requests.utils import rewind_body  # noqa: PLC0415  loaded, since requests calls
+
+    try:
+        rewind_body(request)
+    except UnrewindableBodyError:
+        return False
+    return True
+
+
+def _is_in_memory(request: _Request) -> bool:
+    """Return True if an httpx request's body can be sent again: a streamed one cannot."""
+    try:
+        return hasattr(request, "content")
+    except RuntimeError:  # httpx's RequestNotRead
+        return False
