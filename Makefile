@@ -3,8 +3,6 @@ PYTHON ?= python3
 VENV ?= .venv
 RESOLUTION ?= highest
 BIN = $(VENV)/bin
-# For the tests too, which install the wheel into environments of their own.
-export UV_RESOLUTION = $(RESOLUTION)
 
 .PHONY: bench demo drain-proof fuzz image test test-cluster lint types format clean help
 
@@ -48,17 +46,19 @@ format: $(VENV)/ready  ## put the style right
 
 $(VENV)/ready: pyproject.toml
 	@$(CHECK_PYTHON)
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --editable . --group dev
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --resolution $(RESOLUTION) --editable . $(EVERYTHING)
 	@touch $@
 
 $(VENV)-demo/ready: pyproject.toml
 	@$(CHECK_PYTHON)
-	@$(PYTHON) -m venv $(VENV)-demo
+	@$(PYTHON) -m venv --clear $(VENV)-demo
 	@$(PIP_INSTALL) --editable '.[testing,wsgi]'
 	@touch $@
 
+# Not podproof[all], by which lowest-direct would take what the extras bring for indirect, and install the highest.
+EVERYTHING = --requirements pyproject.toml --all-extras --group dev
 # Of the virtual environment that the target is in.
 PIP_INSTALL = $(@D)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 CHECK_PYTHON = $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "podproof needs Python 3.11 or newer; \
