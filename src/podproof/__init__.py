@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from podproof._extras import require_extra
 from podproof._version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used (PEP 562): a caller needs no server's half, nor the other way round."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "RBAC":
+        require_extra("podproof.RBAC", "server")
     value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -8,6 +8,7 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 
+from podproof._extras import MissingExtra, require_extra
 from podproof.cli.errors import CommandError
 from podproof.cli.parser import parser
 
@@ -19,18 +20,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return _COMMANDS[options.command](options)
+    except MissingExtra as error:
+        print(error, file=sys.stderr)
+        return 1
     except CommandError as error:
         print(f"podproof {options.command}: {error}", file=sys.stderr)
         return 1
 
 
 def _demo(_: Namespace) -> int:
+    require_extra("podproof demo", "testing", "wsgi")
     from podproof.cli.demo import demo  # noqa: PLC0415
 
     return demo(sys.stdout)
 
 
 def _doctor(options: Namespace) -> int:
+    require_extra("podproof doctor", "server")
     from podproof._apiserver.client import APIServerClient  # noqa: PLC0415
     from podproof.cli.doctor import doctor  # noqa: PLC0415
     from podproof.cli.environment import Environment  # noqa: PLC0415

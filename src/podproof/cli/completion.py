@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from podproof.cli.errors import CommandError
+from podproof._extras import require_extra
 from podproof.cli.parser import parser
 
 
 def completion(shell: str) -> str:
     """Return the script for bash, zsh or tcsh.
 
-    Raises CommandError where shtab is not installed.
+    Raises MissingExtra where shtab is not installed.
     """
-    try:
-        import shtab  # noqa: PLC0415  an extra, that nothing else needs
-    except ImportError:
-        raise CommandError("this needs shtab: pip install 'podproof[completion]'") from None
+    require_extra("podproof completion", "completion")
+    import shtab  # noqa: PLC0415  an extra, that nothing else needs
+
     script: str = shtab.complete(parser(shtab.FILE), shell)
     return script
