@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from podproof._extras import require_extra
+
+require_extra(__name__, "fastapi")
+
 from typing import Annotated
 
 from fastapi import Security

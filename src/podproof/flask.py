@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from podproof._extras import require_extra
+
+require_extra(__name__, "flask")
+
 from flask import Response, abort, request
 
 from podproof._request.caller_proxy import CallerProxy

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from podproof._extras import require_extra
+
+require_extra(__name__, "starlette")
+
 from starlette.requests import HTTPConnection
 
 from podproof._request.context import get_caller

@@ -22,6 +22,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = REPOSITORY / "pyproject.toml"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
+EXTRAS = ("--extra", "flask", "--extra", "starlette")  # those of the examples, which the Dockerfile has too
 SOURCES = (REPOSITORY / "src/podproof", REPOSITORY / "examples")
 
 
@@ -45,7 +46,7 @@ def _name() -> str:
 
 
 def _is_on_nodes(image: str) -> bool:
-    """Tell whether every node says that it has the image; it says so some seconds late, and names only some images."""
+    """Return True if every node says that it has the image; it says so some seconds late, and names only some."""
     nodes = json.loads(_run("kubectl", "get", "nodes", "--output", "json"))["items"]
     return all(any(image in (known["names"] or ()) for known in node["status"]["images"]) for node in nodes)
 
@@ -78,21 +79,23 @@ def _debkube(image: str) -> None:
 def _dependencies() -> Path:
     """Return a directory that has the dependencies at opt/app, made anew when others are wanted."""
     root = REPOSITORY / ".venv-image"  # beside the virtual environments, for `make clean`
-    made_of = root / "opt/app/requirements.txt"
-    dependencies = tomllib.loads(PROJECT.read_text())["project"]["dependencies"]
-    wanted = "\n".join([*dependencies, REQUIREMENTS.read_text()])
+    made_of = root / "opt/app/requirements.json"
+    project = tomllib.loads(PROJECT.read_text())["project"]
+    extras = project["optional-dependencies"]
+    wanted = json.dumps([project["dependencies"], extras, EXTRAS, REQUIREMENTS.read_text()], indent=1)
     if not made_of.exists() or made_of.read_text() != wanted:
         shutil.rmtree(root, ignore_errors=True)
         made_of.parent.mkdir(parents=True)
-        uv = (str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--requirements", "-")
+        uv = (str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet")
+        wanted_by = ("--requirements", str(PROJECT), *EXTRAS, "--requirements", str(REQUIREMENTS))
         for_node = ("--target", str(made_of.parent), "--python-version", "3.11", "--only-binary", ":all:")
-        _run(*uv, *for_node, stdin=wanted)
+        _run(*uv, *wanted_by, *for_node)
         made_of.write_text(wanted)
     return root
 
 
-def _run(*command: str, stdin: str = "") -> str:
-    done = subprocess.run(command, cwd=REPOSITORY, input=stdin, capture_output=True, text=True, check=False)
+def _run(*command: str) -> str:
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)} failed:\n{done.stderr}")
     return done.stdout

@@ -41,7 +41,7 @@ LAYERS = (
     ("podproof._token",),
     ("podproof.errors",),
     ("podproof.identity",),
-    ("podproof._version",),
+    ("podproof._extras", "podproof._version"),
 )
 """Rooms and doors from top to bottom: a module may import from its own room and from those below."""
 

@@ -1,26 +1,19 @@
-"""A real nginx in front of a Bob. By the Host header it is a proxy of each kind that people make of it."""
+"""A real nginx in front of an app. By the Host header it is a proxy of each kind of configuration."""
 
 from __future__ import annotations
 
 import os
 import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pytest
-
-from tests.support.server_process import SECONDS, Server, free_port
-
-ADDRESS, BEFORE = "127.0.0.100", "127.0.0.101"
-"""Where nginx calls Bob from, and itself where it is in front of itself."""
+from tests.security.proxy_process import ADDRESS, BEFORE, running_proxy
+from tests.support.server_process import Server, free_port
 
 BINARY = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 REQUIRED = "PODPROOF_REQUIRE_NGINX" in os.environ
-needed = pytest.mark.skipif(BINARY is None and not REQUIRED, reason="there is no nginx: apt-get install nginx-light")
+"""Set where nginx must be there: unlike the other proxies it is not on PyPI, and without it its tests are left out."""
 
 _CONFIGURATION = """
 daemon off;
@@ -69,33 +62,22 @@ _KINDS = {
 """What each does to the headers. All others pass as they come, but for names with underscores."""
 
 
-def _server(name: str, headers: str, port: int, bob: int) -> str:
+def _server(name: str, headers: str, port: int, to: int) -> str:
     bind = "off" if name == "unbound" else ADDRESS
     extra = "underscores_in_headers on;" if name == "underscores" else ""
-    return _SERVER.format(name=name, headers=headers, port=port, to=bob, bind=bind, extra=extra)
+    return _SERVER.format(name=name, headers=headers, port=port, to=to, bind=bind, extra=extra)
 
 
 @contextmanager
-def in_front_of(bob: Server, folder: Path) -> Iterator[Server]:
+def in_front_of(app: Server, folder: Path) -> Iterator[Server]:
     """Run nginx: as each of its kinds by the Host header, and as `twice`, which passes on to `appends`."""
-    assert BINARY is not None, "nginx is required here, and not installed"
+    assert BINARY is not None, "nginx is required here, and not installed: apt-get install nginx-light"
     port = free_port()
     twice = _APPEND + " proxy_set_header Host appends;"
-    servers = [_server(name, headers, port, bob.port) for name, headers in _KINDS.items()]
+    servers = [_server(name, headers, port, app.port) for name, headers in _KINDS.items()]
     servers.append(_SERVER.format(name="twice", headers=twice, port=port, to=port, bind=BEFORE, extra=""))
     configuration = folder / "nginx.conf"
     configuration.write_text(_CONFIGURATION.format(address=ADDRESS, servers="".join(servers)))
     command = [BINARY, "-p", str(folder), "-c", str(configuration), "-e", "error.log"]
-    with (folder / "nginx.out").open("wb") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=out)
-    nginx = Server(port, folder / "socket", folder / "error.log", process.pid)
-    try:
-        end = time.monotonic() + SECONDS
-        while not nginx.is_up():
-            assert process.poll() is None, (folder / "nginx.out").read_text()
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        yield nginx
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(SECONDS)
+    with running_proxy(command, port, folder) as proxy:
+        yield proxy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_network
@@ -21,7 +21,8 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from podproof._request.peer import find_peer
 from podproof.errors import PeerUnknown
 from podproof.testing import Cluster
-from tests.security import nginx
+from tests.security import caddy, envoy, nginx
+from tests.security.proxy_process import ADDRESS, BEFORE
 from tests.support.server_process import Server, request, serving
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
@@ -30,21 +31,24 @@ KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
 FLASK = ["-m", "gunicorn", "--no-control-socket", "--bind", "127.0.0.1:{port}", "examples.flask_bob:app"]
 STARLETTE = ["-m", "uvicorn", "--port", "{port}", "examples.starlette_bob:app"]
 UVICORN_WORKER = [*FLASK[:-1], "--worker-class", "uvicorn_worker.UvicornWorker", "examples.starlette_bob:app"]
+InFrontOf = Callable[[Server, Path], AbstractContextManager[Server]]
+PROXIES: dict[str, InFrontOf] = {"nginx": nginx.in_front_of} if nginx.BINARY or nginx.REQUIRED else {}
+PROXIES |= {"envoy": envoy.in_front_of, "caddy": caddy.in_front_of}
 BOBS = {"flask": FLASK, "starlette": [*STARLETTE, "--no-proxy-headers"]}
 
 
 @dataclass(frozen=True)
 class Place:
-    """Bob, the nginx in front of him, and Alice's token."""
+    """An app, the proxy in front of it, and Alice's token."""
 
-    bob: Server
-    nginx: Server
+    app: Server
+    proxy: Server
     token: str
 
     def status(self, kind: str, source: str, *lines: str) -> int:
-        """Send a request with Alice's token and these lines to an nginx of some kind, and return the status."""
+        """Send a request with Alice's token and these lines to a proxy of some kind, and return the status."""
         lines = (f"Authorization: Bearer {self.token}", *lines)
-        return int(self.nginx.send(source, request("/whoami", *lines, host=kind)).split(b" ", 2)[1])
+        return int(self.proxy.send(source, request("/whoami", *lines, host=kind)).split(b" ", 2)[1])
 
 
 @pytest.fixture(scope="module")
@@ -58,22 +62,26 @@ def alice(cluster: Cluster) -> str:
     return cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
 
 
-@contextmanager
-def placed(command: list[str], folder: Path, cluster: Cluster, alice: str, **options: str) -> Iterator[Place]:
-    """Put an nginx in front of a Bob with these options."""
-    environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(cluster.kubeconfig)} | options
-    with serving(command, folder, **environ) as bob, nginx.in_front_of(bob, folder) as proxy:
-        yield Place(bob, proxy, alice)
+def serving_app(command: list[str], folder: Path, cluster: Cluster, **options: str) -> AbstractContextManager[Server]:
+    """Run an example with these options."""
+    return serving(command, folder, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig), **options)
 
 
 @pytest.fixture(scope="module", params=BOBS)
+def app(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    trusted = f"{ADDRESS}/31"
+    assert BEFORE in map(str, ip_network(trusted))
+    folder = tmp_path_factory.mktemp("app")
+    with serving_app(BOBS[request.param], folder, cluster, PODPROOF_TRUSTED_PROXIES=trusted) as app:
+        yield app
+
+
+@pytest.fixture(scope="module", params=PROXIES)
 def place(
-    request: pytest.FixtureRequest, cluster: Cluster, alice: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, app: Server, alice: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    folder, trusted = tmp_path_factory.mktemp("place"), f"{nginx.ADDRESS}/31"
-    assert nginx.BEFORE in map(str, ip_network(trusted))
-    with placed(BOBS[request.param], folder, cluster, alice, PODPROOF_TRUSTED_PROXIES=trusted) as place:
-        yield place
+    with PROXIES[request.param](app, tmp_path_factory.mktemp("proxy")) as proxy:
+        yield Place(app, proxy, alice)
 
 
 KINDS = ("appends", "overwrites", "forwarded", "underscores", "both", "twice")
@@ -84,7 +92,7 @@ FORGED = {
     "a list": [f"X-Forwarded-For: {ALICE}, {MALLORY}, {ALICE}"],
     "two headers": [f"X-Forwarded-For: {MALLORY}", f"X-Forwarded-For: {ALICE}"],
     "a list that ends open": [f"X-Forwarded-For: {ALICE},"],
-    "through the proxy itself": [f"X-Forwarded-For: {ALICE}, {nginx.ADDRESS}"],
+    "through the proxy itself": [f"X-Forwarded-For: {ALICE}, {ADDRESS}"],
     "underscores": [f"X_Forwarded_For: {ALICE}"],
     "underscores too": [f"X_Forwarded_For: {ALICE}", f"X-Forwarded-For: {ALICE}"],
     "forwarded": [f"Forwarded: for={ALICE}"],
@@ -97,51 +105,49 @@ FORGED = {
 }
 
 
-@nginx.needed
 @pytest.mark.trap(22)
 @pytest.mark.parametrize("kind", KINDS)
-def test_behind_nginx_a_caller_is_known_by_its_own_address(place: Place, kind: str) -> None:
+def test_behind_a_proxy_the_address_of_the_caller_is_compared(place: Place, kind: str) -> None:
     assert place.status(kind, ALICE) == 200
     assert place.status(kind, MALLORY) == 403
 
 
-@nginx.needed
 @pytest.mark.trap(22)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("lines", FORGED.values(), ids=FORGED)
-def test_behind_nginx_nobody_says_where_it_is(place: Place, kind: str, lines: list[str]) -> None:
+def test_behind_a_proxy_no_header_of_the_caller_changes_its_address(place: Place, kind: str, lines: list[str]) -> None:
     assert place.status(kind, MALLORY, *lines) == 403
 
 
-@nginx.needed
 @pytest.mark.trap(22)
 @pytest.mark.parametrize("lines", FORGED.values(), ids=FORGED)
-def test_past_nginx_no_header_is_believed(place: Place, lines: list[str]) -> None:
-    direct = Place(place.bob, place.bob, place.token)
+def test_a_header_that_comes_past_the_proxy_is_not_believed(app: Server, alice: str, lines: list[str]) -> None:
+    direct = Place(app, app, alice)
     assert direct.status("bob", ALICE) == 200
     assert direct.status("bob", MALLORY, *lines) == 403
 
 
-@nginx.needed
 @pytest.mark.trap(22)
-def test_behind_nginx_what_was_written_before_it_is_passed_over(place: Place) -> None:
+def test_behind_a_proxy_what_was_written_before_it_is_skipped(place: Place) -> None:
     for line in ("X-Forwarded-For: 10.0.0.1", "X-Forwarded-For: junk, unknown", f"X-Forwarded-For: {MALLORY}"):
         assert place.status("appends", ALICE, line) == 200
     for line in ("Forwarded: for=10.0.0.1", "Forwarded: for=unknown, proto=https", f"Forwarded: for={MALLORY}"):
         assert place.status("forwarded", ALICE, line) == 200
 
 
-@nginx.needed
 @pytest.mark.trap(22, 24)
-def test_a_proxy_that_is_not_named_is_told_in_the_log(cluster: Cluster, alice: str, tmp_path: Path) -> None:
-    with placed(FLASK, tmp_path, cluster, alice) as place:
+@pytest.mark.parametrize("in_front_of", PROXIES.values(), ids=PROXIES)
+def test_the_log_says_to_name_a_proxy_that_is_not_trusted(
+    in_front_of: InFrontOf, cluster: Cluster, alice: str, tmp_path: Path
+) -> None:
+    with serving_app(FLASK, tmp_path, cluster) as app, in_front_of(app, tmp_path) as proxy:
         for kind in KINDS:
-            assert place.status(kind, ALICE) == 403
-        assert f"from {nginx.ADDRESS}, and pod default/alice-pod has {ALICE}" in place.bob.log.read_text()
-        assert "trusted_proxies" in place.bob.log.read_text()
+            assert Place(app, proxy, alice).status(kind, ALICE) == 403
+        log = app.log.read_text()
+        assert f"from {ADDRESS}, and pod default/alice-pod has {ALICE}" in log
+        assert "trusted_proxies" in log
 
 
-@nginx.needed
 @pytest.mark.trap(23)
 @pytest.mark.parametrize(
     ("command", "flag", "said"),
@@ -151,17 +157,20 @@ def test_a_proxy_that_is_not_named_is_told_in_the_log(cluster: Cluster, alice: s
     ],
     ids=["uvicorn", "uvicorn-worker"],
 )
-def test_what_the_log_says_of_a_server_that_believes_nginx_unasked_mends_it(
+def test_the_fix_in_the_log_works_for_a_server_that_believes_the_proxy_unasked(
     command: list[str], *, flag: str, said: str, cluster: Cluster, alice: str, tmp_path: Path
 ) -> None:
     trusted = {"PODPROOF_TRUSTED_PROXIES": "127.0.0.1"}
-    with placed(command, tmp_path, cluster, alice, **trusted) as place:
+    in_front_of = next(iter(PROXIES.values()))
+    with serving_app(command, tmp_path, cluster, **trusted) as app, in_front_of(app, tmp_path) as proxy:
+        place = Place(app, proxy, alice)
         assert place.status("unbound", ALICE) == 403
         assert place.status("unbound", MALLORY, f"X-Forwarded-For: {ALICE}") == 403
-        log = place.bob.log.read_text()
+        log = app.log.read_text()
         assert said in log
         assert "name your proxies in podproof's trusted_proxies" in log
-    with placed([*command, flag], tmp_path, cluster, alice, **trusted) as place:
+    with serving_app([*command, flag], tmp_path, cluster, **trusted) as app, in_front_of(app, tmp_path) as proxy:
+        place = Place(app, proxy, alice)
         assert place.status("unbound", ALICE) == 200
         assert place.status("unbound", MALLORY, f"X-Forwarded-For: {ALICE}") == 403
 
@@ -239,8 +248,8 @@ def walked(socket: str, hops: Sequence[str], trusted: Sequence[str]) -> str:
     return chain[-1]
 
 
-PROXIES = ("10.9.0.1", "10.9.0.2", "fd00::9")
-ADDRESSES = ("10.0.0.1", "10.0.0.2", "2001:db8::1", *PROXIES)
+HOPS = ("10.9.0.1", "10.9.0.2", "fd00::9")
+ADDRESSES = ("10.0.0.1", "10.0.0.2", "2001:db8::1", *HOPS)
 
 
 @pytest.mark.trap(22)
@@ -252,7 +261,7 @@ ADDRESSES = ("10.0.0.1", "10.0.0.2", "2001:db8::1", *PROXIES)
 def test_proxies_are_walked_from_right_to_left_over_all_occurrences(
     socket: str, lines: list[list[str]], *, modern: bool
 ) -> None:
-    trusted = (*PROXIES, "10.9.0.9")
+    trusted = (*HOPS, "10.9.0.9")
     if modern:
         values = [", ".join(f'for="[{one}]"' if ":" in one else f"for={one}" for one in line) for line in lines]
         peer = find_peer(socket, [ip_network(one) for one in trusted], forwarded=values)

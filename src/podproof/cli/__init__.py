@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from podproof._extras import MissingExtra, require_extra
 from podproof.cli.errors import CommandError
 from podproof.cli.parser import parse_arguments
 
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: Namespace) -> int:
     try:
         return _COMMANDS[options.command](options)
+    except MissingExtra as error:
+        print(error, file=sys.stderr)
+        return 1
     except CommandError as error:
         print(f"podproof {options.command}: {error}", file=sys.stderr)
         return 1
@@ -44,6 +48,7 @@ _SIGPIPE = 128 + 13
 
 
 def _demo(_: Namespace) -> int:
+    require_extra("podproof demo", "testing", "wsgi")
     from podproof.cli.demo import run_demo  # noqa: PLC0415
 
     return run_demo(sys.stdout)
@@ -65,13 +70,9 @@ def _doctor(options: Namespace) -> int:
     clients: list[APIServerClient] = []
 
     def connect(username: str | None) -> APIServerClient:
-        try:
-            from podproof._apiserver.client import APIServerClient  # noqa: PLC0415  not in a caller's image
-            from podproof._apiserver.connection import load_configuration  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            raise CommandError(
-                f"{str(error.name).partition('.')[0]} is not installed: pip install 'podproof[server]'"
-            ) from None
+        require_extra("podproof doctor", "server")  # not in a caller's image
+        from podproof._apiserver.client import APIServerClient  # noqa: PLC0415
+        from podproof._apiserver.connection import load_configuration  # noqa: PLC0415
 
         load = partial(load_configuration, environ=variables, context=options.context)
         clients.append(APIServerClient(load=load, impersonate=username))

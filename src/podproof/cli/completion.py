@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from podproof.cli.errors import CommandError
+from podproof._extras import require_extra
 from podproof.cli.parser import build_parser
 
 
 def completion_script(shell: str) -> str:
     """Return the script for a shell.
 
-    Raises CommandError if shtab is not installed.
+    Raises MissingExtra if shtab is not installed.
     """
-    try:
-        import shtab  # noqa: PLC0415  an extra that no other command needs
-    except ImportError:
-        raise CommandError("shtab is not installed: pip install 'podproof[completion]'") from None
+    require_extra("podproof completion", "completion")
+    import shtab  # noqa: PLC0415  an extra that no other command needs
+
     script: str = shtab.complete(build_parser(shtab.FILE), shell)
     return script

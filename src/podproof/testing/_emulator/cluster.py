@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from podproof._extras import require_extra
+
+require_extra("podproof.testing", "testing")
+
 import contextlib
 import copy
 import dataclasses
