@@ -194,7 +194,7 @@ def test_the_doctor_of_a_server_says_which_extra_is_missing() -> None:
     done = run_without(["kubernetes"], "doctor", "--side", "server", "--audience", "bob")
     assert (done.returncode, done.stderr) == (
         1,
-        "podproof doctor: kubernetes is not installed: pip install 'podproof[server]'\n",
+        "podproof doctor needs packages that are not installed (kubernetes): pip install 'podproof[server]'\n",
     )
 
 
