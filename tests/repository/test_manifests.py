@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,8 @@ def test_the_readiness_probe_alone_asks_for_what_a_drain_changes() -> None:
     asked = {"startupProbe": "/healthz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
     for probe, path in asked.items():
         assert container("bob")[probe]["httpGet"] == {"path": path, "port": "http"}
+
+
+def test_the_dashboard_selects_label_values_that_are_written() -> None:
+    selected = set(re.findall(r'(decision|result)=\\"(\w+)\\"', (MANIFESTS / "grafana-dashboard.json").read_text()))
+    assert selected == {("decision", "denied"), ("result", "hit")}
