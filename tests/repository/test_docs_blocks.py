@@ -10,7 +10,7 @@ import logging
 import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from podproof._authorization.rules_file import read_rules
 from podproof.audit import JSONFormatter
 from podproof.cli import main
 from podproof.cli.checks import podspec
-from podproof.cli.demo import demo
 from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.wsgi import PodAuthMiddleware
 from tests.support.docs_stage import ALICE, ELSEWHERE, Stage, wrapped_flask_app
@@ -220,8 +219,8 @@ def test_an_output_is_what_the_code_prints(block: Block, stage: Stage, caplog: p
 
 
 def check_demo(text: str, _: Stage, __: pytest.LogCaptureFixture) -> None:
-    out = io.StringIO()
-    assert demo(out) == 0
+    with redirect_stdout(io.StringIO()) as out:
+        assert main(["demo"]) == 0
     assert out.getvalue().startswith(f"{text}\n\n")
 
 
