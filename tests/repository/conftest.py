@@ -8,8 +8,7 @@ import pytest
 import urllib3.util.connection
 
 from podproof.testing import Cluster
-from podproof.testing.objects import Pod
-from tests.support.docs_stage import ALICE, Stage, serve_bob
+from tests.support.docs_stage import ALICE, CallingPod, Stage, serve_bob
 
 
 @pytest.fixture(scope="module")
@@ -21,12 +20,14 @@ def docs_cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def docs_alice(docs_cluster: Cluster) -> Pod:
+def docs_alice(docs_cluster: Cluster) -> CallingPod:
     return docs_cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
 
 
 @pytest.fixture
-def stage(docs_cluster: Cluster, docs_alice: Pod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Stage]:
+def stage(
+    docs_cluster: Cluster, docs_alice: CallingPod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Stage]:
     """Set the stage that the documentation presupposes: see `Stage`.
 
     KUBECONFIG is that of Bob's service account, and the client's token that of a pod of Alice's on this machine.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Thread
-from typing import Any
+from typing import Any, Protocol
 
 from flask import Flask
 from starlette.testclient import TestClient
@@ -16,11 +16,21 @@ from werkzeug.test import Client
 
 from podproof.flask import PodAuthMiddleware
 from podproof.testing import Cluster
-from podproof.testing.objects import Pod
 from tests.support.framework_apps import flask_app
 
 ALICE = "10.0.0.7"
 ELSEWHERE = "10.0.0.9"
+
+
+class CallingPod(Protocol):
+    """What is used of a pod of the emulated cluster."""
+
+    @property
+    def peer(self) -> tuple[str, int]:
+        """Its address, and a port."""
+
+    def headers(self, audience: str) -> dict[str, str]:
+        """Return the headers of a request with a new token."""
 
 
 @dataclass
@@ -28,7 +38,7 @@ class Stage:
     """A cluster, Alice's pod, and the statuses of the responses from http://bob."""
 
     cluster: Cluster
-    alice: Pod
+    alice: CallingPod
     statuses: list[int] = field(default_factory=list)
 
     def check_app(self, app: Any) -> None:
