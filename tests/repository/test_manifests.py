@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_the_kustomization_lists_every_file() -> None:
     )
 
 
-def test_these_documents_are_all_there_is() -> None:
+def test_the_manifests_have_these_documents_only() -> None:
     assert sorted((document["kind"], document["metadata"]["name"]) for document in DOCUMENTS) == [
         ("ClusterRole", "podproof"),
         ("ClusterRoleBinding", "podproof-bob"),
@@ -56,7 +57,7 @@ def test_these_documents_are_all_there_is() -> None:
     ]
 
 
-def test_bob_may_create_tokenreviews_and_get_pods_and_nothing_else() -> None:
+def test_the_role_of_the_server_allows_tokenreviews_and_pods_only() -> None:
     assert find("ClusterRole", "podproof")["rules"] == [
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]},
@@ -69,7 +70,7 @@ def test_bob_may_create_tokenreviews_and_get_pods_and_nothing_else() -> None:
     assert pod("bob")["serviceAccountName"] == "bob"
 
 
-def test_alice_has_a_token_for_bob_where_her_client_looks_for_it_and_no_other() -> None:
+def test_the_caller_mounts_one_token_where_the_client_reads_it() -> None:
     [volume] = pod("alice")["volumes"]
     assert volume["projected"] == {
         "sources": [{"serviceAccountToken": {"audience": "bob", "expirationSeconds": 3600, "path": "token"}}]
@@ -81,11 +82,11 @@ def test_alice_has_a_token_for_bob_where_her_client_looks_for_it_and_no_other() 
     assert pod("alice")["automountServiceAccountToken"] is False
 
 
-def test_bob_wants_the_audience_that_alice_s_token_is_for() -> None:
+def test_the_audience_of_the_server_is_that_of_the_token() -> None:
     assert environ("bob")["PODPROOF_AUDIENCE"] == "bob"
 
 
-def test_bob_has_as_long_to_drain_as_he_believes() -> None:
+def test_the_grace_period_of_the_drain_is_that_of_the_pod() -> None:
     assert "--config=python:podproof.drain.gunicorn" in container("bob")["args"]
     settings = read_drain_settings(environ("bob"))
     assert settings.grace_period == pod("bob")["terminationGracePeriodSeconds"]
@@ -93,7 +94,7 @@ def test_bob_has_as_long_to_drain_as_he_believes() -> None:
 
 
 @pytest.mark.parametrize("app", ["alice", "bob"])
-def test_a_pod_runs_with_the_least_rights(app: str) -> None:
+def test_a_container_runs_with_least_privilege(app: str) -> None:
     around, inside = pod(app)["securityContext"], container(app)["securityContext"]
     assert around["runAsNonRoot"] is True
     assert around["runAsUser"] > 0
@@ -114,7 +115,7 @@ def test_a_deployment_selects_its_own_pods(app: str) -> None:
     assert spec["selector"]["matchLabels"] == spec["template"]["metadata"]["labels"] == {"app.kubernetes.io/name": app}
 
 
-def test_the_service_leads_to_bob_s_port() -> None:
+def test_the_service_targets_the_port_of_the_server() -> None:
     service = find("Service", "bob")["spec"]
     [port], [listening] = service["ports"], container("bob")["ports"]
     assert service["selector"] == find("Deployment", "bob")["spec"]["selector"]["matchLabels"]
@@ -122,7 +123,12 @@ def test_the_service_leads_to_bob_s_port() -> None:
     assert f"--bind=0.0.0.0:{listening['containerPort']}" in container("bob")["args"]
 
 
-def test_the_readiness_probe_alone_asks_for_what_a_drain_changes() -> None:
+def test_only_the_readiness_probe_requests_the_path_that_a_drain_changes() -> None:
     asked = {"startupProbe": "/healthz", "readinessProbe": "/readyz", "livenessProbe": "/healthz"}
     for probe, path in asked.items():
         assert container("bob")[probe]["httpGet"] == {"path": path, "port": "http"}
+
+
+def test_the_dashboard_selects_label_values_that_are_written() -> None:
+    selected = set(re.findall(r'(decision|result)=\\"(\w+)\\"', (MANIFESTS / "grafana-dashboard.json").read_text()))
+    assert selected == {("decision", "denied"), ("result", "hit")}
