@@ -18,7 +18,7 @@ from podproof.audit import FIELDS
 from podproof.options import markdown_table
 from tests.support.docs_stage import Stage
 from tests.support.framework_apps import APPS, django_project
-from tests.support.markdown import PAGES, ROOT, code_in, find_anchors, find_links, find_table, parameter, read_page
+from tests.support.markdown import PAGES, ROOT, code_in, find_anchors, find_links, find_table, read_page
 
 PACKAGE = ROOT / "src" / "podproof"
 
@@ -113,11 +113,7 @@ def test_the_line_around_an_app_works_for_each_framework(framework: str, code: s
 
 
 def links() -> list[Any]:
-    return [
-        parameter(page, link, words=link, name=f"{page}: {link}")
-        for page in PAGES
-        for link in find_links(read_page(page))
-    ]
+    return [pytest.param(page, link, id=f"{page}: {link}") for page in PAGES for link in find_links(read_page(page))]
 
 
 @pytest.mark.parametrize(("page", "link"), links())

@@ -26,7 +26,7 @@ from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.wsgi import PodAuthMiddleware
 from tests.support.docs_stage import ALICE, ELSEWHERE, Stage, wrapped_flask_app
 from tests.support.framework_apps import starlette_app, wsgi_app
-from tests.support.markdown import PAGES, ROOT, Block, find_blocks, parameter, read_page
+from tests.support.markdown import PAGES, ROOT, Block, find_blocks, read_page
 from tests.support.shell_commands import MANIFESTS, check_line
 
 BLOCKS = [block for page in PAGES for block in find_blocks(page, read_page(page))]
@@ -39,7 +39,7 @@ TEST_FILES = "docs/testing.md"
 
 def blocks_in(language: str) -> list[Any]:
     blocks = [block for block in BLOCKS if block.language == language and not block.check and block.page != TEST_FILES]
-    return [parameter(block, words=block.text, name=str(block)) for block in blocks]
+    return [pytest.param(block, id=str(block)) for block in blocks]
 
 
 def test_no_block_is_left_out() -> None:
@@ -210,9 +210,7 @@ def test_a_part_of_a_document_is_found_and_what_is_no_part_is_not() -> None:
     assert not contains({"a": 1}, {"b": 1})
 
 
-@pytest.mark.parametrize(
-    "block", [parameter(block, words=block.text, name=str(block)) for block in BLOCKS if block.check]
-)
+@pytest.mark.parametrize("block", [pytest.param(block, id=str(block)) for block in BLOCKS if block.check])
 def test_an_output_is_what_the_code_prints(block: Block, stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     CHECKS[block.check](block.text.rstrip("\n"), stage, caplog)
 

@@ -5,15 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = ["README.md", "SECURITY.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in ROOT.glob("docs/*.md"))]
-
-# What the documentation has already and the code has not yet, each by words of its block or link.
-AWAITED = ("podproof[flask]", "podproof_cluster", "docs/graceful-shutdown.md", "docs/testing.md")
 
 # A marker is a comment that a reader does not see, in the line before the block.
 _BLOCK = re.compile(r"(?:^<!-- (setup|check): (\w+) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -71,12 +65,6 @@ def find_anchors(text: str) -> set[str]:
     """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", _BLOCK.sub("", text), re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-
-
-def parameter(*values: Any, words: str, name: str) -> Any:
-    """Return a test's parameters, with these words in them; the test has to fail as long as they are AWAITED."""
-    awaited = any(text in words for text in AWAITED)
-    return pytest.param(*values, id=name, marks=[pytest.mark.xfail(strict=True)] if awaited else [])
 
 
 def code_in(cell: str) -> list[str]:

@@ -16,7 +16,7 @@ from gunicorn.config import Config  # type: ignore[import-untyped]
 from packaging.requirements import Requirement
 
 from podproof.cli import main
-from podproof.cli.parser import parser
+from podproof.cli.parser import build_parser
 from podproof.options import PREFIX, Options
 from tests.support.markdown import ROOT
 
@@ -67,7 +67,7 @@ def _check_pip(arguments: Sequence[str]) -> None:
 
 
 def _check_podproof(arguments: Sequence[str]) -> None:
-    options = parser().parse_args(arguments)
+    options = build_parser().parse_args(arguments)
     if options.command == "manifests":
         assert main(arguments) == 0
 
