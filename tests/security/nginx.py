@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.server_process import SECONDS, Server, free_port
+from tests.support.server_process import TIMEOUT_SECONDS, ServerProcess, free_port
 
 ADDRESS, BEFORE = "127.0.0.100", "127.0.0.101"
 """Where nginx calls Bob from, and itself where it is in front of itself."""
@@ -76,7 +76,7 @@ def _server(name: str, headers: str, port: int, bob: int) -> str:
 
 
 @contextmanager
-def in_front_of(bob: Server, folder: Path) -> Iterator[Server]:
+def in_front_of(bob: ServerProcess, folder: Path) -> Iterator[ServerProcess]:
     """Run nginx: as each of its kinds by the Host header, and as `twice`, which passes on to `appends`."""
     assert BINARY is not None, "nginx is required here, and not installed"
     port = free_port()
@@ -88,9 +88,9 @@ def in_front_of(bob: Server, folder: Path) -> Iterator[Server]:
     command = [BINARY, "-p", str(folder), "-c", str(configuration), "-e", "error.log"]
     with (folder / "nginx.out").open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out)
-    nginx = Server(port, folder / "socket", folder / "error.log", process.pid)
+    nginx = ServerProcess(port, folder / "socket", folder / "error.log", process.pid)
     try:
-        end = time.monotonic() + SECONDS
+        end = time.monotonic() + TIMEOUT_SECONDS
         while not nginx.is_up():
             assert process.poll() is None, (folder / "nginx.out").read_text()
             assert time.monotonic() < end
@@ -98,4 +98,4 @@ def in_front_of(bob: Server, folder: Path) -> Iterator[Server]:
         yield nginx
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(SECONDS)
+        process.wait(TIMEOUT_SECONDS)

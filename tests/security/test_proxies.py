@@ -22,7 +22,7 @@ from podproof._request.peer import find_peer
 from podproof.errors import PeerUnknown
 from podproof.testing import Cluster
 from tests.security import nginx
-from tests.support.server_process import Server, request, serving
+from tests.support.server_process import ServerProcess, raw_request, run_server
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
 KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
@@ -37,14 +37,14 @@ BOBS = {"flask": FLASK, "starlette": [*STARLETTE, "--no-proxy-headers"]}
 class Place:
     """Bob, the nginx in front of him, and Alice's token."""
 
-    bob: Server
-    nginx: Server
+    bob: ServerProcess
+    nginx: ServerProcess
     token: str
 
     def status(self, kind: str, source: str, *lines: str) -> int:
         """Send a request with Alice's token and these lines to an nginx of some kind, and return the status."""
         lines = (f"Authorization: Bearer {self.token}", *lines)
-        return int(self.nginx.send(source, request("/whoami", *lines, host=kind)).split(b" ", 2)[1])
+        return int(self.nginx.send(source, raw_request("/whoami", *lines, host=kind)).split(b" ", 2)[1])
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def alice(cluster: Cluster) -> str:
 def placed(command: list[str], folder: Path, cluster: Cluster, alice: str, **options: str) -> Iterator[Place]:
     """Put an nginx in front of a Bob with these options."""
     environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(cluster.kubeconfig)} | options
-    with serving(command, folder, **environ) as bob, nginx.in_front_of(bob, folder) as proxy:
+    with run_server(command, folder, **environ) as bob, nginx.in_front_of(bob, folder) as proxy:
         yield Place(bob, proxy, alice)
 
 

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from podproof.testing import Cluster
 from tests.process.frameworks.matrix import SERVERS, Kind, table
-from tests.support.server_process import ROOT, SECONDS, Answer, Server, request, serving
+from tests.support.server_process import ROOT, TIMEOUT_SECONDS, ServerProcess, ServerResponse, raw_request, run_server
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
 KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
@@ -27,13 +27,13 @@ KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
 class Bob:
     """One app behind one server, known by the Host header, and Alice's token for it."""
 
-    server: Server
+    server: ServerProcess
     host: str
     alice: str
 
     def get(
         self, path: str = "/whoami", *, source: str = ALICE, token: bool = True, headers: Mapping[str, str] = {}
-    ) -> Answer:
+    ) -> ServerResponse:
         """Get something, as Alice does unless told otherwise."""
         return self.server.get(source, self.alice if token else None, path, {"Host": self.host, **headers})
 
@@ -41,10 +41,10 @@ class Bob:
         """Open a WebSocket, and return its first message."""
         headers = {"Authorization": f"Bearer {self.alice}"} if token else {}
         with (
-            socket.create_connection(("127.0.0.1", self.server.port), SECONDS, (source, 0)) as connection,
+            socket.create_connection(("127.0.0.1", self.server.port), TIMEOUT_SECONDS, (source, 0)) as connection,
             connect(f"ws://{self.host}/ws", sock=connection, additional_headers=headers, proxy=None) as websocket,
         ):
-            return json.loads(websocket.recv(SECONDS))
+            return json.loads(websocket.recv(TIMEOUT_SECONDS))
 
 
 def a_known_caller_is_told_to_the_app(bob: Bob) -> None:
@@ -72,7 +72,7 @@ def what_is_no_token_is_refused(bob: Bob) -> None:
 
 def two_authorization_headers_are_refused(bob: Bob) -> None:
     twice = [f"Authorization: Bearer {bob.alice}"] * 2
-    assert b" 400 " in bob.server.send(ALICE, request("/whoami", *twice, host=bob.host)).splitlines()[0]
+    assert b" 400 " in bob.server.send(ALICE, raw_request("/whoami", *twice, host=bob.host)).splitlines()[0]
 
 
 def the_app_does_not_see_the_token(bob: Bob) -> None:
@@ -111,7 +111,7 @@ def a_path_that_is_not_there_is_no_secret_to_callers_alone(bob: Bob) -> None:
 
 def a_body_comes_through(bob: Bob) -> None:
     headers = {"Host": bob.host, "Content-Type": "text/plain"}
-    answer = bob.server.ask("POST", ALICE, "/echo", headers, token=bob.alice, body=b"pods" * 50_000)
+    answer = bob.server.request("POST", ALICE, "/echo", headers, token=bob.alice, body=b"pods" * 50_000)
     assert (answer.status, answer.body) == (200, b"pods" * 50_000)
 
 
@@ -138,7 +138,7 @@ def an_address_that_was_taken_from_a_header_is_not_believed(bob: Bob, *, reason:
     for forged in ({"X-Forwarded-For": ALICE}, {"Forwarded": f"for={ALICE}"}):
         assert bob.get(f"/{bob.host}", source=MALLORY, headers=forged).status == 403
     line = re.compile(rf"403 {reason}.*'/{bob.host}'")
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + TIMEOUT_SECONDS
     while not line.search(bob.server.log.read_text()):  # Litestar has a thread of its own write the log
         assert time.monotonic() < end, bob.server.log.read_text()
 
@@ -180,7 +180,7 @@ def test_under_this_server_the_same_is_true_of_every_framework(
 ) -> None:
     alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
     environ = {"PODPROOF_AUDIENCE": "bob", "FORWARDED_ALLOW_IPS": "", "KUBECONFIG": str(cluster.kubeconfig)}
-    with serving(kind.command, tmp_path, **environ) as server:
+    with run_server(kind.command, tmp_path, **environ) as server:
         for host, check in checks(kind):
             with subtests.test(getattr(check, "func", check).__name__, host=host):
                 check(Bob(server, host, alice))
