@@ -64,12 +64,17 @@ def test_every_worker_of_a_forking_server_responds_after_every_start(
     for start in range(STARTS):
         folder = tmp_path / f"{start}"
         folder.mkdir()
-        pids: set[int] = set()
         with run_server(command, folder, **cluster_env.environ) as server:
-            for response in send_until(lambda: len(pids) == WORKERS, server, cluster_env.tokens["alice"]):  # noqa: B023  it runs in this turn
-                assert response.status == 200, server.log.read_text()[-2000:]
-                assert response.json["pod"] == "default/alice-pod"
-                pids.add(response.json["pid"])
+            wait_for_workers(server, cluster_env.tokens["alice"])
+
+
+def wait_for_workers(server: ServerProcess, token: str) -> None:
+    """Send requests as Alice, each of which is allowed, until every worker has responded."""
+    pids: set[int] = set()
+    for response in send_until(lambda: len(pids) == WORKERS, server, token):
+        assert response.status == 200, server.log.read_text()[-2000:]
+        assert response.json["pod"] == "default/alice-pod"
+        pids.add(response.json["pid"])
 
 
 @pytest.mark.trap(13, 52)
@@ -120,7 +125,7 @@ def probe(first_use: str, folder: Path, user: object) -> Any:
 
 @pytest.mark.trap(52)
 @pytest.mark.parametrize("first_use", ["wsgi-request", "asgi-request", "asgi-lifespan"])
-def test_the_first_use_opens_connections_and_the_constructor_neither_these_nor_threads(
+def test_a_constructor_starts_no_thread_and_opens_no_connection_before_the_first_use(
     first_use: str, tmp_path: Path
 ) -> None:
     result = probe(first_use, tmp_path, {"token": "secret"})
@@ -137,5 +142,5 @@ def test_a_constructor_does_not_run_the_credential_plugin_of_a_kubeconfig(tmp_pa
         "args": ["-c", f"touch {started}; exec sleep 5"],
         "interactiveMode": "Never",
     }
-    probe("none", tmp_path, {"exec": plugin})
+    assert probe("none", tmp_path, {"exec": plugin})["constructed"] == {"threads": [], "connections": 0}
     assert not started.exists()
