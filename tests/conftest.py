@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from podproof.testing import Cluster
-from tests.security.cases import pytest_terminal_summary  # noqa: F401  xdist's own process finds it only here
+from tests.security.case_counter import pytest_terminal_summary  # noqa: F401  xdist's own process finds it only here
 from tests.support.fake_api import AuthenticatorFactory, Clock, FakeAPI
 from tests.support.installed_sizes import InstalledSizes
 from tests.support.middleware_client import MiddlewareClient

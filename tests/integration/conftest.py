@@ -1,4 +1,4 @@
-"""The real cluster: the one that `KUBECONFIG` names, which the integration tests need."""
+"""The real cluster that `KUBECONFIG` names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from tests.integration.contract import Access, access
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-NEEDED = "The integration tests need a Kubernetes cluster and the right to make namespaces in it: set KUBECONFIG."
+NEEDS_CLUSTER = (
+    "The integration tests need a Kubernetes cluster and the right to make namespaces in it: set KUBECONFIG."
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -27,36 +29,36 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def real() -> Iterator[Access]:
-    """Give the way to the real API server."""
+    """Return access to the real API server."""
     if not os.environ.get("KUBECONFIG"):
-        pytest.fail(NEEDED)
-    with access() as way:
+        pytest.fail(NEEDS_CLUSTER)
+    with access() as found:
         try:
-            way.admin.get(f"{way.url}/readyz", timeout=10).raise_for_status()
+            found.admin.get(f"{found.url}/readyz", timeout=10).raise_for_status()
         except requests.RequestException as error:
-            pytest.fail(f"{NEEDED} {way.url} does not answer: {error}")
-        yield way
+            pytest.fail(f"{NEEDS_CLUSTER} {found.url} does not answer: {error}")
+        yield found
 
 
 @pytest.fixture(scope="session")
 def version(real: Access) -> str:
-    """Give the real API server's version as `major.minor`."""
-    said = real.admin.get(f"{real.url}/version", timeout=10).json()["gitVersion"]
-    found = re.match(r"v([1-9]\d*\.\d+)", said)
-    # Debian's package builds without a version and says v0.0.0-master; it is v1.20.2.
+    """Return the real API server's version as `major.minor`."""
+    git_version = real.admin.get(f"{real.url}/version", timeout=10).json()["gitVersion"]
+    found = re.match(r"v([1-9]\d*\.\d+)", git_version)
+    # Debian's package is v1.20.2, built without a version: it reports v0.0.0-master.
     return found[1] if found else os.environ.get("PODPROOF_CLUSTER_VERSION", "1.20")
 
 
 @pytest.fixture(scope="session")
 def namespace(real: Access) -> Iterator[str]:
-    """Give a namespace of this session's own, with its default service account."""
+    """Return a namespace made for this session, with its default service account."""
     name = f"podproof-{secrets.token_hex(3)}"
     made = real.admin.post(f"{real.url}/api/v1/namespaces", json={"metadata": {"name": name}}, timeout=10)
-    assert made.status_code == 201, f"{NEEDED} {made.text}"
+    assert made.status_code == 201, f"{NEEDS_CLUSTER} {made.text}"
     deadline = time.monotonic() + 30
     account = f"{real.url}/api/v1/namespaces/{name}/serviceaccounts/default"
     while real.admin.get(account, timeout=10).status_code != 200:
-        assert time.monotonic() < deadline, "no controller makes service accounts in this cluster"
+        assert time.monotonic() < deadline, "the cluster's controller created no default service account"
         time.sleep(0.1)
     yield name
     real.admin.delete(f"{real.url}/api/v1/namespaces/{name}", timeout=10)

@@ -1,11 +1,11 @@
-"""The image that the pods under test run, and how it gets onto the cluster's nodes.
+"""Build the image that the tested pods run, and load it onto the cluster's nodes.
 
-The kubeconfig's current context tells the kind of cluster: `kind-NAME` is kind's, which builds the Dockerfile beside
-this file; `debkube` is that of the script of this name, which lays a directory over an image with Python 3.11. For any
-other cluster, TEST_IMAGE names an image of this Dockerfile that its nodes can pull.
+The kubeconfig's current context names the kind of cluster: `kind-NAME` is kind, for which the Dockerfile beside this
+file is built; `debkube` is made by the script of that name, which adds a directory to an image with Python 3.11. For
+any other cluster, TEST_IMAGE names an image of this Dockerfile that its nodes can pull.
 
-The tests see to the image by themselves. Only where they run without a way to PyPI,
-`python -m tests.integration.images` comes first: it makes and loads the image, and prints its name.
+The tests build the image when it is missing. To run them without network access, run
+`python -m tests.integration.images` first: it builds and loads the image, and prints its name.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ SOURCES = (REPOSITORY / "src/podproof", REPOSITORY / "examples")
 
 
 def ensure() -> str:
-    """Return the name of the image made of the sources as they are now, on every node."""
-    if given := os.environ.get("TEST_IMAGE"):
-        return given
+    """Return the name of the image of the current sources, after loading it onto every node."""
+    if name := os.environ.get("TEST_IMAGE"):
+        return name
     image = _name()
     if not _is_on_nodes(image):
         _load(image)
@@ -37,7 +37,7 @@ def ensure() -> str:
 
 
 def _name() -> str:
-    """Return a name that follows the content, so that no test runs on an image of other sources."""
+    """Return a name that contains a hash of the sources, so that no test runs on an image of others."""
     digest = hashlib.sha256()
     files = [path for source in SOURCES for path in source.rglob("*") if path.suffix != ".pyc" and path.is_file()]
     for path in [PROJECT, REQUIREMENTS, *sorted(files)]:
@@ -46,7 +46,7 @@ def _name() -> str:
 
 
 def _is_on_nodes(image: str) -> bool:
-    """Return True if every node says that it has the image; it says so some seconds late, and names only some."""
+    """Return True if every node lists the image; a node lists it some seconds late, and not all of its images."""
     nodes = json.loads(_run("kubectl", "get", "nodes", "--output", "json"))["items"]
     return all(any(image in (known["names"] or ()) for known in node["status"]["images"]) for node in nodes)
 
@@ -58,7 +58,9 @@ def _load(image: str) -> None:
     elif context.startswith("kind-"):
         _kind(image, context.removeprefix("kind-"))
     else:
-        raise RuntimeError(f"the cluster {context!r} is neither kind's nor debkube: name an image by TEST_IMAGE")
+        raise RuntimeError(
+            f"the cluster {context!r} is neither kind nor debkube: set TEST_IMAGE to an image that its nodes can pull"
+        )
 
 
 def _kind(image: str, cluster: str) -> None:
@@ -77,7 +79,7 @@ def _debkube(image: str) -> None:
 
 
 def _dependencies() -> Path:
-    """Return a directory that has the dependencies at opt/app, made anew when others are wanted."""
+    """Return a directory with the dependencies at opt/app, rebuilt when the requirements change."""
     root = REPOSITORY / ".venv-image"  # beside the virtual environments, for `make clean`
     made_of = root / "opt/app/requirements.json"
     project = tomllib.loads(PROJECT.read_text())["project"]

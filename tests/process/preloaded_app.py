@@ -1,4 +1,4 @@
-"""An app that has open connections to the API server when it is forked, as one may that a server preloads."""
+"""An app with open connections to the API server when a server that preloads it forks."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ client = APIServerClient()
 authenticator = build_authenticator(Options.read({}, os.environ), client)
 
 
-def ask(number: int) -> None:
-    client.review_token(f"junk{number}", ["bob"], time.monotonic() + 5)
+def review_invalid_token(number: int) -> None:
+    client.review_token(f"junk{number}", ["bob"], time.monotonic() + 60)
 
 
 with ThreadPoolExecutor(8) as threads:
-    list(threads.map(ask, range(32)))
+    list(threads.map(review_invalid_token, range(32)))
 
 
-def show(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+def report_caller(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
     start_response("200 OK", [("Content-Type", "text/plain")])
     return [f"{environ[IDENTITY].pod} in {os.getpid()}".encode()]
 
 
-app = PodAuthMiddleware(show, authenticator=authenticator)
+app = PodAuthMiddleware(report_caller, authenticator=authenticator)

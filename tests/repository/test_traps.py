@@ -1,6 +1,6 @@
-"""What goes wrong in this field, and what podproof does about it: each row has at least one test that says so.
+"""What goes wrong in systems like this one, and what podproof does about it: each row has at least one test.
 
-A test names the rows that it guards by `@pytest.mark.trap(row, ...)`. "The server" is the API server.
+A test names the rows that it covers by `@pytest.mark.trap(row, ...)`. To add a row, add it to TRAPS and mark its test.
 """
 
 from __future__ import annotations
@@ -8,72 +8,185 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
+
+class Trap(NamedTuple):
+    """What goes wrong, and what podproof does."""
+
+    problem: str
+    solution: str
+
+
 TRAPS = {
-    # What a TokenReview answers
-    1: "a token with a blank before it is reviewed as system:anonymous, for our audience: only service accounts pass",
-    2: "the server takes `tok`, `tok ` and `tok junk` for one token: here a token has one spelling, or is refused",
-    3: "an authenticator may vouch and know no audiences: one of ours must be echoed",
-    4: "without an audience the server's own tokens pass, to be replayed by us: one is needed, and not the server's",
-    5: "an audience from the request is the caller's choice: ours comes from the options, and there is no weaker retry",
-    6: "the error text is the same for every failure: it decides nothing, and is shown to nobody",
-    7: "some errors of the server look as if they would pass: three attempts within one deadline, and no more",
-    8: "the server's 401 and 403 are about our credential: a 503, our token read anew, the missing permission named",
-    9: "any field may be missing, empty, doubled or of another type: what is not as specified is refused",
-    10: "a service account's name may hold dots, its username has four parts: parsed so",
-    11: "node and credential are not named before Kubernetes 1.30: both may be missing",
-    12: "some tokens are bound to no pod: there is none to compare with, so they are refused",
-    13: "a RoleBinding grants no TokenReviews: said at start, not at the first request",
+    # The TokenReview
+    1: Trap(
+        "a token with a leading blank is authenticated as system:anonymous, with our audience in the response",
+        "rejected by its characters before the review; only system:serviceaccount: usernames are accepted",
+    ),
+    2: Trap(
+        "`tok`, `tok ` and `tok junk` are the same token to the API server",
+        "one canonical spelling, any other is denied with 400, and no spelling is a cache key of its own",
+    ),
+    3: Trap(
+        "an authenticator without audiences responds `authenticated: true` and empty status.audiences",
+        "rejected unless status.audiences has one of our audiences",
+    ),
+    4: Trap(
+        "without an audience, tokens for the API server itself are accepted, and this app could replay them",
+        "an audience is mandatory; one that is also the API server's is an error at startup",
+    ),
+    5: Trap(
+        "an audience is taken from the token or the Host header, or a failure is retried with a weaker one",
+        "audiences come from the options alone, and there is no second attempt with others",
+    ),
+    6: Trap(
+        "status.error has the same text for every failure, also for those that pass",
+        "logged, never parsed and never sent to the caller",
+    ),
+    7: Trap(
+        "some errors of the API server look as if they would pass, and do not",
+        "at most three attempts within one deadline",
+    ),
+    8: Trap(
+        "401 and 403 from the API server are about this app's credential or its RBAC permissions",
+        "503 to the caller, this app's token is read again, and the missing permission is logged",
+    ),
+    9: Trap(
+        "fields of the response are missing, empty, doubled or of another type",
+        "rejected unless exactly as specified",
+    ),
+    10: Trap("service account names may contain dots; usernames have exactly four parts", "parsed accordingly"),
+    11: Trap("node-name and credential-id are absent before Kubernetes 1.30", "both are optional"),
+    12: Trap("tokens that are bound to no pod name no pod to compare with", "rejected"),
+    13: Trap(
+        "a RoleBinding cannot grant tokenreviews, which are cluster-scoped",
+        "missing permissions are logged at startup, not at the first request",
+    ),
     # The pod and its address
-    14: "a pod of the same name may have taken its place: UIDs are compared",
-    15: "the server does not check whose the pod is: its service account is compared",
-    16: "a terminating pod has work to finish: it is let in until it has gone",
-    17: "a finished pod's token is still good, and its address may be another's: refused by its phase",
-    18: "a pod's address comes late: from the wrong place the pod is read once more, at most once a second",
-    19: "a pod has several addresses, each with several spellings: all are compared, in one spelling",
-    20: "a pod on the host network has its node's address: refused unless asked for",
-    21: "addresses change hands, and are no part of what is remembered of a token: compared for each request",
-    22: "a forwarded header is written by the caller: believed from named proxies only, from right to left",
-    23: "a server may put a header's address in the place of the peer's: noticed and refused, with what to change",
-    24: "a sidecar hides its pod behind loopback: refused, and said so",
-    25: "an address can be forged: without a good token it opens nothing",
-    26: "a Unix socket has no peer address: no entry",
+    14: Trap("a pod is recreated under the same name", "UIDs are compared"),
+    15: Trap(
+        "the API server does not check that the pod runs as the service account of the token",
+        "spec.serviceAccountName is compared",
+    ),
+    16: Trap("a terminating pod still works", "allowed until it is gone: deletionTimestamp is no reason to deny"),
+    17: Trap(
+        "a Succeeded or Failed pod keeps a valid token and an address that another pod may have by now",
+        "denied by its phase",
+    ),
+    18: Trap(
+        "a pod has no address in the API server just after its start",
+        "on a mismatch the pod is read once more, about once a second at most",
+    ),
+    19: Trap(
+        "a pod has several addresses, and an address several spellings",
+        "all of status.podIPs are compared as parsed addresses, IPv4-mapped ones as IPv4",
+    ),
+    20: Trap("a pod on the host network has its node's address", "denied unless host_network is on"),
+    21: Trap(
+        "an address is reused, and a result that is cached by token alone outlives it",
+        "addresses are compared on every request",
+    ),
+    22: Trap(
+        "X-Forwarded-For is written by the caller",
+        "used only from trusted_proxies, all occurrences joined, from right to left",
+    ),
+    23: Trap(
+        "a server replaces the peer's address with one from a header (uvicorn does by default, from 127.0.0.1)",
+        "detected and denied, with what to change",
+    ),
+    24: Trap("a sidecar or a port-forward makes every peer a loopback address", "denied with an error that names it"),
+    25: Trap("source addresses can be spoofed on some networks", "an address without a valid token allows nothing"),
+    26: Trap("a Unix socket has no peer address", "denied"),
     # Load
-    27: "the first of many who wait may give up: the question goes on, and its answer is for all",
-    28: "memory is finite, and junk pushes out what is good: bounded, with refusals in a memory of their own",
-    29: "each forgery costs the server a review: refused by form first, and only so many at a time",
-    30: "a token may end before it is forgotten: remembered no longer than it is good",
-    31: "a connection outlives its check: it ends with the token",
-    32: "a connection that crosses a fork mixes up answers: each process has its own",
-    33: "tokens leak through logs and errors: none is in any",
-    # The HTTP edge
-    34: "two credentials, joined or apart, are read differently by each server: refused",
-    35: "a bad credential must not pass for none: optional is for no credential alone",
-    36: "the app and its logs see the token: it is taken off the request",
-    37: "a header could say who is calling: an identity is only where no header reaches",
-    38: "a path has many spellings: only the plain one is exempt",
-    39: "frameworks answer 400, 403 or 500 at will: 401 with a challenge, 403, 503 with Retry-After; WebSockets too",
-    40: "under ASGI, Django's RemoteUserMiddleware believes a Remote-User header: it is taken off",
-    # Our own credential, and the client's half
-    41: "a mounted token rotates, and its file may be empty for a moment: read anew, and an empty one is no token",
-    42: "many threads get a 401 for one old token: one retry each, with the new one, if the body can be sent again",
-    43: "a token file that cannot be read must not mean a request without a token: an error",
-    44: "a redirect leads elsewhere: the token stays",
-    45: "the kubelet stops refreshing a terminating pod's token: an expired file is told, with the reason",
-    46: "a release of the official client sent no Authorization header from a pod: excluded, and seen on the wire",
-    47: "urllib3's retries multiply a timeout: one deadline, kept by a server that hangs or drips",
-    48: "clocks differ: a minute either way is left to the server's verdict",
-    # The edges: servers, frameworks, people
-    51: "contexts are copied into tasks, timers and the next request: what they hold is emptied when the request ends",
-    52: "servers fork in C: no thread, no I/O and no connection before the first request of a process",
-    56: "trusted proxies that cover everything void the address check: refused",
-    59: "a hung connection takes a share of the deadline only, and idle connections are not tried one by one",
-    61: "an error in the lifespan is taken for an app without one: a wrong option fails the startup with its message",
-    62: "a response may begin after the token's end: known before the app runs; its first chunk passes",
-    63: "HTTP_PROXY would see the token of a plain-http request: the proxy is bypassed, or the request is not sent",
-    65: "a scope that is neither http, websocket nor lifespan would run the app unauthenticated: denied",
+    27: Trap(
+        "the first of several waiting callers disconnects, and the lookup that they share ends with it",
+        "the lookup goes on with a deadline of its own, and its result is for all",
+    ),
+    28: Trap(
+        "a cache is unbounded, or junk evicts what is valid",
+        "caches are bounded, and rejected tokens have a cache of their own",
+    ),
+    29: Trap(
+        "every forged token costs the API server a review",
+        "rejected first by shape, size, audience, issuer and expiry; concurrent reviews are limited",
+    ),
+    30: Trap("a cached token is accepted beyond its expiry", "the cache's TTL ends with the token"),
+    31: Trap("WebSockets and streams outlive the check", "closed when the token expires"),
+    32: Trap("connections that cross a fork mix up responses", "each process has its own"),
+    33: Trap("tokens leak through logs, traces and errors", "no log, trace, repr or error holds a token"),
+    # HTTP
+    34: Trap("two Authorization headers are joined by one server and passed on by another", "denied with 400"),
+    35: Trap("an invalid credential counts as none where callers are optional", "always denied"),
+    36: Trap("the app, its error pages and its logs see the token", "removed from the request"),
+    37: Trap(
+        "an identity is read from a header that a client can set",
+        "set only in scope and environ keys that no client can reach",
+    ),
+    38: Trap(
+        "a path has several spellings, and an exempt one is matched in the wrong one", "only the exact path is exempt"
+    ),
+    39: Trap(
+        "frameworks respond with 400, 403 or 500 at will, and close WebSockets with 1000",
+        "401 with a challenge, 403, or 503 with Retry-After, for WebSockets too",
+    ),
+    40: Trap("under ASGI, Django's RemoteUserMiddleware trusts a Remote-User header", "the header is removed"),
+    # This app's credential, and the client
+    41: Trap(
+        "a mounted token rotates, and its file is missing or empty for a moment",
+        "read again; the old token is kept until there is a new one",
+    ),
+    42: Trap(
+        "many threads get a 401 for the same old token",
+        "one retry each, with the new token, if the body can be sent again",
+    ),
+    43: Trap("a token file cannot be read, and the request is sent without a token", "an error"),
+    44: Trap("a redirect takes the token to another host", "the token is not sent there"),
+    45: Trap(
+        "the kubelet stops refreshing the token of a terminating pod",
+        "an expired token file is reported with this reason",
+    ),
+    46: Trap(
+        "kubernetes 36.0.0 sends no Authorization header from inside a pod",
+        "excluded as a dependency; a test reads the header off the wire",
+    ),
+    47: Trap("retries of urllib3 multiply a timeout", "no retries, one deadline, also if the server hangs or drips"),
+    48: Trap("clocks differ by some seconds", "the API server decides; local checks allow 60 s either way"),
+    # Servers, frameworks, people
+    51: Trap(
+        "servers copy contexts into tasks, threads, timers and the next request of a kept connection",
+        "what the context variable holds is emptied when the request ends",
+    ),
+    52: Trap(
+        "servers fork in C: a thread started before dies with the locks that it holds",
+        "no thread, no I/O and no connection before the first request of a process",
+    ),
+    56: Trap(
+        "trusted_proxies that cover every address void the address check",
+        "a configuration error",
+    ),
+    59: Trap(
+        "one hung connection takes the whole deadline, and each idle connection of the pool one request",
+        "an attempt has a share of the deadline, and idle connections are not tried one by one",
+    ),
+    61: Trap(
+        "servers take an error in the lifespan for an app without one, and start an app that answers 500",
+        "a wrong option fails the startup with its message",
+    ),
+    62: Trap(
+        "a WSGI response is discarded after its side effects, or goes on beyond the token's expiry",
+        "the expiry is known before the app runs, and the first chunk is always sent",
+    ),
+    63: Trap(
+        "HTTP_PROXY in the caller's pod sends the token of a plain-http request to the proxy",
+        "the proxy is bypassed, or the request is not sent",
+    ),
+    65: Trap(
+        "ASGI scopes other than http, websocket and lifespan reach the app unauthenticated",
+        "denied; only lifespan passes",
+    ),
 }
 
 TESTS = Path(__file__).parents[1]
@@ -90,21 +203,19 @@ def marked_rows(source: str) -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def guarded() -> set[int]:
+def covered_rows() -> set[int]:
     return {row for path in TESTS.rglob("test_*.py") for row in marked_rows(path.read_text())}
 
 
 @pytest.mark.parametrize("row", TRAPS)
-def test_each_danger_has_a_test(guarded: set[int], row: int) -> None:
-    assert row in guarded, TRAPS[row]
+def test_each_trap_has_a_test(covered_rows: set[int], row: int) -> None:
+    assert row in covered_rows, TRAPS[row]
 
 
-def test_each_marker_names_a_danger(guarded: set[int]) -> None:
-    assert guarded <= set(TRAPS)
-    assert [*TRAPS] == sorted(TRAPS)
-    assert {*range(1, 49)} <= set(TRAPS)
+def test_each_marker_names_a_trap(covered_rows: set[int]) -> None:
+    assert covered_rows <= set(TRAPS)
 
 
-def test_a_marker_is_found_where_it_stands() -> None:
+def test_markers_are_found_in_decorators_only() -> None:
     source = "@pytest.mark.trap(1, 2)\ndef test_a(): ...\n@pytest.mark.trap(3)\nasync def test_b(): ...\n# trap(4)\n"
     assert [*marked_rows(source)] == [1, 2, 3]

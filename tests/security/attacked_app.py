@@ -1,4 +1,4 @@
-"""Bob, asked through each of his doors in this process, on an emulated cluster that goes on between tests."""
+"""The app under attack: called in this process through each entry point, on an emulated cluster kept between tests."""
 
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ from podproof.identity import PodIdentity
 from podproof.options import Options
 from podproof.testing import Cluster
 from podproof.testing._emulator.tokens import signing_key
-from tests.security.reference_model import Bound, is_welcome
-from tests.support.leak_detector import Ears
+from tests.security.reference_model import BoundPod, is_allowed
+from tests.support.leak_detector import LeakDetector
 
 ALICE, MALLORY, LOCAL = "127.0.0.2", "127.0.0.3", "127.0.0.1"
-TWO = ("10.1.2.3", "fd00::1:2")  # the addresses of a pod on a dual-stack network
-DOORS = ("wsgi", "asgi", "websocket")
-DOCUMENTED = {200, 400, 401, 403, 503}
+DUAL_STACK = ("10.1.2.3", "fd00::1:2")
+"""The addresses of a pod on a dual-stack network."""
+
+ENTRY_POINTS = ("wsgi", "asgi", "websocket")
+DOCUMENTED_STATUSES = {200, 400, 401, 403, 503}
 
 Headers = Sequence[tuple[bytes, bytes]]
-Load = Callable[[Configuration], None]
+LoadConfiguration = Callable[[Configuration], None]
 
 
-class Reply(NamedTuple):
-    """What a caller gets, and it does not: the `caller` that the app was told, and what is in the books."""
+class AttackResult(NamedTuple):
+    """The response; and what the caller does not see: `caller` as the app saw it, the code and reason in the log."""
 
     status: int
     headers: dict[str, str]
@@ -48,35 +50,35 @@ class Reply(NamedTuple):
     reason: str
 
     @property
-    def accepted(self) -> bool:
+    def allowed(self) -> bool:
         return self.status < 400
 
 
 @dataclass
-class Clock:
-    """Time that runs on by itself, and when somebody would sleep."""
+class OffsetClock:
+    """The real monotonic clock plus an offset; a sleep is recorded and added to the offset."""
 
-    ahead: float = 0.0
-    slept: list[float] = field(default_factory=list)
+    offset: float = 0.0
+    sleeps: list[float] = field(default_factory=list)
 
     def __call__(self) -> float:
-        return time.monotonic() + self.ahead
+        return time.monotonic() + self.offset
 
-    def passes(self, seconds: float) -> None:
-        self.ahead += seconds
+    def advance(self, seconds: float) -> None:
+        self.offset += seconds
 
     def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.passes(seconds)
+        self.sleeps.append(seconds)
+        self.advance(seconds)
 
 
-class World:
-    """A cluster, its pods, and any number of Bobs."""
+class AttackEnv:
+    """A cluster with the pods of Alice and Mallory, and the apps under attack."""
 
     def __init__(self) -> None:
         self.cluster = Cluster()
-        self._stack = ExitStack()
         self.runner = asyncio.Runner()
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.cluster)
@@ -85,57 +87,58 @@ class World:
         self.cluster.grant("default/bob", verbs=["get"], resources=["pods"])
         self.alice = self.cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
         self.mallory = self.cluster.pod("default/mallory-pod", service_account="mallory", addresses=[MALLORY])
-        self.dual = self.cluster.pod("default/dual-pod", service_account="dual", addresses=[*TWO])
+        self.dual = self.cluster.pod("default/dual-pod", service_account="dual", addresses=[*DUAL_STACK])
         self.token = self.alice.token("bob", lifetime=86400)
-        self.homes = {
-            Bound("default", "alice", "alice-pod", self.alice.uid): ALICE,
-            Bound("default", "mallory", "mallory-pod", self.mallory.uid): MALLORY,
+        self.pod_addresses = {
+            BoundPod("default", "alice", "alice-pod", self.alice.uid): ALICE,
+            BoundPod("default", "mallory", "mallory-pod", self.mallory.uid): MALLORY,
         }
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def welcomes(self, headers: Sequence[bytes], peer: str | None) -> bool:
-        """Tell what the model says of Authorization headers that come from an address."""
-        return is_welcome(headers, peer, self.homes, key=signing_key().public_key(), audience="bob", now=time.time())
+    def model_allows(self, headers: Sequence[bytes], peer: str | None) -> bool:
+        """Return True if the reference model allows these Authorization headers from this address."""
+        key, now = signing_key().public_key(), time.time()
+        return is_allowed(headers, peer, self.pod_addresses, key=key, audience="bob", now=now)
 
-    def bob(
+    def make_app(
         self,
-        ears: Ears,
-        clock: Clock | None = None,
-        load: Callable[[Configuration], None] | None = None,
-        **given: object,
-    ) -> Bob:
-        """Return a Bob with these options and a memory of his own, by default with a kubeconfig that is good.
+        leak_detector: LeakDetector,
+        clock: OffsetClock | None = None,
+        load: LoadConfiguration | None = None,
+        **options: object,
+    ) -> AttackedApp:
+        """Return an app with these options and caches of its own, by default with a working kubeconfig.
 
-        By default he forgets refusals at once: after 20 from one address he would hear no other from there.
+        By default it does not cache rejected tokens: after 20 from one address it would answer that address with 503.
         """
         environ = {"KUBECONFIG": str(self.cluster.kubeconfig_for("default/bob"))}
         load = load or partial(load_configuration, environ=environ)
-        bob = Bob(self.runner, ears, clock or Clock(), load, given)
-        self._stack.callback(bob.close)
-        return bob
+        app = AttackedApp(self.runner, leak_detector, clock or OffsetClock(), load, options)
+        self._stack.callback(app.close)
+        return app
 
 
-class Bob:
-    """An app behind both middlewares, with one authenticator for all of its doors."""
+class AttackedApp:
+    """An app behind both middlewares, which share one authenticator."""
 
     def __init__(
         self,
         runner: asyncio.Runner,
-        ears: Ears,
-        clock: Clock,
-        load: Load,
+        leak_detector: LeakDetector,
+        clock: OffsetClock,
+        load: LoadConfiguration,
         given: dict[str, object],
     ) -> None:
-        self._ears = ears
+        self._leak_detector = leak_detector
         self._runner = runner
         self.client = APIServerClient(load=load, monotonic=clock, sleep=clock.sleep)
         options = Options.read({"audience": "bob", "rejection_ttl": 0} | given, {})
         verifier, pods = TokenReviewVerifier(self.client, options.audience), PodLookup(self.client)
         self.authenticator = Authenticator(options, verifier, pods, monotonic=clock)
-        self._told: list[PodIdentity | None] = []
+        self._callers: list[PodIdentity | None] = []
         self._wsgi = wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
         self._asgi = asgi.PodAuthMiddleware(self._asgi_app, authenticator=self.authenticator)
 
@@ -143,55 +146,62 @@ class Bob:
         self.authenticator.close()
         self.client.close()
 
-    def ask(
-        self, door: str, headers: Headers, peer: str | None = ALICE, *, path: str = "/", secrets: Iterable[bytes] = ()
-    ) -> Reply:
-        """Send a request to one of the DOORS: whatever comes back is documented, and nothing is heard of secrets.
+    def send(
+        self,
+        entry_point: str,
+        headers: Headers,
+        peer: str | None = ALICE,
+        *,
+        path: str = "/",
+        secrets: Iterable[bytes] = (),
+    ) -> AttackResult:
+        """Send a request through one of the ENTRY_POINTS.
 
-        The values of Authorization headers are among the secrets.
+        Whatever the response is, it is a documented one, and no secret is logged or shown. The values of Authorization
+        headers are among the secrets.
         """
         for secret in [*secrets, *(value for name, value in headers if name == b"authorization")]:
-            self._ears.keep(secret)
-        self._told.clear()
-        self._ears.decisions.clear()
+            self._leak_detector.add_secret(secret)
+        self._callers.clear()
+        self._leak_detector.decisions.clear()
         try:
-            through = self._through_wsgi if door == "wsgi" else partial(self._through_asgi, door)
-            status, given, body = through(headers, peer, path)
+            send = self._send_wsgi if entry_point == "wsgi" else partial(self._send_asgi, entry_point)
+            status, response_headers, body = send(headers, peer, path)
         except BaseException as error:
-            self._ears.hear_error(error)
+            self._leak_detector.add_error(error)
             raise
         finally:
-            self._ears.check()
-        assert status in DOCUMENTED
-        assert bool(self._told) == (status == 200)
-        names = {name.lower(): value for name, value in given}
-        told = "".join(f"{name}: {value}" for name, value in given)
-        assert told.isascii()
-        assert told.isprintable()
+            self._leak_detector.assert_no_leak()
+        assert status in DOCUMENTED_STATUSES
+        assert bool(self._callers) == (status == 200)
+        by_name = {name.lower(): value for name, value in response_headers}
+        text = "".join(f"{name}: {value}" for name, value in response_headers)
+        assert text.isascii()
+        assert text.isprintable()
         if status != 200:
             assert set(json.loads(body)) == {"type", "title", "status", "detail", "request_id"}
-            assert ("www-authenticate" in names, "retry-after" in names) == (status < 500, status == 503)
-        identity = self._told[0] if self._told else None
-        [(code, reason)] = self._ears.decisions
-        return Reply(status, names, body, str(identity.pod) if identity else None, code, reason)
+            assert ("www-authenticate" in by_name, "retry-after" in by_name) == (status < 500, status == 503)
+        identity = self._callers[0] if self._callers else None
+        [(code, reason)] = self._leak_detector.decisions
+        return AttackResult(status, by_name, body, str(identity.pod) if identity else None, code, reason)
 
-    def bring(self, door: str, token: str | bytes, peer: str | None = ALICE) -> Reply:
-        """Bring a token to one of the DOORS."""
+    def send_token(self, entry_point: str, token: str | bytes, peer: str | None = ALICE) -> AttackResult:
+        """Send a request with a token through one of the ENTRY_POINTS."""
         text = token.encode() if isinstance(token, str) else token
-        return self.ask(door, [(b"authorization", b"Bearer " + text)], peer)
+        return self.send(entry_point, [(b"authorization", b"Bearer " + text)], peer)
 
-    def identify(self, token: str, peer: str | None = ALICE) -> PodIdentity | PodAuthError:
-        """Ask the authenticator itself, and hear what it raises."""
-        self._ears.keep(token)
+    def authenticate(self, token: str, peer: str | None = ALICE) -> PodIdentity | PodAuthError:
+        """Call the authenticator without a middleware, and return the identity or the error."""
+        self._leak_detector.add_secret(token)
         try:
             return self.authenticator.authenticate(token, peer)
-        except PodAuthError as refusal:
-            self._ears.hear_error(refusal)
-            return refusal
+        except PodAuthError as error:
+            self._leak_detector.add_error(error)
+            return error
         finally:
-            self._ears.check()
+            self._leak_detector.assert_no_leak()
 
-    def _through_wsgi(self, headers: Headers, peer: str | None, path: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _send_wsgi(self, headers: Headers, peer: str | None, path: str) -> tuple[int, list[tuple[str, str]], bytes]:
         environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, "RAW_URI": path}
         if peer is not None:
             environ["REMOTE_ADDR"] = peer
@@ -211,11 +221,11 @@ class Bob:
         [(status, given)] = started
         return status, given, content
 
-    def _through_asgi(
-        self, door: str, headers: Headers, peer: str | None, path: str
+    def _send_asgi(
+        self, entry_point: str, headers: Headers, peer: str | None, path: str
     ) -> tuple[int, list[tuple[str, str]], bytes]:
         scope: dict[str, Any] = {
-            "type": "http" if door == "asgi" else door,
+            "type": "http" if entry_point == "asgi" else entry_point,
             "method": "GET",
             "path": path,
             "raw_path": path.encode(),
@@ -225,12 +235,12 @@ class Bob:
             "client": None if peer is None else (peer, 4711),
             "extensions": {"websocket.http.response": {}},
         }
-        if door == "websocket":
+        if entry_point == "websocket":
             del scope["method"]
         sent: list[Any] = []
 
         async def receive() -> Any:
-            return {"type": "http.request", "body": b""} if door == "asgi" else {"type": "websocket.connect"}
+            return {"type": "http.request", "body": b""} if entry_point == "asgi" else {"type": "websocket.connect"}
 
         async def send(message: Any) -> None:
             sent.append(message)
@@ -243,18 +253,20 @@ class Bob:
         return start["status"], given, body["body"]
 
     def _wsgi_app(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        self._tell(environ)
+        self._record_caller(environ)
         start_response("200 OK", [])
         return [b""]
 
     async def _asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
-        self._tell(scope)
+        self._record_caller(scope)
         if scope["type"] == "websocket":
             await send({"type": "websocket.accept"})
             return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    def _tell(self, request: dict[str, Any]) -> None:
-        self._ears.hear(repr(request))  # what an app, or its error page, might print
-        self._told.append(request[IDENTITY])
+    def _record_caller(self, request: dict[str, Any]) -> None:
+        self._callers.append(request[IDENTITY])
+        if request.get("PATH_INFO", request.get("path")) in self.authenticator.options.exempt:
+            return  # podproof has not read the header, and leaves it on the request
+        self._leak_detector.add_output(repr(request))  # an app, or its error page, may print the whole request

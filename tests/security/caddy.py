@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.security.proxy_process import ADDRESS, BEFORE, running_proxy
-from tests.support.server_process import Server, free_port
+from tests.support.server_process import ServerProcess, free_port
 
 BINARY = Path(sys.executable).with_name("caddy")
 
@@ -40,7 +40,7 @@ def _site(name: str, headers: str, port: int, to: int, source: str | None) -> st
 
 
 @contextmanager
-def in_front_of(app: Server, folder: Path) -> Iterator[Server]:
+def in_front_of(app: ServerProcess, folder: Path) -> Iterator[ServerProcess]:
     """Run Caddy: as each of its kinds by the Host header, and as `twice`, which passes on to `appends`."""
     port = free_port()
     sites = [

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from prometheus_client import generate_latest
 
-from tests.security.attacked_app import World
-from tests.security.cases import pytest_pyfunc_call  # noqa: F401  pytest finds hooks here
-from tests.support.leak_detector import Ears, every_record
+from tests.security.attacked_app import AttackEnv
+from tests.security.case_counter import pytest_pyfunc_call  # noqa: F401  pytest finds hooks here
+from tests.support.leak_detector import LeakDetector, capture_all_records
 
-# A machine may be slow at any moment: no deadline. Each run tries the same cases: a change alone makes a test fail.
+# No deadline: the machine may be slow. Derandomized: every run tries the same cases, so only a change breaks a test.
 settings.register_profile(
     "normal",
     max_examples=100,
@@ -28,24 +28,24 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 
 @pytest.fixture(scope="session")
-def ears() -> Ears:
-    return Ears()
+def leak_detector() -> LeakDetector:
+    return LeakDetector()
 
 
 @pytest.fixture(autouse=True)
-def no_token_is_heard(ears: Ears, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    with every_record(ears.hear_record):
+def no_token_leaks(leak_detector: LeakDetector, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    with capture_all_records(leak_detector.add_record):
         yield
     printed = capfd.readouterr()
     sys.stdout.write(printed.out)
     sys.stderr.write(printed.err)
-    ears.hear("".join(printed))
-    ears.hear(generate_latest().decode())
-    ears.check()
-    ears.forget()
+    leak_detector.add_output("".join(printed))
+    leak_detector.add_output(generate_latest().decode())
+    leak_detector.assert_no_leak()
+    leak_detector.clear()
 
 
 @pytest.fixture(scope="session")
-def world() -> Iterator[World]:
-    with World() as world:
-        yield world
+def attack_env() -> Iterator[AttackEnv]:
+    with AttackEnv() as attack_env:
+        yield attack_env

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.security.proxy_process import ADDRESS, BEFORE, running_proxy
-from tests.support.server_process import Server, free_port
+from tests.support.server_process import ServerProcess, free_port
 
 BINARY = Path(sys.executable).with_name("envoy")
 
@@ -71,7 +71,7 @@ def _configuration(port: int, to: int) -> dict[str, Any]:
 
 
 @contextmanager
-def in_front_of(app: Server, folder: Path) -> Iterator[Server]:
+def in_front_of(app: ServerProcess, folder: Path) -> Iterator[ServerProcess]:
     """Run Envoy: as each of its kinds by the Host header, and as `twice`, which passes on to `appends`."""
     port = free_port()
     configuration = folder / "envoy.json"

@@ -1,4 +1,7 @@
-"""Bobs who say which process has answered. Each has known one caller since before any fork, where KNOWN has a token."""
+"""Apps that report which process has responded.
+
+With a token in the environment variable PRELOADED_TOKEN they serve a request with it at import, before a server forks.
+"""
 
 from __future__ import annotations
 
@@ -16,33 +19,36 @@ from werkzeug.wrappers import Response
 
 from podproof import asgi, current_caller, wsgi
 
-KNOWN = "TOKEN_OF_WHO_IS_KNOWN"
-ADDRESS = "127.9.9.9"
-"""Where the one calls from who is known."""
+PRELOADED_TOKEN = "PRELOADED_TOKEN"
+PRELOADED_ADDRESS = "127.9.9.9"
+"""The address of the caller with that token."""
 
 
-def said() -> dict[str, Any]:
+def report() -> dict[str, Any]:
     caller = current_caller()
     return {"caller": caller and str(caller.pod), "pid": os.getpid()}
 
 
 def asgi_app() -> asgi.PodAuthMiddleware:
-    async def tell(_: Request) -> JSONResponse:
-        return JSONResponse(said())
+    async def respond(_: Request) -> JSONResponse:
+        return JSONResponse(report())
 
-    bob = asgi.PodAuthMiddleware(Starlette(routes=[Route("/{path:path}", tell)]), exempt=["/healthz"])
-    if KNOWN in os.environ:
-        headers = {"Authorization": f"Bearer {os.environ[KNOWN]}"}
-        assert TestClient(bob, client=(ADDRESS, 4711)).get("/", headers=headers).status_code == 200
-    return bob
+    app = asgi.PodAuthMiddleware(Starlette(routes=[Route("/{path:path}", respond)]), exempt=["/healthz"])
+    if PRELOADED_TOKEN in os.environ:
+        headers = {"Authorization": f"Bearer {os.environ[PRELOADED_TOKEN]}"}
+        assert TestClient(app, client=(PRELOADED_ADDRESS, 4711)).get("/", headers=headers).status_code == 200
+    return app
 
 
 def wsgi_app() -> wsgi.PodAuthMiddleware:
-    def tell(environ: Any, start_response: Any) -> Any:
-        return Response(json.dumps(said()))(environ, start_response)
+    def respond(environ: Any, start_response: Any) -> Any:
+        return Response(json.dumps(report()))(environ, start_response)
 
-    bob = wsgi.PodAuthMiddleware(tell, exempt=["/healthz"])
-    if KNOWN in os.environ:
-        headers = {"Authorization": f"Bearer {os.environ[KNOWN]}"}
-        assert Client(bob).get("/", headers=headers, environ_overrides={"REMOTE_ADDR": ADDRESS}).status_code == 200
-    return bob
+    app = wsgi.PodAuthMiddleware(respond, exempt=["/healthz"])
+    if PRELOADED_TOKEN in os.environ:
+        headers = {"Authorization": f"Bearer {os.environ[PRELOADED_TOKEN]}"}
+        assert (
+            Client(app).get("/", headers=headers, environ_overrides={"REMOTE_ADDR": PRELOADED_ADDRESS}).status_code
+            == 200
+        )
+    return app

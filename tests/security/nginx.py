@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.security.proxy_process import ADDRESS, BEFORE, running_proxy
-from tests.support.server_process import Server, free_port
+from tests.support.server_process import ServerProcess, free_port
 
 BINARY = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 REQUIRED = "PODPROOF_REQUIRE_NGINX" in os.environ
@@ -69,7 +69,7 @@ def _server(name: str, headers: str, port: int, to: int) -> str:
 
 
 @contextmanager
-def in_front_of(app: Server, folder: Path) -> Iterator[Server]:
+def in_front_of(app: ServerProcess, folder: Path) -> Iterator[ServerProcess]:
     """Run nginx: as each of its kinds by the Host header, and as `twice`, which passes on to `appends`."""
     assert BINARY is not None, "nginx is required here, and not installed: apt-get install nginx-light"
     port = free_port()

@@ -1,4 +1,4 @@
-"""Who may be let in, told a second time: naively, from the rules alone, and without a line of what it judges."""
+"""A second, naive implementation of the rules, which shares no code with podproof: which request may be allowed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NAME_CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789"
 SKEW = 60
 
 
-def token_in(headers: Sequence[bytes]) -> bytes | None:
-    """Return the token of a request's Authorization headers, where they are exactly one `Bearer` and one token."""
+def parse_token(headers: Sequence[bytes]) -> bytes | None:
+    """Return the token of a request's Authorization headers; None unless they are exactly `Bearer` and one token."""
     if len(headers) != 1:
         return None
     words = headers[0].split(b" ")
@@ -34,16 +34,16 @@ def token_in(headers: Sequence[bytes]) -> bytes | None:
     return token
 
 
-def document(data: bytes) -> object:
-    """Return what JSON says, where it is JSON; of a member that is there twice, what every reader makes of it."""
+def parse_json(data: bytes) -> object:
+    """Return the value of a JSON document, None for anything else; of duplicated members the last one counts."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
 
 
-class Bound(NamedTuple):
-    """Which pod a token is bound to, and the service account it speaks for."""
+class BoundPod(NamedTuple):
+    """The pod that a token is bound to, and its service account."""
 
     namespace: str
     account: str
@@ -51,8 +51,8 @@ class Bound(NamedTuple):
     pod_uid: str
 
 
-def claims_of(token: bytes, key: RSAPublicKey) -> Mapping[str, Any] | None:
-    """Return the claims of a token that this very key has signed, and that is spelled as its issuer spells it."""
+def verify_claims(token: bytes, key: RSAPublicKey) -> Mapping[str, Any] | None:
+    """Return the claims of a token that is signed with this key and has its issuer's spelling; None for any other."""
     parts = token.split(b".")
     if len(parts) != 3:
         return None
@@ -73,8 +73,8 @@ def claims_of(token: bytes, key: RSAPublicKey) -> Mapping[str, Any] | None:
     return claims if isinstance(claims, dict) else None
 
 
-def binding(claims: Mapping[str, Any], audience: str, now: float) -> Bound | None:
-    """Return what genuine claims say, where they are for this audience and this time, and name a pod."""
+def parse_bound_pod(claims: Mapping[str, Any], audience: str, now: float) -> BoundPod | None:
+    """Return the pod that verified claims name; None if they are for another audience or time, or name no pod."""
     try:
         audiences = [claims["aud"]] if isinstance(claims["aud"], str) else claims["aud"]
         if not isinstance(audiences, list) or audience not in audiences:
@@ -85,37 +85,37 @@ def binding(claims: Mapping[str, Any], audience: str, now: float) -> Bound | Non
         system, kind, namespace, account = claims["sub"].split(":")
         if (system, kind) != ("system", "serviceaccount"):
             return None
-        return Bound(namespace, account, kubernetes["pod"]["name"], kubernetes["pod"]["uid"])
+        return BoundPod(namespace, account, kubernetes["pod"]["name"], kubernetes["pod"]["uid"])
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
 
 
-def is_welcome(
+def is_allowed(
     headers: Sequence[bytes],
     peer: str | None,
-    homes: Mapping[Bound, str],
+    pod_addresses: Mapping[BoundPod, str],
     *,
     key: RSAPublicKey,
     audience: str,
     now: float,
 ) -> bool:
-    """Tell whether these Authorization headers, from that address, are those of a pod that is at home there."""
-    token = token_in(headers)
-    claims = None if token is None else claims_of(token, key)
-    bound = None if claims is None else binding(claims, audience, now)
-    return any(bound == pod and is_same_address(address, peer) for pod, address in homes.items())
+    """Return True if these Authorization headers hold the token of a pod that has the address of the peer."""
+    token = parse_token(headers)
+    claims = None if token is None else verify_claims(token, key)
+    bound = None if claims is None else parse_bound_pod(claims, audience, now)
+    return any(bound == pod and is_same_address(address, peer) for pod, address in pod_addresses.items())
 
 
-def voucher(review: object, audience: str) -> Bound | None:
-    """Return whom a TokenReview vouches for, where all that matters is exactly as it must be."""
+def parse_reviewed_pod(review: object, audience: str) -> BoundPod | None:
+    """Return the pod that a TokenReview has authenticated; None unless all that matters is as specified."""
     try:
-        status = review["status"]  # type: ignore[index]  # whatever it is not comes out as an error
+        status = review["status"]  # type: ignore[index]  # another type raises
         user = status["user"]
         extra = user["extra"]
         [pod] = extra["authentication.kubernetes.io/pod-name"]
         [pod_uid] = extra["authentication.kubernetes.io/pod-uid"]
         system, kind, namespace, account = user["username"].split(":")
-        good = [
+        conditions = [
             isinstance(review, dict),
             review["kind"] == "TokenReview",  # type: ignore[index]
             status["authenticated"] is True,
@@ -132,11 +132,11 @@ def voucher(review: object, audience: str) -> Bound | None:
         ]
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         return None
-    return Bound(namespace, account, pod, pod_uid) if all(good) else None
+    return BoundPod(namespace, account, pod, pod_uid) if all(conditions) else None
 
 
-def is_home(pod: object, bound: Bound, peer: str) -> bool:
-    """Tell whether a Pod is the live one that a token is bound to, and has the address that the request comes from."""
+def is_pod_at(pod: object, bound: BoundPod, peer: str) -> bool:
+    """Return True if a Pod is the live one that the token is bound to, and has the address of the peer."""
     try:
         metadata, spec, status = pod["metadata"], pod["spec"], pod["status"]  # type: ignore[index]
         listed = status.get("podIPs")
@@ -161,13 +161,13 @@ def is_home(pod: object, bound: Bound, peer: str) -> bool:
 
 
 def is_same_address(one: object, other: object) -> bool:
-    """Tell whether two texts are the same IP address; IPv4 may be written as IPv6 has it."""
-    first, second = plain_address(one), plain_address(other)
+    """Return True if two texts are the same IP address; IPv4 addresses may be IPv4-mapped IPv6 ones."""
+    first, second = canonical_address(one), canonical_address(other)
     return first is not None and first == second
 
 
-def plain_address(text: object) -> IPv4Address | IPv6Address | None:
-    """Return an address without the spellings that mean nothing, None for what is no address."""
+def canonical_address(text: object) -> IPv4Address | IPv6Address | None:
+    """Return an address in one form for all of its spellings, None for text that is no address."""
     if not isinstance(text, str):
         return None
     try:
@@ -182,12 +182,12 @@ def plain_address(text: object) -> IPv4Address | IPv6Address | None:
 
 
 def is_label(text: object) -> bool:
-    """Tell whether a text is a DNS label, but for its length."""
+    """Return True if a text is a DNS label of any length."""
     if not isinstance(text, str) or text == "":
         return False
     return all(one in NAME_CHARACTERS + "-" for one in text) and text[0] != "-" and text[-1] != "-"
 
 
 def is_name(text: object) -> bool:
-    """Tell whether a text is a DNS name as Kubernetes has it."""
+    """Return True if a text is a DNS-1123 subdomain, as Kubernetes' names are."""
     return isinstance(text, str) and len(text) <= 253 and all(is_label(label) for label in text.split("."))

@@ -1,4 +1,4 @@
-"""Workers and threads: no answer reaches another's question, nothing crosses a fork, nothing is left at the end."""
+"""Workers and threads: no response reaches another caller, no connection crosses a fork, no process stays behind."""
 
 from __future__ import annotations
 
@@ -16,23 +16,25 @@ import pytest
 
 from podproof._authentication.token_review import POD_NAME
 from podproof.testing import Cluster
-from tests.security import forking_app as forked
-from tests.support.server_process import SECONDS, Server, serving
+from tests.security.forking_app import PRELOADED_ADDRESS, PRELOADED_TOKEN
+from tests.support.server_process import TIMEOUT_SECONDS, ServerProcess, run_server
 
-MANY = {"gunicorn gthread": 400, "gunicorn asgi": 400}
-FEW = 60
-"""Callers, on the other servers."""
+CALLERS = {"gunicorn gthread": 400, "gunicorn asgi": 400}
+"""How many callers call a server."""
 
-AT_ONCE = 16
-TIMEOUT = 1
+FEW_CALLERS = 60
+"""How many call the other servers."""
+
+CONCURRENCY = 16
+API_TIMEOUT = 1
 """Seconds."""
 
-GRACE = 30
+GRACE_PERIOD = 30
 """Seconds after which gunicorn kills a worker that has not ended."""
 
 GUNICORN = ["-m", "gunicorn", "--no-control-socket", "--bind", "127.0.0.1:{port}", "--workers", "2"]
 WSGI, ASGI = "tests.security.forking_app:wsgi_app()", "tests.security.forking_app:asgi_app()"
-FORKED = {
+PRELOADING = {
     "gunicorn sync": [*GUNICORN, "--preload", WSGI],
     "gunicorn gthread": [*GUNICORN, "--preload", "--threads", "8", WSGI],
     "gunicorn gevent": [*GUNICORN, "--preload", "--worker-class", "gevent", WSGI],
@@ -40,40 +42,39 @@ FORKED = {
     "gunicorn uvicorn-worker": [*GUNICORN, "--preload", "--worker-class", "uvicorn_worker.UvicornWorker", ASGI],
 }
 UVICORN = ["-m", "uvicorn", "--no-proxy-headers", "--port", "{port}", "--factory"]
-SERVERS = FORKED | {"uvicorn": [*UVICORN, "--workers", "2", ASGI.removesuffix("()")]}
+SERVERS = PRELOADING | {"uvicorn": [*UVICORN, "--workers", "2", ASGI.removesuffix("()")]}
 
-
-KNOWN = "default/known"
+PRELOADED_POD = "default/preloaded"
 
 
 @dataclass
-class World:
-    """A cluster of many callers, and whose questions its API server was asked on which connection."""
+class ReviewedCallers:
+    """A cluster with many callers, and the pods whose tokens were reviewed on each connection to its API server."""
 
     cluster: Cluster
     tokens: Mapping[str, str]
-    asked: dict[threading.Thread, set[str]] = field(default_factory=lambda: defaultdict(set))
+    pods_by_connection: dict[threading.Thread, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     @property
     def environ(self) -> dict[str, str]:
         kubeconfig = str(self.cluster.kubeconfig)
-        return {"PODPROOF_AUDIENCE": "bob", "PODPROOF_TIMEOUT": f"{SECONDS}", "KUBECONFIG": kubeconfig}
+        return {"PODPROOF_AUDIENCE": "bob", "PODPROOF_TIMEOUT": f"{TIMEOUT_SECONDS}", "KUBECONFIG": kubeconfig}
 
-    def callers(self, many: int) -> list[str]:
-        return [name for name in self.tokens if name != KNOWN][:many]
+    def pods(self, count: int) -> list[str]:
+        return [name for name in self.tokens if name != PRELOADED_POD][:count]
 
-    def watch(self) -> None:
-        """Note from now on who is asked about on which connection; answers come after a while, and in any order."""
-        some = random.Random(1)
-        self.asked.clear()
+    def record_reviews(self) -> None:
+        """Record reviews from now on; the API server responds after a short while, in any order."""
+        delays = random.Random(1)
+        self.pods_by_connection.clear()
 
-        def note(review: Any) -> Any:
+        def record(review: Any) -> Any:
             [pod] = review["status"]["user"]["extra"][POD_NAME]
-            self.asked[threading.current_thread()].add(f"default/{pod}")
-            time.sleep(some.uniform(0, 0.01))
+            self.pods_by_connection[threading.current_thread()].add(f"default/{pod}")
+            time.sleep(delays.uniform(0, 0.01))
             return review
 
-        self.cluster.mutate("tokenreviews", note)
+        self.cluster.mutate("tokenreviews", record)
 
 
 def address(name: str) -> str:
@@ -82,94 +83,96 @@ def address(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with Cluster(tls=False) as cluster:  # what is mixed up in plain HTTP is believed
-        homes = {name: address(name) for name in (f"default/caller-{number}" for number in range(max(MANY.values())))}
-        homes[KNOWN] = forked.ADDRESS
-        pods = {name: cluster.pod(name, service_account="caller", addresses=[home]) for name, home in homes.items()}
-        yield World(cluster, {name: pod.token("bob") for name, pod in pods.items()})
+def callers() -> Iterator[ReviewedCallers]:
+    with Cluster(tls=False) as cluster:  # TLS would detect a connection that two processes share
+        names = [f"default/caller-{number}" for number in range(max(CALLERS.values()))]
+        addresses = {name: address(name) for name in names} | {PRELOADED_POD: PRELOADED_ADDRESS}
+        pods = {name: cluster.pod(name, service_account="caller", addresses=[ip]) for name, ip in addresses.items()}
+        yield ReviewedCallers(cluster, {name: pod.token("bob") for name, pod in pods.items()})
 
 
 @pytest.fixture(autouse=True)
-def the_api_server_is_well_again(world: World) -> Iterator[None]:
+def heal_api_server(callers: ReviewedCallers) -> Iterator[None]:
     yield
-    world.cluster.heal()
+    callers.cluster.heal()
 
 
-def ask(server: Server, world: World, names: list[str]) -> dict[str, Any]:
-    """Have so many ask at the same time, and return what each is told."""
+def send_concurrently(server: ServerProcess, callers: ReviewedCallers, names: list[str]) -> dict[str, Any]:
+    """Send one request from each pod, many at a time, and return what the app reports to each."""
 
     def get(name: str) -> Any:
-        answer = server.get(address(name), world.tokens[name], "/")
-        return answer.json if answer.status == 200 else {"caller": answer.status}
+        response = server.get(address(name), callers.tokens[name], "/")
+        return response.json if response.status == 200 else {"caller": response.status}
 
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    with ThreadPoolExecutor(CONCURRENCY) as threads:
         return dict(zip(names, threads.map(get, names), strict=True))
 
 
-def workers_of(server: Server, count: int) -> set[int]:
-    """Return the pids of so many workers when each has answered: one that is up first would answer all."""
+def wait_for_workers(server: ServerProcess, count: int) -> set[int]:
+    """Return the process ids of this many workers, once each has responded."""
     seen: set[int] = set()
-    end = time.monotonic() + SECONDS
-    with ThreadPoolExecutor(AT_ONCE) as threads:
+    end = time.monotonic() + TIMEOUT_SECONDS
+    with ThreadPoolExecutor(CONCURRENCY) as threads:
         while len(seen) < count:
-            assert time.monotonic() < end, f"only {seen} answer"
-            answers = threads.map(lambda _: server.get("127.0.0.1", None, "/healthz"), range(AT_ONCE))
-            seen |= {answer.json["pid"] for answer in answers}
+            assert time.monotonic() < end, f"only {seen} respond"
+            responses = threads.map(lambda _: server.get("127.0.0.1", None, "/healthz"), range(CONCURRENCY))
+            seen |= {response.json["pid"] for response in responses}
     return seen
 
 
-def ask_until_both_answer(server: Server, world: World, least: int) -> dict[str, Any]:
-    """Have at least so many callers ask, and others, until two workers have answered; return what each is told."""
-    told: dict[str, Any] = {}
-    everybody = world.callers(max(MANY.values()))
-    while len(told) < least or (len(told) < len(everybody) and len({answer["pid"] for answer in told.values()}) < 2):
-        told |= ask(server, world, everybody[len(told) : len(told) + FEW])
-        assert strangers(told) == []
-    return told
+def send_until_two_workers_respond(server: ServerProcess, callers: ReviewedCallers, at_least: int) -> dict[str, Any]:
+    """Send requests from at least this many pods, and from further ones until two workers have responded."""
+    reports: dict[str, Any] = {}
+    names = callers.pods(max(CALLERS.values()))
+    while len(reports) < at_least or (len(reports) < len(names) and len({one["pid"] for one in reports.values()}) < 2):
+        reports |= send_concurrently(server, callers, names[len(reports) : len(reports) + FEW_CALLERS])
+        assert mixed_up(reports) == []
+    return reports
 
 
-def strangers(told: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """Return who was told that they are somebody else."""
-    return [(name, answer) for name, answer in told.items() if answer["caller"] != name]
+def mixed_up(reports: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the pods to which another caller was reported, with the report."""
+    return [(name, report) for name, report in reports.items() if report["caller"] != name]
 
 
 @pytest.mark.trap(32)
 @pytest.mark.parametrize("name", SERVERS)
-def test_no_answer_reaches_anothers_question(world: World, name: str, tmp_path: Path) -> None:
-    before_the_fork = {forked.KNOWN: world.tokens[KNOWN]} if name in FORKED else {}
-    world.watch()
-    with serving(SERVERS[name], tmp_path, **world.environ, **before_the_fork) as server:
-        workers_of(server, 2)
-        told = ask_until_both_answer(server, world, MANY.get(name, FEW))
-        workers = {name: answer["pid"] for name, answer in told.items()}
+def test_no_review_reaches_another_caller_s_request(callers: ReviewedCallers, name: str, tmp_path: Path) -> None:
+    preloaded = {PRELOADED_TOKEN: callers.tokens[PRELOADED_POD]} if name in PRELOADING else {}
+    callers.record_reviews()
+    with run_server(SERVERS[name], tmp_path, **callers.environ, **preloaded) as server:
+        wait_for_workers(server, 2)
+        reports = send_until_two_workers_respond(server, callers, CALLERS.get(name, FEW_CALLERS))
+        workers = {name: report["pid"] for name, report in reports.items()}
         assert len({*workers.values()}) == 2
-        # Each connection to the API server is one worker's, and none is the one from before the fork.
-        assert ({KNOWN} in world.asked.values()) == (name in FORKED)
-        shared = [asked for asked in world.asked.values() if len({workers.get(one) for one in asked}) > 1]
-        assert shared == []
-        callers = [*told]
-        random.Random(2).shuffle(callers)
-        assert strangers(ask(server, world, callers[:FEW])) == []
+        # Each connection to the API server belongs to one worker, and none was opened before the fork.
+        connections = callers.pods_by_connection.values()
+        assert ({PRELOADED_POD} in connections) == (name in PRELOADING)
+        assert [pods for pods in connections if len({workers.get(pod) for pod in pods}) > 1] == []
+        names = [*reports]
+        random.Random(2).shuffle(names)
+        assert mixed_up(send_concurrently(server, callers, names[:FEW_CALLERS])) == []
 
 
-def wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + SECONDS
-    while not true():
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + TIMEOUT_SECONDS
+    while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
 
 
 @pytest.mark.trap(47)
 @pytest.mark.parametrize("name", ["gunicorn gthread", "gunicorn gevent", "uvicorn"])
-def test_a_server_ends_when_it_is_told_to_though_the_api_server_hangs(world: World, name: str, tmp_path: Path) -> None:
-    environ = world.environ | {"PODPROOF_TIMEOUT": f"{TIMEOUT}"}
-    with ThreadPoolExecutor() as threads, serving(SERVERS[name], tmp_path, **environ) as server:
-        pids = workers_of(server, 2)  # all: gunicorn's gevent worker hears no signal before it serves
-        world.cluster.fail("hang")
-        asked = world.cluster.count("tokenreviews")
-        threads.submit(ask, server, world, world.callers(4))
-        wait_until(lambda: world.cluster.count("tokenreviews") > asked)
-        is_told = time.monotonic()
-    assert time.monotonic() - is_told < GRACE
+def test_a_server_ends_after_sigterm_while_the_api_server_hangs(
+    callers: ReviewedCallers, name: str, tmp_path: Path
+) -> None:
+    environ = callers.environ | {"PODPROOF_TIMEOUT": f"{API_TIMEOUT}"}
+    with ThreadPoolExecutor() as threads, run_server(SERVERS[name], tmp_path, **environ) as server:
+        pids = wait_for_workers(server, 2)  # gunicorn's gevent worker ignores signals until it serves
+        callers.cluster.fail("hang")
+        before = callers.cluster.count("tokenreviews")
+        threads.submit(send_concurrently, server, callers, callers.pods(4))
+        wait_until(lambda: callers.cluster.count("tokenreviews") > before)
+        terminated = time.monotonic()
+    assert time.monotonic() - terminated < GRACE_PERIOD
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []

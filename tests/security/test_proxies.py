@@ -23,7 +23,7 @@ from podproof.errors import PeerUnknown
 from podproof.testing import Cluster
 from tests.security import caddy, envoy, nginx
 from tests.security.proxy_process import ADDRESS, BEFORE
-from tests.support.server_process import Server, request, serving
+from tests.support.server_process import ServerProcess, raw_request, run_server
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
 KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
@@ -31,7 +31,7 @@ KNOWN = {"service_account": "default/alice", "pod": "default/alice-pod"}
 FLASK = ["-m", "gunicorn", "--no-control-socket", "--bind", "127.0.0.1:{port}", "examples.flask_bob:app"]
 STARLETTE = ["-m", "uvicorn", "--port", "{port}", "examples.starlette_bob:app"]
 UVICORN_WORKER = [*FLASK[:-1], "--worker-class", "uvicorn_worker.UvicornWorker", "examples.starlette_bob:app"]
-InFrontOf = Callable[[Server, Path], AbstractContextManager[Server]]
+InFrontOf = Callable[[ServerProcess, Path], AbstractContextManager[ServerProcess]]
 PROXIES: dict[str, InFrontOf] = {"nginx": nginx.in_front_of} if nginx.BINARY or nginx.REQUIRED else {}
 PROXIES |= {"envoy": envoy.in_front_of, "caddy": caddy.in_front_of}
 BOBS = {"flask": FLASK, "starlette": [*STARLETTE, "--no-proxy-headers"]}
@@ -41,14 +41,14 @@ BOBS = {"flask": FLASK, "starlette": [*STARLETTE, "--no-proxy-headers"]}
 class Place:
     """An app, the proxy in front of it, and Alice's token."""
 
-    app: Server
-    proxy: Server
+    app: ServerProcess
+    proxy: ServerProcess
     token: str
 
     def status(self, kind: str, source: str, *lines: str) -> int:
         """Send a request with Alice's token and these lines to a proxy of some kind, and return the status."""
         lines = (f"Authorization: Bearer {self.token}", *lines)
-        return int(self.proxy.send(source, request("/whoami", *lines, host=kind)).split(b" ", 2)[1])
+        return int(self.proxy.send(source, raw_request("/whoami", *lines, host=kind)).split(b" ", 2)[1])
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +62,17 @@ def alice(cluster: Cluster) -> str:
     return cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
 
 
-def serving_app(command: list[str], folder: Path, cluster: Cluster, **options: str) -> AbstractContextManager[Server]:
+def serving_app(
+    command: list[str], folder: Path, cluster: Cluster, **options: str
+) -> AbstractContextManager[ServerProcess]:
     """Run an example with these options."""
-    return serving(command, folder, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig), **options)
+    return run_server(command, folder, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig), **options)
 
 
 @pytest.fixture(scope="module", params=BOBS)
-def app(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def app(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
     trusted = f"{ADDRESS}/31"
     assert BEFORE in map(str, ip_network(trusted))
     folder = tmp_path_factory.mktemp("app")
@@ -78,7 +82,7 @@ def app(request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pyte
 
 @pytest.fixture(scope="module", params=PROXIES)
 def place(
-    request: pytest.FixtureRequest, app: Server, alice: str, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, app: ServerProcess, alice: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
     with PROXIES[request.param](app, tmp_path_factory.mktemp("proxy")) as proxy:
         yield Place(app, proxy, alice)
@@ -121,7 +125,7 @@ def test_behind_a_proxy_no_header_of_the_caller_changes_its_address(place: Place
 
 @pytest.mark.trap(22)
 @pytest.mark.parametrize("lines", FORGED.values(), ids=FORGED)
-def test_a_header_that_comes_past_the_proxy_is_not_believed(app: Server, alice: str, lines: list[str]) -> None:
+def test_a_header_that_comes_past_the_proxy_is_not_believed(app: ServerProcess, alice: str, lines: list[str]) -> None:
     direct = Place(app, app, alice)
     assert direct.status("bob", ALICE) == 200
     assert direct.status("bob", MALLORY, *lines) == 403

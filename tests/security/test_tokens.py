@@ -1,4 +1,4 @@
-"""Tokens of every broken form: who brings one is let in only if the model would let that very token in."""
+"""Invalid tokens of every form: a token is allowed only if the reference model allows it."""
 
 from __future__ import annotations
 
@@ -12,77 +12,79 @@ from hypothesis import strategies as st
 from podproof.errors import InvalidToken, MalformedCredential
 from podproof.identity import PodIdentity
 from podproof.testing._emulator.tokens import encode, parse
-from tests.security import jwts
-from tests.security.attacked_app import ALICE, DOORS, LOCAL, MALLORY, Bob, World
-from tests.security.mutations import render
-from tests.support.leak_detector import Ears
+from tests.security import hostile_tokens
+from tests.security.attacked_app import ALICE, ENTRY_POINTS, LOCAL, MALLORY, AttackedApp, AttackEnv
+from tests.security.json_mutations import render
+from tests.support.leak_detector import LeakDetector
 
 
 @pytest.fixture(scope="module")
-def bob(world: World, ears: Ears) -> Bob:
-    """A Bob who remembers, as he does: nobody is let in by what was decided on another token."""
-    return world.bob(ears)
+def app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
+    """Return an app with its usual cache: the result for one token never allows another."""
+    return attack_env.make_app(leak_detector)
 
 
-def check(world: World, bob: Bob, door: str, token: bytes, peer: str = ALICE) -> bool:
-    """Bring a token: who is let in, the model lets in too; to all else the answer is a refusal."""
-    welcome = world.welcomes([b"Bearer " + token], peer)
-    reply = bob.bring(door, token, peer)
-    assert reply.status in ({200, 400, 401} if peer == ALICE else {200, 400, 401, 403})
-    assert welcome or not reply.accepted
-    return reply.accepted
+def send(attack_env: AttackEnv, app: AttackedApp, entry_point: str, token: bytes, peer: str = ALICE) -> bool:
+    """Send a token, and return True if it is allowed; then the model allows it too."""
+    model_allows = attack_env.model_allows([b"Bearer " + token], peer)
+    result = app.send_token(entry_point, token, peer)
+    assert result.status in ({200, 400, 401} if peer == ALICE else {200, 400, 401, 403})
+    assert model_allows or not result.allowed
+    return result.allowed
 
 
-@given(data=st.data(), door=st.sampled_from(DOORS), peer=st.sampled_from([ALICE, ALICE, MALLORY]))
-def test_a_broken_token_lets_nobody_in(world: World, bob: Bob, data: st.DataObject, door: str, peer: str) -> None:
-    check(world, bob, door, data.draw(jwts.broken(world.token)), peer)
-
-
-def test_every_spelling_but_one_is_refused(
-    world: World, bob: Bob, record_property: Callable[[str, object], None]
+@given(data=st.data(), entry_point=st.sampled_from(ENTRY_POINTS), peer=st.sampled_from([ALICE, ALICE, MALLORY]))
+def test_an_invalid_token_is_denied(
+    attack_env: AttackEnv, app: AttackedApp, data: st.DataObject, entry_point: str, peer: str
 ) -> None:
-    token = world.token.encode()
-    spellings = jwts.respelled(token)
-    assert not any(check(world, bob, door, one) for one in spellings for door in DOORS)
-    assert all(check(world, bob, door, token) for door in DOORS)
-    record_property("cases", (len(spellings) + 1) * len(DOORS))
+    send(attack_env, app, entry_point, data.draw(hostile_tokens.invalid_tokens(attack_env.token)), peer)
 
 
-def test_every_signature_but_the_clusters_is_refused(
-    world: World, bob: Bob, record_property: Callable[[str, object], None]
+def test_every_other_spelling_of_a_valid_token_is_denied(
+    attack_env: AttackEnv, app: AttackedApp, record_property: Callable[[str, object], None]
 ) -> None:
-    payload = render(parse(world.token).claims).encode()
-    changes = [{"alg": algorithm} for algorithm in jwts.ALGORITHMS] + [*jwts.KEYS_IN_HEADERS]
-    cases = [(change, sign) for change in changes for sign in jwts.SIGNATURES]
+    token = attack_env.token.encode()
+    spellings = hostile_tokens.other_spellings(token)
+    assert not any(send(attack_env, app, entry_point, one) for one in spellings for entry_point in ENTRY_POINTS)
+    assert all(send(attack_env, app, entry_point, token) for entry_point in ENTRY_POINTS)
+    record_property("cases", (len(spellings) + 1) * len(ENTRY_POINTS))
+
+
+def test_every_signature_but_the_cluster_s_is_rejected(
+    attack_env: AttackEnv, app: AttackedApp, record_property: Callable[[str, object], None]
+) -> None:
+    payload = render(parse(attack_env.token).claims).encode()
+    changes = [{"alg": algorithm} for algorithm in hostile_tokens.ALGORITHMS] + [*hostile_tokens.KEYS_IN_HEADERS]
+    cases = [(change, sign) for change in changes for sign in hostile_tokens.SIGNATURES]
     for change, sign in cases:
-        header = {**jwts.genuine_header(), **change}
-        outcome = bob.identify(jwts.assembled(render(header).encode(), payload, sign).decode())
-        assert isinstance(outcome, PodIdentity) == (header["alg"] == "RS256" and sign is jwts.GENUINE)
+        header = {**hostile_tokens.genuine_header(), **change}
+        outcome = app.authenticate(hostile_tokens.make_token(render(header).encode(), payload, sign).decode())
+        assert isinstance(outcome, PodIdentity) == (header["alg"] == "RS256" and sign is hostile_tokens.GENUINE)
     record_property("cases", len(cases))
 
 
-def test_every_change_of_the_claims_is_judged_as_the_model_does(
-    world: World, bob: Bob, record_property: Callable[[str, object], None]
+def test_a_token_with_one_changed_claim_is_decided_as_the_model_does(
+    attack_env: AttackEnv, app: AttackedApp, record_property: Callable[[str, object], None]
 ) -> None:
-    tokens = jwts.every_broken_claim(world.token)
-    accepted = sum(check(world, bob, door, token) for door, token in zip(cycle(DOORS), tokens))
+    tokens = hostile_tokens.tokens_with_one_change(attack_env.token)
+    accepted = sum(send(attack_env, app, entry_point, token) for entry_point, token in zip(cycle(ENTRY_POINTS), tokens))
     record_property("cases", len(tokens))
     assert 50 < accepted < len(tokens) / 2
 
 
-def test_every_odd_payload_is_judged_as_the_model_does(
-    world: World, bob: Bob, record_property: Callable[[str, object], None]
+def test_a_token_with_an_odd_payload_is_decided_as_the_model_does(
+    attack_env: AttackEnv, app: AttackedApp, record_property: Callable[[str, object], None]
 ) -> None:
-    claims, header = parse(world.token).claims, render(jwts.genuine_header()).encode()
-    odd = [*map(render, jwts.odd_claims(claims))]
-    payloads = [*map(str.encode, odd), *jwts.odd_bytes(render(claims).encode())]
-    tokens = [jwts.assembled(header, payload, jwts.GENUINE) for payload in payloads]
-    accepted = sum(check(world, bob, door, token) for token in tokens for door in DOORS)
-    record_property("cases", len(tokens) * len(DOORS))
+    claims, header = parse(attack_env.token).claims, render(hostile_tokens.genuine_header()).encode()
+    odd = [*map(render, hostile_tokens.odd_claims(claims))]
+    payloads = [*map(str.encode, odd), *hostile_tokens.odd_bytes(render(claims).encode())]
+    tokens = [hostile_tokens.make_token(header, payload, hostile_tokens.GENUINE) for payload in payloads]
+    accepted = sum(send(attack_env, app, entry_point, token) for token in tokens for entry_point in ENTRY_POINTS)
+    record_property("cases", len(tokens) * len(ENTRY_POINTS))
     assert 0 < accepted < len(tokens)
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize(
     "claims",
     [
@@ -94,27 +96,31 @@ def test_every_odd_payload_is_judged_as_the_model_does(
         {"jti": None},
     ],
 )
-def test_a_genuine_token_may_say_more_than_it_must(
-    world: World, bob: Bob, door: str, claims: dict[str, object]
+def test_a_genuine_token_may_have_further_claims(
+    attack_env: AttackEnv, app: AttackedApp, entry_point: str, claims: dict[str, object]
 ) -> None:
-    assert check(world, bob, door, world.cluster.sign({**parse(world.token).claims, **claims}).encode())
+    assert send(
+        attack_env, app, entry_point, attack_env.cluster.sign({**parse(attack_env.token).claims, **claims}).encode()
+    )
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("peer", [MALLORY, LOCAL, "::1", "10.0.0.1", None])
-def test_a_stolen_token_is_of_no_use_elsewhere(world: World, bob: Bob, door: str, peer: str | None) -> None:
-    assert bob.bring(door, world.token, ALICE).caller == "default/alice-pod"
-    assert bob.bring(door, world.token, peer).status == 403
+def test_a_stolen_token_is_denied_from_any_other_address(
+    attack_env: AttackEnv, app: AttackedApp, entry_point: str, peer: str | None
+) -> None:
+    assert app.send_token(entry_point, attack_env.token, ALICE).caller == "default/alice-pod"
+    assert app.send_token(entry_point, attack_env.token, peer).status == 403
 
 
 @given(text=st.text(st.characters(codec=None)) | st.text("\ud800\udfff\0\N{SNOWMAN}aA.-_"))
-def test_text_that_no_header_can_hold_is_no_token(bob: Bob, text: str) -> None:
-    outcome = bob.identify(text)
+def test_text_that_no_header_can_hold_is_rejected(app: AttackedApp, text: str) -> None:
+    outcome = app.authenticate(text)
     assert isinstance(outcome, MalformedCredential | InvalidToken)
 
 
-@given(junk=st.binary(min_size=1, max_size=9000), door=st.sampled_from(DOORS))
-def test_noise_is_no_token(world: World, bob: Bob, junk: bytes, door: str) -> None:
-    assert not check(world, bob, door, junk)
-    assert not check(world, bob, door, encode(junk).encode())
-    assert not check(world, bob, door, b".".join([encode(junk).encode()] * 3))
+@given(junk=st.binary(min_size=1, max_size=9000), entry_point=st.sampled_from(ENTRY_POINTS))
+def test_random_bytes_are_denied(attack_env: AttackEnv, app: AttackedApp, junk: bytes, entry_point: str) -> None:
+    assert not send(attack_env, app, entry_point, junk)
+    assert not send(attack_env, app, entry_point, encode(junk).encode())
+    assert not send(attack_env, app, entry_point, b".".join([encode(junk).encode()] * 3))

@@ -1,4 +1,4 @@
-"""Everything that is said in a test, by whichever logger at whichever level, searched for tokens."""
+"""Search everything that a test logs, prints or raises, at every level and in every logger, for pieces of tokens."""
 
 from __future__ import annotations
 
@@ -10,88 +10,89 @@ from contextlib import contextmanager
 
 import pytest
 
-LENGTH = 20
-"""So many characters in a row of a token are too many."""
+PIECE_LENGTH = 20
+"""This many consecutive characters of a token count as a leak."""
 
 _FORMATTER = logging.Formatter("%(name)s %(message)s")
 
 
-class Leak(AssertionError):
-    """Something that was said holds a piece of a token."""
+class TokenLeaked(AssertionError):
+    """Output contains a piece of a token."""
 
 
-class Ears:
-    """Hears what is said, knows the secrets, and finds the ones in the other."""
+class LeakDetector:
+    """Collects secrets and output, and fails if a piece of one is found in the other."""
 
     def __init__(self) -> None:
-        self._heard: list[str] = []
+        self._output: list[str] = []
         self._pieces: set[str] = set()
         self.decisions: list[tuple[str, str]] = []
 
-    def keep(self, secret: str | bytes) -> None:
-        """Take a secret; of a header's value, the parts that a token could be made of."""
+    def add_secret(self, secret: str | bytes) -> None:
+        """Add a secret; of a header's value, the parts that a token could be made of."""
         text = secret.decode("latin-1") if isinstance(secret, bytes) else secret
-        for part in re.findall(rf"[\w+/.~-]{{{LENGTH},}}", text, re.ASCII):
-            # Whatever quotes twice LENGTH characters of it quotes one of these.
-            self._pieces.update(part[start : start + LENGTH] for start in range(0, len(part) - LENGTH + 1, LENGTH))
-            # Its segments each by themselves, however they begin.
-            self._pieces.update(segment[:LENGTH] for segment in part.split(".") if len(segment) >= LENGTH)
+        for part in re.findall(rf"[\w+/.~-]{{{PIECE_LENGTH},}}", text, re.ASCII):
+            # Every quotation of twice PIECE_LENGTH characters contains one of these.
+            starts = range(0, len(part) - PIECE_LENGTH + 1, PIECE_LENGTH)
+            self._pieces.update(part[start : start + PIECE_LENGTH] for start in starts)
+            # The beginning of each JWT segment, wherever the segment begins.
+            self._pieces.update(segment[:PIECE_LENGTH] for segment in part.split(".") if len(segment) >= PIECE_LENGTH)
 
-    def hear(self, text: str) -> None:
-        self._heard.append(text)
+    def add_output(self, text: str) -> None:
+        self._output.append(text)
 
-    def hear_record(self, record: logging.LogRecord) -> None:
-        """Hear a record; of a decision, note the code and the reason."""
+    def add_record(self, record: logging.LogRecord) -> None:
+        """Add a log record to the output; of a decision, keep the code and the reason."""
         if hasattr(record, "decision"):
             self.decisions.append((vars(record)["code"], vars(record)["reason"]))
-        self.hear(text_of(record))
+        self.add_output(format_record(record))
 
-    def hear_error(self, error: BaseException) -> None:
-        """Hear an error as it is printed, with all that led to it, and its attributes."""
-        self.hear("".join(traceback.format_exception(error)))
+    def add_error(self, error: BaseException) -> None:
+        """Add an error to the output, as it is printed with its causes, and with the attributes of each."""
+        self.add_output("".join(traceback.format_exception(error)))
         one: BaseException | None = error
         while one is not None:
-            self.hear(f"{one!r} {one.args!r} {vars(one)!r}")
+            self.add_output(f"{one!r} {one.args!r} {vars(one)!r}")
             one = one.__cause__ or one.__context__
 
-    def check(self) -> None:
-        """Forget what was heard, unless a secret is in it.
+    def assert_no_leak(self) -> None:
+        """Search the output collected since the last call.
 
-        Raises Leak.
+        Raises TokenLeaked.
         """
-        heard, self._heard = self._heard, []
-        for text in heard:
-            windows = {text[start : start + LENGTH] for start in range(len(text) - LENGTH + 1)}
+        output, self._output = self._output, []
+        for text in output:
+            windows = {text[start : start + PIECE_LENGTH] for start in range(len(text) - PIECE_LENGTH + 1)}
             if found := windows & self._pieces:
-                raise Leak(f"{found} stands in: {text[:2000]}")
+                raise TokenLeaked(f"{found} found in: {text[:2000]}")
 
-    def forget(self) -> None:
-        """Forget the secrets and what was heard."""
-        self._heard.clear()
+    def clear(self) -> None:
+        """Drop all secrets and output."""
+        self._output.clear()
         self.decisions.clear()
         self._pieces.clear()
 
 
-def text_of(record: logging.LogRecord) -> str:
-    """Return a record's line with its traceback, and of our own each attribute, as a formatter may write them.
+def format_record(record: logging.LogRecord) -> str:
+    """Return a record's line with its traceback; of podproof's records every attribute, as a formatter may write them.
 
-    gunicorn hands all of a request's headers to the formatter of its access log.
+    gunicorn passes all headers of a request to the formatter of its access log.
     """
-    ours = record.name.partition(".")[0] == "podproof"
-    return _FORMATTER.format(record) + (f" {vars(record)!r}" if ours else "")
+    from_podproof = record.name.partition(".")[0] == "podproof"
+    return _FORMATTER.format(record) + (f" {vars(record)!r}" if from_podproof else "")
 
 
 @contextmanager
-def every_record(hear: Callable[[logging.LogRecord], None]) -> Iterator[None]:
-    """Hand over each log record, whatever levels are set, handlers there are, and loggers do not propagate."""
-    pass_on = logging.Logger.callHandlers
+def capture_all_records(receive: Callable[[logging.LogRecord], None]) -> Iterator[None]:
+    """Pass each log record to `receive`, regardless of levels, handlers and propagation."""
+    call_handlers = logging.Logger.callHandlers
 
-    def overhear(logger: logging.Logger, record: logging.LogRecord) -> None:
-        hear(record)
+    def receive_and_handle(logger: logging.Logger, record: logging.LogRecord) -> None:
+        receive(record)
         if record.levelno >= logger.getEffectiveLevel():
-            pass_on(logger, record)
+            call_handlers(logger, record)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(logging.Logger, "isEnabledFor", lambda *_: True)
-        patch.setattr(logging.Logger, "callHandlers", overhear)
+        patch.setattr(logging.Logger, "callHandlers", receive_and_handle)
         yield

@@ -1,4 +1,4 @@
-"""Who takes part: callers, which are pods to act in, and Bobs, which are apps behind a Service."""
+"""The actors: pods that send requests, and apps behind a Service that receive them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _HTTP, _WEBSOCKET = (Path(__file__).with_name(f"inside_{kind}.py").read_text() f
 
 
 @dataclass(frozen=True)
-class Bob:
-    """An app that wants to know its callers."""
+class AppDeployment:
+    """A Deployment of an app with podproof, behind a Service of the same name."""
 
     kubectl: Kubectl
     name: str
 
     @property
     def host(self) -> str:
-        """The Service's address: not every cluster here has a DNS."""
+        """The address of its Service: not every cluster has a DNS."""
         host: str = self.kubectl.get("service", self.name)["spec"]["clusterIP"]
         return host
 
@@ -40,16 +40,16 @@ class Bob:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What came back; the names of headers are in lower case."""
+class PodResponse:
+    """A response as a pod received it; header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: str
 
     @property
-    def told(self) -> tuple[int, str | None]:
-        """The status, and the challenge that goes with it."""
+    def status_and_challenge(self) -> tuple[int, str | None]:
+        """The status and the WWW-Authenticate header."""
         return self.status, self.headers.get("www-authenticate")
 
     def json(self) -> Any:
@@ -57,8 +57,8 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Caller:
-    """A pod in which one can act."""
+class CallerPod:
+    """A pod that sends requests."""
 
     kubectl: Kubectl
     name: str
@@ -76,7 +76,7 @@ class Caller:
         return address
 
     def token(self) -> str:
-        """Return the token that the kubelet has mounted here."""
+        """Return the token that the kubelet has mounted in this pod."""
         return self.run("cat", TOKEN_FILE)
 
     def run(self, *command: str, stdin: str = "") -> str:
@@ -84,7 +84,7 @@ class Caller:
 
     def send(
         self,
-        to: Bob | str,
+        to: AppDeployment | str,
         path: str = "/whoami",
         *,
         token: str | None,
@@ -92,19 +92,19 @@ class Caller:
         body: str | None = None,
         headers: Mapping[str, str] | None = None,
         source: str | None = None,
-    ) -> Answer:
-        """Send a request from here, to a Bob's Service or to a pod's address; `source` is the address to send it from.
+    ) -> PodResponse:
+        """Send a request from this pod to an app's Service or to a pod's address, from the address `source` if given.
 
-        A method of WEBSOCKET opens one, and takes its first message for the answer's body.
+        The method WEBSOCKET opens a WebSocket; the body is then its first message.
         """
-        host, port = (to.host, 80) if isinstance(to, Bob) else (to, 8080)
+        host, port = (to.host, 80) if isinstance(to, AppDeployment) else (to, 8080)
         sent = dict(headers or {}) | ({"Authorization": f"Bearer {token}"} if token is not None else {})
-        asked = {"host": host, "port": port, "method": method, "path": path, "body": body, "headers": sent}
+        request = {"host": host, "port": port, "method": method, "path": path, "body": body, "headers": sent}
         script = _WEBSOCKET if method == "WEBSOCKET" else _HTTP
-        # By standard input: a process's arguments, and the API server's log of them, are no place for a token.
-        answer = self.run("python3", "-c", script, stdin=json.dumps(asked | {"source": source}))
-        return Answer(**json.loads(answer))
+        # On standard input: the arguments of a process, and the API server's log of them, must not hold a token.
+        response = self.run("python3", "-c", script, stdin=json.dumps(request | {"source": source}))
+        return PodResponse(**json.loads(response))
 
-    def leave(self) -> None:
-        """Be deleted, and wait until the pod is gone."""
+    def delete(self) -> None:
+        """Delete the pod, and wait until it is gone."""
         self.kubectl("delete", "pod", self.name)

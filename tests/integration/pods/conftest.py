@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration import images
 from tests.integration.contract import Access
-from tests.integration.pods.actors import Bob, Caller
+from tests.integration.pods.actors import AppDeployment, CallerPod
 from tests.integration.pods.kubectl import Kubectl, eventually
 from tests.integration.pods.manifests import Manifests
 
@@ -26,7 +26,7 @@ DUAL_STACK = [
 
 @pytest.fixture(scope="session")
 def kubectl(real: Access) -> Iterator[Kubectl]:
-    """Give kubectl in a namespace of this run's own."""
+    """Return kubectl in a namespace made for this run."""
     kubectl = Kubectl(f"podproof-{secrets.token_hex(3)}")
     kubectl("create", "namespace", kubectl.namespace)
     yield kubectl
@@ -39,15 +39,15 @@ def manifests(kubectl: Kubectl) -> Manifests:
 
 
 @pytest.fixture(scope="session")
-def world(kubectl: Kubectl, manifests: Manifests) -> Iterator[None]:
-    """Start at once all that several tests share: the manifests, other Bobs, and pods to act in."""
+def deployed(kubectl: Kubectl, manifests: Manifests) -> Iterator[None]:
+    """Deploy what several tests share: the manifests, apps with other options, and pods that send requests."""
     roles = [document for document in manifests.documents if document["kind"].startswith("ClusterRole")]
     kubectl.apply(
         *manifests.documents,
-        *manifests.bob("bob-starlette", args=STARLETTE),
-        *manifests.bob("bob-dual-stack", args=DUAL_STACK),
-        *manifests.bob("bob-choosy", env={"PODPROOF_ALLOW": f"{kubectl.namespace}/al*,elsewhere/*"}),
-        *manifests.bob("bob-host-network", env={"PODPROOF_HOST_NETWORK": "true"}),
+        *manifests.app("bob-starlette", args=STARLETTE),
+        *manifests.app("bob-dual-stack", args=DUAL_STACK),
+        *manifests.app("bob-allow-list", env={"PODPROOF_ALLOW": f"{kubectl.namespace}/al*,elsewhere/*"}),
+        *manifests.app("bob-host-network", env={"PODPROOF_HOST_NETWORK": "true"}),
         manifests.service_account("mallory"),
         manifests.service("podproof-other"),
     )
@@ -59,32 +59,32 @@ def world(kubectl: Kubectl, manifests: Manifests) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def alice(world: None, kubectl: Kubectl) -> Caller:
-    return Caller(kubectl, "alice-pod")
+def alice(deployed: None, kubectl: Kubectl) -> CallerPod:
+    return CallerPod(kubectl, "alice-pod")
 
 
 @pytest.fixture(scope="session")
-def mallory(world: None, kubectl: Kubectl) -> Caller:
-    return Caller(kubectl, "mallory-pod")
+def mallory(deployed: None, kubectl: Kubectl) -> CallerPod:
+    return CallerPod(kubectl, "mallory-pod")
 
 
 @pytest.fixture(scope="session")
-def new_pod(world: None, kubectl: Kubectl, manifests: Manifests) -> Callable[..., Caller]:
-    """Give what makes a pod, and does not wait for it."""
+def new_pod(deployed: None, kubectl: Kubectl, manifests: Manifests) -> Callable[..., CallerPod]:
+    """Return a function that creates a pod without waiting for it."""
 
-    def make(name: str, **how: Any) -> Caller:
-        kubectl.apply(manifests.caller(name, **how))
-        return Caller(kubectl, name)
+    def make(name: str, **options: Any) -> CallerPod:
+        kubectl.apply(manifests.caller(name, **options))
+        return CallerPod(kubectl, name)
 
     return make
 
 
 @pytest.fixture(scope="session")
-def new_caller(new_pod: Callable[..., Caller], kubectl: Kubectl) -> Callable[..., Caller]:
-    """Give what makes one more pod to act in, ready."""
+def new_caller(new_pod: Callable[..., CallerPod], kubectl: Kubectl) -> Callable[..., CallerPod]:
+    """Return a function that creates a pod and waits until it is ready."""
 
-    def make(name: str, **how: Any) -> Caller:
-        caller = new_pod(name, **how)
+    def make(name: str, **options: Any) -> CallerPod:
+        caller = new_pod(name, **options)
         kubectl.wait_for(name)
         return caller
 
@@ -92,26 +92,26 @@ def new_caller(new_pod: Callable[..., Caller], kubectl: Kubectl) -> Callable[...
 
 
 @pytest.fixture(scope="session")
-def find_bob(kubectl: Kubectl, alice: Caller) -> Callable[[str], Bob]:
-    """Give what finds a Bob by name, once he is up and his Service leads to him."""
+def find_app(kubectl: Kubectl, alice: CallerPod) -> Callable[[str], AppDeployment]:
+    """Return a function that finds an app by name, once it is up and reachable through its Service."""
 
-    def find(name: str) -> Bob:
-        bob = Bob(kubectl, name)
+    def find(name: str) -> AppDeployment:
+        app = AppDeployment(kubectl, name)
         kubectl("rollout", "status", f"deployment/{name}", "--timeout", "60s")
-        eventually(lambda: _answers(alice, bob))
-        return bob
+        eventually(lambda: _responds(alice, app))
+        return app
 
     return find
 
 
 @pytest.fixture(scope="session", params=["bob", "bob-starlette"])
-def bob(request: pytest.FixtureRequest, find_bob: Callable[[str], Bob]) -> Bob:
-    """Give Flask's Bob under gunicorn, as the manifests have him, and Starlette's under uvicorn."""
-    return find_bob(request.param)
+def app(request: pytest.FixtureRequest, find_app: Callable[[str], AppDeployment]) -> AppDeployment:
+    """Return the Flask example on gunicorn, as in the manifests, and the Starlette example on uvicorn."""
+    return find_app(request.param)
 
 
-def _answers(alice: Caller, bob: Bob) -> bool:
+def _responds(alice: CallerPod, app: AppDeployment) -> bool:
     try:
-        return alice.send(bob, "/healthz", token=None).status == 200
-    except RuntimeError:  # refused: the Service does not lead there yet
+        return alice.send(app, "/healthz", token=None).status == 200
+    except RuntimeError:  # connection refused: the Service has no endpoint yet
         return False

@@ -1,7 +1,7 @@
-"""Runs inside a pod: asks the URLs that standard input names again and again, until a file is there.
+"""Runs inside a pod: sends requests to the URLs that standard input names, until a file exists.
 
-Each URL has callers that open a connection for each request, and callers that keep theirs. Prints for each URL how many
-requests came to what: a status, or an error.
+Some threads open a connection for each request, others keep theirs. Prints for each URL how many requests had which
+result: a status, or an error.
 """
 
 import json
@@ -15,8 +15,8 @@ from requests import RequestException
 
 from podproof import TokenClient
 
-asked = json.load(sys.stdin)
-stop, end = Path(asked["stop"]), time.monotonic() + asked["seconds"]
+request = json.load(sys.stdin)
+stop, end = Path(request["stop"]), time.monotonic() + request["seconds"]
 
 
 def call(url: str, kind: str, connection: str) -> Counter[str]:
@@ -28,7 +28,7 @@ def call(url: str, kind: str, connection: str) -> Counter[str]:
                 outcomes[str(http.get(url, timeout=10).status_code)] += 1
             except RequestException as error:
                 outcomes[f"{type(cause(error)).__name__} on a {kind} connection"] += 1
-            time.sleep(asked["pause"])
+            time.sleep(request["pause"])
     return outcomes
 
 
@@ -37,6 +37,6 @@ def cause(error: BaseException) -> BaseException:
 
 
 callers = [("new", "close")] * 8 + [("kept", "keep-alive")] * 3
-with ThreadPoolExecutor(len(callers) * len(asked["urls"])) as threads:
-    calls = {url: [threads.submit(call, url, *caller) for caller in callers] for url in asked["urls"]}
+with ThreadPoolExecutor(len(callers) * len(request["urls"])) as threads:
+    calls = {url: [threads.submit(call, url, *caller) for caller in callers] for url in request["urls"]}
 print(json.dumps({url: sum((one.result() for one in calls[url]), Counter()) for url in calls}))

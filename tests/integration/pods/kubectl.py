@@ -1,4 +1,4 @@
-"""`kubectl` in one namespace, and waiting for what a cluster brings about in its own time."""
+"""`kubectl` in one namespace, and waiting for a condition."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Kubectl:
         self("wait", "--for", "condition=Ready", "--timeout", "120s", *(f"pod/{name}" for name in pods))
 
     def logs(self) -> dict[str, str]:
-        """Return what each pod of a Deployment here that has started has written."""
+        """Return the log of each started pod of the Deployments in this namespace."""
         selector = ("--selector", "app.kubernetes.io/name", "--field-selector", "status.phase!=Pending")
         pods = self("get", "pods", *selector, "--output", "jsonpath={.items[*].metadata.name}").split()
         return {pod: self("logs", pod) for pod in pods}
@@ -47,7 +47,7 @@ class Kubectl:
     def issue_token(
         self, service_account: str, audience: str, *, bound_to: Mapping[str, Any] | None = None, lifetime: int = 600
     ) -> str:
-        """Return a token got by TokenRequest, bound to a pod or to none. `lifetime` in seconds."""
+        """Return a token from the TokenRequest API, bound to a pod or to none; `lifetime` in seconds."""
         path = f"/api/v1/namespaces/{self.namespace}/serviceaccounts/{service_account}/token"
         spec: dict[str, Any] = {"audiences": [audience], "expirationSeconds": lifetime}
         if bound_to is not None:
@@ -55,17 +55,17 @@ class Kubectl:
             pod = {"apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]}
             spec["boundObjectRef"] = pod
         request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
-        answer = json.loads(self("create", "--raw", path, "--filename", "-", stdin=json.dumps(request)))
-        token: str = answer["status"]["token"]
+        response = json.loads(self("create", "--raw", path, "--filename", "-", stdin=json.dumps(request)))
+        token: str = response["status"]["token"]
         return token
 
 
 def eventually(look: Callable[[], _T], *, good: Callable[[_T], object] = bool, within: float = 60) -> _T:
-    """Return what is seen as soon as it is good; fail with the last thing seen after so many seconds."""
+    """Return the value of `look` as soon as it is good; fail with the last value after `within` seconds."""
     end = time.monotonic() + within
     while True:
-        seen = look()
-        if good(seen):
-            return seen
-        assert time.monotonic() < end, f"not within {within} s; the last seen was {seen!r:.2000}"
+        value = look()
+        if good(value):
+            return value
+        assert time.monotonic() < end, f"not within {within} s; the last value was {value!r:.2000}"
         time.sleep(0.25)

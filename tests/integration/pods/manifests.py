@@ -1,4 +1,4 @@
-"""The manifests as they stand, with this run's namespace, image and names put in."""
+"""The manifests of the repository, with the namespace, image and names of this run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TOKEN_FILE = "/var/run/secrets/podproof/bob/token"
 
 
 class Manifests:
-    """Alice, Bob and what he may do, for one namespace."""
+    """The manifests of Alice, Bob and Bob's permissions, for one namespace."""
 
     def __init__(self, namespace: str, image: str) -> None:
         done = subprocess.run(["kubectl", "kustomize", str(MANIFESTS)], capture_output=True, text=True, check=True)
@@ -39,7 +39,7 @@ class Manifests:
         [found] = [one for one in self.documents if one["kind"] == kind and app in one["metadata"]["name"]]
         return copy.deepcopy(found)
 
-    def bob(
+    def app(
         self,
         name: str,
         *,
@@ -47,7 +47,7 @@ class Manifests:
         env: Mapping[str, str] | None = None,
         service_account: str = "bob",
     ) -> list[Document]:
-        """Return Bob's Service and Deployment under another name, started otherwise."""
+        """Return Bob's Service and Deployment under another name, with these settings."""
         service, deployment = self.get("Service", "bob"), self.get("Deployment", "bob")
         template = deployment["spec"]["template"]
         labels = {"app.kubernetes.io/name": name}
@@ -62,7 +62,7 @@ class Manifests:
         return [service, deployment]
 
     def caller(self, name: str, *, service_account: str = "alice", script: str = "", **spec: Any) -> Document:
-        """Return a pod like Alice's that stays for others to act in; with a script, one that runs it and ends."""
+        """Return a pod like Alice's that waits for commands, or runs a script and ends."""
         template = self.get("Deployment", "alice")["spec"]["template"]
         command = ["python3", "-c", script or "import signal; signal.pause()"]
         _container(template)["command"] = command

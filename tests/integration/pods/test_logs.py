@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.integration.pods.actors import Bob, Caller
+from tests.integration.pods.actors import AppDeployment, CallerPod
 from tests.integration.pods.kubectl import Kubectl
 
 
 @pytest.mark.trap(33)
-def test_no_pod_s_log_holds_a_token_whatever_came_of_it(
-    bob: Bob, alice: Caller, mallory: Caller, kubectl: Kubectl
+def test_no_log_holds_a_token_whether_allowed_or_denied(
+    app: AppDeployment, alice: CallerPod, mallory: CallerPod, kubectl: Kubectl
 ) -> None:
     token = alice.token()
     others = [
@@ -21,8 +21,8 @@ def test_no_pod_s_log_holds_a_token_whatever_came_of_it(
     ]
     for caller in (alice, mallory):
         for sent in (token, *others):
-            caller.send(bob, token=sent)
+            caller.send(app, token=sent)
     logs = kubectl.logs()
     assert "denied with" in "".join(logs.values())
-    # Every JSON Web Token begins with a brace and a quote in base64.
+    # Every JWT begins with `{"` in base64.
     assert [pod for pod, log in logs.items() if "eyJ" in log] == []

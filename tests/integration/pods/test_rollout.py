@@ -1,4 +1,4 @@
-"""Deployments are rolled out anew while a pod calls them through their Services."""
+"""Rollouts of Deployments while a pod calls them through their Services."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.pods.actors import Bob, Caller
+from tests.integration.pods.actors import AppDeployment, CallerPod
 from tests.integration.pods.kubectl import Kubectl, eventually
 from tests.integration.pods.manifests import Manifests
 
@@ -18,8 +18,8 @@ LOAD = Path(__file__).with_name("inside_load.py").read_text()
 REPLICAS = 3
 GAP = 3  # seconds
 
-# By default gunicorn closes a connection that is idle for 2 s, uvicorn one for 5 s. On a busy machine that may be just
-# when the next request is on its way, rollout or not.
+# By default gunicorn closes connections after 2 idle seconds, uvicorn after 5. On a busy machine a request may be
+# on its way then, in a rollout or not.
 GUNICORN = [
     *["gunicorn", "--bind=0.0.0.0:8080", "--threads=8", "--keep-alive=75"],
     *["--worker-tmp-dir=/dev/shm", "--no-control-socket", "examples.flask_bob:app"],
@@ -29,23 +29,23 @@ UVICORN = [
     *["--no-proxy-headers", "examples.starlette_bob:app"],
 ]
 DRAINED = {"gunicorn": [*GUNICORN, "--config=python:podproof.drain.gunicorn"], "uvicorn": UVICORN}
-# The middleware for uvicorn begins with the lifespan.
+# The drain for uvicorn starts with the lifespan.
 PLAIN = {"gunicorn": GUNICORN, "uvicorn": [*UVICORN, "--lifespan=off"]}
 
 
 @pytest.mark.parametrize("server", DRAINED)
 def test_a_rollout_under_load_fails_no_request_with_the_drain_and_some_without(
-    server: str, alice: Caller, kubectl: Kubectl, manifests: Manifests, capsys: pytest.CaptureFixture[str]
+    server: str, alice: CallerPod, kubectl: Kubectl, manifests: Manifests, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bobs = [Bob(kubectl, f"{server}-drained"), Bob(kubectl, f"{server}-plain")]
-    for bob, args in zip(bobs, [DRAINED[server], PLAIN[server]], strict=True):
-        service, deployment = manifests.bob(bob.name, args=args, env={"PODPROOF_DRAIN_GAP": str(GAP)})
-        # All pods at once: less to wait for, and more to lose.
+    apps = [AppDeployment(kubectl, f"{server}-drained"), AppDeployment(kubectl, f"{server}-plain")]
+    for app, args in zip(apps, [DRAINED[server], PLAIN[server]], strict=True):
+        service, deployment = manifests.app(app.name, args=args, env={"PODPROOF_DRAIN_GAP": str(GAP)})
+        # All pods at once: a shorter test, with more requests at risk.
         deployment["spec"] |= {"replicas": REPLICAS, "strategy": {"rollingUpdate": {"maxSurge": "100%"}}}
         kubectl.apply(service, deployment)
-    wait_for_rollouts(bobs)
+    wait_for_rollouts(apps)
 
-    drained, plain = roll_out_under_load(bobs, alice)
+    drained, plain = roll_out_under_load(apps, alice)
     with capsys.disabled():
         print(f"\nRollout of {REPLICAS} replicas under {server}, gap {GAP} s:")
         for kind, outcomes in (("with the drain", drained), ("without", plain)):
@@ -55,34 +55,34 @@ def test_a_rollout_under_load_fails_no_request_with_the_drain_and_some_without(
     assert {*plain} > {"200"}
 
 
-def roll_out_under_load(bobs: list[Bob], caller: Caller) -> list[Counter[str]]:
-    """Roll the Bobs out anew. Return what came of the requests to each, until no server of before was left."""
-    urls = [f"http://{bob.host}/whoami" for bob in bobs]
+def roll_out_under_load(apps: list[AppDeployment], caller: CallerPod) -> list[Counter[str]]:
+    """Restart these apps under load. Return the results of the requests to each until every old server has ended."""
+    urls = [f"http://{app.host}/whoami" for app in apps]
     stop = f"/dev/shm/{secrets.token_hex(4)}"
-    asked = {"urls": urls, "stop": stop, "pause": 0.04, "seconds": 150}
-    before = [pod for bob in bobs for pod in pods(bob)]
+    request = {"urls": urls, "stop": stop, "pause": 0.04, "seconds": 150}
+    before = [pod for app in apps for pod in pods(app)]
     with ThreadPoolExecutor() as background:
-        load = background.submit(caller.run, "python3", "-c", LOAD, stdin=json.dumps(asked))
+        load = background.submit(caller.run, "python3", "-c", LOAD, stdin=json.dumps(request))
         try:
-            caller.kubectl("rollout", "restart", *(f"deployment/{bob.name}" for bob in bobs))
-            wait_for_rollouts(bobs)
-            eventually(lambda: not any(serves(caller.kubectl, pod) for pod in before))
+            caller.kubectl("rollout", "restart", *(f"deployment/{app.name}" for app in apps))
+            wait_for_rollouts(apps)
+            eventually(lambda: not any(is_running(caller.kubectl, pod) for pod in before))
         finally:
             caller.run("touch", stop)
         outcomes = json.loads(load.result())
     return [Counter(outcomes[url]) for url in urls]
 
 
-def wait_for_rollouts(bobs: list[Bob]) -> None:
-    for bob in bobs:
-        bob.kubectl("rollout", "status", f"deployment/{bob.name}", "--timeout", "120s")
+def wait_for_rollouts(apps: list[AppDeployment]) -> None:
+    for app in apps:
+        app.kubectl("rollout", "status", f"deployment/{app.name}", "--timeout", "120s")
 
 
-def pods(bob: Bob) -> list[str]:
-    selector = f"app.kubernetes.io/name={bob.name}"
-    return bob.kubectl("get", "pods", "--selector", selector, "--output", "jsonpath={.items[*].metadata.name}").split()
+def pods(app: AppDeployment) -> list[str]:
+    selector = f"app.kubernetes.io/name={app.name}"
+    return app.kubectl("get", "pods", "--selector", selector, "--output", "jsonpath={.items[*].metadata.name}").split()
 
 
-def serves(kubectl: Kubectl, pod: str) -> bool:
-    """Whether a pod's server has not ended; the pod itself may be there for long after that."""
+def is_running(kubectl: Kubectl, pod: str) -> bool:
+    """Return True until a pod's server has ended; the pod object may exist much longer."""
     return "running" in kubectl("get", "pod", pod, "--ignore-not-found", "--output", "jsonpath={..state}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from podproof.testing import Cluster
-from tests.support.server_process import ROOT, serving
+from tests.support.server_process import ROOT, run_server
 
 ADDRESS = {
     "gunicorn": ["--no-control-socket", "--bind", "127.0.0.1:{port}"],
@@ -35,7 +35,7 @@ def test_an_example_runs_as_its_docstring_says(command: str, cluster: Cluster, t
     alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["127.0.0.2"]).token("bob")
     server, *rest = command.split()
     given = ["-m", server, *ADDRESS.get(server, ["--port", "{port}"]), *rest]
-    with serving(given, tmp_path, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig)) as server_process:
+    with run_server(given, tmp_path, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig)) as server_process:
         assert server_process.get("127.0.0.2", alice).json == {
             "service_account": "default/alice",
             "pod": "default/alice-pod",

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from podproof.testing import Cluster
 from tests.process.frameworks.matrix import SERVERS, Kind, table
-from tests.support.server_process import ROOT, SECONDS, Answer, Server, request, serving
+from tests.support.server_process import ROOT, TIMEOUT_SECONDS, ServerProcess, ServerResponse, run_server
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
 CALLER = {"service_account": "default/alice", "pod": "default/alice-pod"}
@@ -27,13 +27,13 @@ CALLER = {"service_account": "default/alice", "pod": "default/alice-pod"}
 class FrameworkApp:
     """One app behind one server, selected by the Host header, and Alice's token for it."""
 
-    server: Server
+    server: ServerProcess
     host: str
     token: str
 
     def get(
         self, path: str = "/whoami", *, source: str = ALICE, anonymous: bool = False, headers: Mapping[str, str] = {}
-    ) -> Answer:
+    ) -> ServerResponse:
         """Send a GET request, by default from Alice's address with her token."""
         return self.server.get(source, None if anonymous else self.token, path, {"Host": self.host, **headers})
 
@@ -41,10 +41,10 @@ class FrameworkApp:
         """Open a WebSocket, and return its first message as JSON."""
         headers = {} if anonymous else {"Authorization": f"Bearer {self.token}"}
         with (
-            socket.create_connection(("127.0.0.1", self.server.port), SECONDS, (source, 0)) as connection,
+            socket.create_connection(("127.0.0.1", self.server.port), TIMEOUT_SECONDS, (source, 0)) as connection,
             connect(f"ws://{self.host}/ws", sock=connection, additional_headers=headers, proxy=None) as websocket,
         ):
-            return json.loads(websocket.recv(SECONDS))
+            return json.loads(websocket.recv(TIMEOUT_SECONDS))
 
 
 def the_app_gets_the_caller(app: FrameworkApp) -> None:
@@ -72,7 +72,7 @@ def a_malformed_token_is_rejected(app: FrameworkApp) -> None:
 
 def two_authorization_headers_are_denied(app: FrameworkApp) -> None:
     twice = [f"Authorization: Bearer {app.token}"] * 2
-    assert b" 400 " in app.server.send(ALICE, request("/whoami", *twice, host=app.host)).splitlines()[0]
+    assert b" 400 " in app.server.send(ALICE, raw_request("/whoami", *twice, host=app.host)).splitlines()[0]
 
 
 def the_app_does_not_see_the_token(app: FrameworkApp) -> None:
@@ -111,7 +111,7 @@ def only_callers_learn_that_a_path_does_not_exist(app: FrameworkApp) -> None:
 
 def the_app_gets_the_body(app: FrameworkApp) -> None:
     headers = {"Host": app.host, "Content-Type": "text/plain"}
-    response = app.server.ask("POST", ALICE, "/echo", headers, token=app.token, body=b"pods" * 50_000)
+    response = app.server.request("POST", ALICE, "/echo", headers, token=app.token, body=b"pods" * 50_000)
     assert (response.status, response.body) == (200, b"pods" * 50_000)
 
 
@@ -138,7 +138,7 @@ def a_peer_address_that_a_middleware_took_from_a_header_is_denied(app: Framework
     for forged in ({"X-Forwarded-For": ALICE}, {"Forwarded": f"for={ALICE}"}):
         assert app.get(f"/{app.host}", source=MALLORY, headers=forged).status == 403
     line = re.compile(rf"403 {reason}.*'/{app.host}'")
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + TIMEOUT_SECONDS
     while not line.search(app.server.log.read_text()):  # Litestar writes the log in a thread of its own
         assert time.monotonic() < end, app.server.log.read_text()
 
@@ -180,7 +180,7 @@ def test_every_framework_behaves_the_same_under_this_server(
 ) -> None:
     alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
     environ = {"PODPROOF_AUDIENCE": "bob", "FORWARDED_ALLOW_IPS": "", "KUBECONFIG": str(cluster.kubeconfig)}
-    with serving(kind.command, tmp_path, **environ) as server:
+    with run_server(kind.command, tmp_path, **environ) as server:
         for host, expectation in expectations(kind):
             with subtests.test(getattr(expectation, "func", expectation).__name__, host=host):
                 expectation(FrameworkApp(server, host, alice))

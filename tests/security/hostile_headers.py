@@ -1,4 +1,4 @@
-"""Header values as raw bytes: what nobody would send, and what is one byte away from what everybody sends."""
+"""Header values as raw bytes: random ones, and ones that differ from a valid value in one part."""
 
 from __future__ import annotations
 
@@ -46,27 +46,27 @@ ADDRESSES = (b"127.0.0.2", b"::ffff:127.0.0.2", b"[::1]:80", b"127.0.0.1", b"unk
 
 
 def authorizations(tokens: Sequence[bytes]) -> st.SearchStrategy[list[bytes]]:
-    """Draw the Authorization headers of one request: mostly one, made around one of these tokens, the first before all.
+    """Draw the Authorization headers of one request: usually one, with one of these tokens, most often the first.
 
-    Each part is mostly as it should be: so some are good, and most others have one thing wrong.
+    Each part is usually valid, so that some values are valid and most others are wrong in one part.
     """
     junk = st.sampled_from([b"", b"x", b"a.b.c", b"A" * 8192, b"A" * 8193]) | st.binary()
     parts = (
-        _mostly(b"Bearer", st.sampled_from(SCHEMES)),
-        _mostly(b" ", st.sampled_from(GAPS)),
-        _mostly(tokens[0], st.sampled_from(tokens) | junk),
-        _mostly(b"", st.sampled_from(TAILS)),
+        _usually(b"Bearer", st.sampled_from(SCHEMES)),
+        _usually(b" ", st.sampled_from(GAPS)),
+        _usually(tokens[0], st.sampled_from(tokens) | junk),
+        _usually(b"", st.sampled_from(TAILS)),
     )
     value = st.tuples(*parts).map(b"".join) | st.tuples(*parts).map(b"".join) | st.binary(max_size=200)
     return value.map(lambda one: [one]) | st.lists(value, max_size=3)
 
 
-def _mostly(usual: bytes, others: Bytes) -> Bytes:
+def _usually(usual: bytes, others: Bytes) -> Bytes:
     return st.integers(0, 3).flatmap(lambda number: st.just(usual) if number else others)
 
 
-def named() -> st.SearchStrategy[tuple[bytes, bytes]]:
-    """Draw any other header."""
+def other_headers() -> st.SearchStrategy[tuple[bytes, bytes]]:
+    """Draw a header other than Authorization."""
     traceparent = st.sampled_from([b"00-" + b"a" * 32 + b"-" + b"b" * 16 + b"-01", b"00-" + b"A" * 32, b"00-\r\n-01"])
     lists = st.lists(st.sampled_from(ADDRESSES) | st.binary(max_size=20), max_size=4).map(b", ".join)
     value = st.one_of(st.binary(max_size=300), lists, traceparent, st.just(b"x" * 20_000))

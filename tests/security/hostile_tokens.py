@@ -1,4 +1,4 @@
-"""Tokens of every broken form: what an attacker, or a bug, can make out of good ones and of nothing."""
+"""Invalid tokens of every form: what an attacker or a bug can make from valid tokens and from nothing."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import strategies as st
 
 from podproof.testing._emulator.tokens import encode, foreign_key, jwk, key_id, parse, signing_key
-from tests.security.mutations import Raw, Twice, every_change, mangled, render
+from tests.security.json_mutations import Duplicated, Raw, every_change, mangled, render
 
 Bytes = st.SearchStrategy[bytes]
 
 _KEY, _FOREIGN = signing_key(), foreign_key()
 _PUBLIC = _KEY.public_key()
-_KNOWN_TO_ALL = (
+_PUBLIC_VALUES = (
     _PUBLIC.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo),
     _PUBLIC.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
     json.dumps(jwk(_PUBLIC)).encode(),
     jwk(_PUBLIC)["n"].encode(),
     b"",
 )
-"""What an HMAC may be made with by who hopes that a public key is taken for a shared secret."""
+"""Keys for an HMAC that a verifier accepts if it takes a public key for a shared secret (CVE-2015-9235)."""
 
 ALGORITHMS = ("RS256", "none", "None", "NONE", "nOnE", "", "HS256", "HS512", "RS512", "PS256", "ES256", "EdDSA", "dir")
 KEY_IDS: tuple[object, ...] = (
@@ -79,15 +79,15 @@ SIGNATURES: tuple[Sign, ...] = (
     _rsa(_KEY, _PSS, SHA256()),
     _rsa(_KEY, padding.PKCS1v15(), SHA512()),
     _rsa(_FOREIGN, padding.PKCS1v15(), SHA256()),
-    *map(_hmac, _KNOWN_TO_ALL),
+    *map(_hmac, _PUBLIC_VALUES),
     lambda _: b"",
     lambda _: bytes(256),
     lambda _: b"\xff" * 256,
 )
 
 
-def assembled(header: bytes, payload: bytes, sign: Sign) -> bytes:
-    """Put a token together."""
+def make_token(header: bytes, payload: bytes, sign: Sign) -> bytes:
+    """Return a token of these parts."""
     signed = f"{encode(header)}.{encode(payload)}".encode()
     return signed + b"." + encode(sign(signed)).encode()
 
@@ -97,7 +97,7 @@ def genuine_header() -> dict[str, Any]:
 
 
 def headers() -> Bytes:
-    """Headers that name another algorithm, play tricks with the key, or are none."""
+    """Draw JWT headers with another algorithm, with hostile key parameters, or that are no JSON object."""
     made = st.builds(
         lambda algorithm, kid, more: {"alg": algorithm, "kid": kid, **more},
         st.sampled_from(ALGORITHMS) | st.sampled_from([None, 0, [], {}, True]),
@@ -105,12 +105,12 @@ def headers() -> Bytes:
         st.sampled_from(KEYS_IN_HEADERS),
     )
     genuine = st.just(genuine_header())
-    doubled = st.just({"alg": Twice("none", "RS256")}) | st.just({"alg": Twice("RS256", "none")})
+    doubled = st.just({"alg": Duplicated("none", "RS256")}) | st.just({"alg": Duplicated("RS256", "none")})
     return (genuine | made | doubled | mangled(genuine_header())).map(_bytes) | st.binary(max_size=40)
 
 
 def payloads(claims: Mapping[str, Any]) -> Bytes:
-    """Payloads that say something else than these claims, say it in another encoding, or are none."""
+    """Draw payloads with other claims, with these claims in another encoding, or that are no JSON object."""
     return st.one_of(
         st.just(_bytes(claims)),
         mangled(dict(claims)).map(_bytes),
@@ -121,15 +121,15 @@ def payloads(claims: Mapping[str, Any]) -> Bytes:
 
 
 def odd_claims(claims: Mapping[str, Any]) -> list[Any]:
-    """Return claims that are said twice, are huge, deep, or of another time."""
+    """Return claims that are duplicated, huge, deeply nested, of another type or of another time."""
     now = int(time.time())
     changes: list[Mapping[str, Any]] = [
-        {"aud": Twice(["eve"], ["bob"])},
-        {"aud": Twice(["bob"], ["eve"])},
-        {"exp": Twice(0, claims["exp"])},
-        {"exp": Twice(claims["exp"], 0)},
-        {"sub": Twice("system:serviceaccount:kube-system:admin", claims["sub"])},
-        {"sub": Twice(claims["sub"], "system:serviceaccount:kube-system:admin")},
+        {"aud": Duplicated(["eve"], ["bob"])},
+        {"aud": Duplicated(["bob"], ["eve"])},
+        {"exp": Duplicated(0, claims["exp"])},
+        {"exp": Duplicated(claims["exp"], 0)},
+        {"sub": Duplicated("system:serviceaccount:kube-system:admin", claims["sub"])},
+        {"sub": Duplicated(claims["sub"], "system:serviceaccount:kube-system:admin")},
         {"sub": "system:admin"},
         {"sub": "system:anonymous"},
         {"aud": "bob"},
@@ -158,7 +158,7 @@ def odd_claims(claims: Mapping[str, Any]) -> list[Any]:
 
 
 def odd_bytes(payload: bytes) -> list[bytes]:
-    """Return a payload in other encodings, and what is no object at all."""
+    """Return a payload in other encodings, and payloads that are no JSON object."""
     text = payload.decode()
     return [
         text.encode("utf-16"),
@@ -188,8 +188,8 @@ def _bytes(document: object) -> bytes:
     return render(document).encode()
 
 
-def respelled(token: bytes) -> list[bytes]:
-    """Return other spellings of a token, some of which an API server takes for the same one."""
+def other_spellings(token: bytes) -> list[bytes]:
+    """Return other spellings of a token, some of which an API server accepts as the same token."""
     head, payload, signature = token.split(b".")
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
     last = alphabet.find(signature[-1:].decode())
@@ -230,15 +230,17 @@ def respelled(token: bytes) -> list[bytes]:
     ]
 
 
-def broken(token: str) -> Bytes:
-    """Draw a token of any form made from a good one; now and then that one itself."""
+def invalid_tokens(token: str) -> Bytes:
+    """Draw a token derived from a valid one in any way; sometimes the valid one itself."""
     good, parsed = token.encode(), parse(token)
-    made = st.builds(assembled, headers(), payloads(parsed.claims), st.sampled_from(SIGNATURES))
-    claimed = st.builds(assembled, st.just(_bytes(genuine_header())), payloads(parsed.claims), st.just(GENUINE))
+    made = st.builds(make_token, headers(), payloads(parsed.claims), st.sampled_from(SIGNATURES))
+    claimed = st.builds(make_token, st.just(_bytes(genuine_header())), payloads(parsed.claims), st.just(GENUINE))
     borrowed = payloads(parsed.claims).map(lambda payload: _with_payload(good, payload))
     flipped = st.builds(_flipped, st.just(good), st.integers(0, len(good) - 1), st.integers(1, 255))
-    again = st.sampled_from(respelled(good))
-    return st.one_of(st.just(good), made, claimed, borrowed, flipped, again, (made | claimed).flatmap(_respelled))
+    respelled = st.sampled_from(other_spellings(good))
+    return st.one_of(
+        st.just(good), made, claimed, borrowed, flipped, respelled, (made | claimed).flatmap(_other_spelling)
+    )
 
 
 def _with_payload(token: bytes, payload: bytes) -> bytes:
@@ -250,11 +252,11 @@ def _flipped(token: bytes, where: int, how: int) -> bytes:
     return token[:where] + bytes([token[where] ^ how]) + token[where + 1 :]
 
 
-def _respelled(token: bytes) -> Bytes:
-    return st.sampled_from(respelled(token)) if token.count(b".") == 2 else st.just(token)
+def _other_spelling(token: bytes) -> Bytes:
+    return st.sampled_from(other_spellings(token)) if token.count(b".") == 2 else st.just(token)
 
 
-def every_broken_claim(token: str) -> list[bytes]:
-    """Return tokens that the cluster's own key has signed, with something wrong in one place of the claims."""
+def tokens_with_one_change(token: str) -> list[bytes]:
+    """Return tokens signed with the cluster's key, each with the claims changed in one place."""
     parsed, header = parse(token), _bytes(genuine_header())
-    return [assembled(header, _bytes(claims), GENUINE) for claims in every_change(dict(parsed.claims))]
+    return [make_token(header, _bytes(claims), GENUINE) for claims in every_change(dict(parsed.claims))]

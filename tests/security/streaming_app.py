@@ -1,4 +1,4 @@
-"""Bobs who go on and on, and tell the time: as events, as one event and then nothing, and in a WebSocket."""
+"""Apps that stream timestamps: many events, one event on a stream that stays open, and WebSocket messages."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from starlette.websockets import WebSocket
 from podproof import asgi, wsgi
 
 PAUSE = 0.05
-"""Seconds between two events."""
+"""Seconds between two timestamps."""
 
-MANY = 200
-"""Events, which is longer than any test's token lives."""
+COUNT = 200
+"""Timestamps, which take longer than the token of any test lives."""
 
 
 def stamp() -> str:
@@ -28,16 +28,16 @@ def stamp() -> str:
 
 
 async def events(_: Request) -> StreamingResponse:
-    async def go_on() -> Any:
-        for _ in range(MANY):
+    async def stamps() -> Any:
+        for _ in range(COUNT):
             yield stamp()
             await anyio.sleep(PAUSE)
 
-    return StreamingResponse(go_on())
+    return StreamingResponse(stamps())
 
 
 class Idle:
-    """Says one thing, and then waits until the caller has gone."""
+    """Sends one timestamp, and then keeps the response open until the client disconnects."""
 
     async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -48,7 +48,7 @@ class Idle:
 
 async def websocket(websocket: WebSocket) -> None:
     await websocket.accept()
-    for _ in range(MANY):
+    for _ in range(COUNT):
         await websocket.send_text(stamp())
         await anyio.sleep(PAUSE)
 
@@ -73,7 +73,7 @@ def wsgi_events(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]
     if environ["PATH_INFO"] == "/healthz":
         yield b"ok"
         return
-    for _ in range(MANY):
+    for _ in range(COUNT):
         yield stamp().encode()
         time.sleep(PAUSE)
 

@@ -1,4 +1,4 @@
-"""How many cases were tried: counted for each test, and summed up in the terminal's last lines."""
+"""Count the cases that each security test tries, and print the sum in the terminal summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CASES = "cases"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Count the examples of a property that came to its end, and any other test as one."""
+    """Count the examples of a property test that passed, and any other test as one case."""
     handle = getattr(pyfuncitem.obj, "hypothesis", None)
     if handle is None:
         outcome = yield
@@ -38,7 +38,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many there were. Reports come from every xdist worker, and bring the counts with them."""
+    """Print the number of cases. xdist workers send their counts with the test reports."""
     counts = [
         dict(report.user_properties).get(CASES, 0)
         for report in terminalreporter.stats.get("passed", [])

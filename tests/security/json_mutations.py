@@ -1,4 +1,4 @@
-"""JSON documents with something wrong in them: at every place, and in every way."""
+"""JSON documents with one or several places changed, every place in every way."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Raw:
-    """JSON text as it is, for what `json.dumps` does not write."""
+    """JSON text that `json.dumps` does not write."""
 
     text: str
 
 
 @dataclass(frozen=True)
-class Twice:
-    """A member that an object has twice: as it was before or after something else."""
+class Duplicated:
+    """A member that an object has twice, with two values."""
 
     first: object
     second: object
 
 
 class _Missing:
-    """In the place of what is taken away."""
+    """The value of a member to be removed."""
 
 
 MISSING = _Missing()
 DEEP = Raw("[" * 10_000 + "]" * 10_000)
-OTHERS: tuple[object, ...] = (
+REPLACEMENTS: tuple[object, ...] = (
     None,
     True,
     False,
@@ -61,7 +61,7 @@ OTHERS: tuple[object, ...] = (
     DEEP,
     MISSING,
 )
-"""What may stand in anything's place: nothing, another type, something empty, something huge."""
+"""Values put in the place of any other: missing, another type, empty, huge."""
 
 
 def render(value: object) -> str:
@@ -78,13 +78,13 @@ def render(value: object) -> str:
 
 def _members(value: Mapping[str, object]) -> Iterator[str]:
     for name, one in value.items():
-        both = (one.first, one.second) if isinstance(one, Twice) else (one,)
+        both = (one.first, one.second) if isinstance(one, Duplicated) else (one,)
         for each in both:
             yield f"{json.dumps(name)}:{render(each)}"
 
 
 def places(document: object, here: Path = ()) -> Iterator[Path]:
-    """Go through every place in a document, its root too."""
+    """Yield the path of every place in a document, including its root."""
     yield here
     if isinstance(document, Mapping):
         for name, value in document.items():
@@ -101,9 +101,9 @@ def at(document: Any, place: Path) -> Any:
 
 
 def changes(document: object, place: Path) -> list[object]:
-    """Return what to put in one place of a document."""
+    """Return the values to put in one place of a document."""
     value = at(document, place)
-    found = [other for other in OTHERS if other is not MISSING or place]
+    found = [other for other in REPLACEMENTS if other is not MISSING or place]
     if isinstance(value, str):
         found += [value * 2, value.upper(), [value], {value: value}]
         found += [f"{value} ", f" {value}", f"{value}\n", f"{value}\0"]
@@ -111,13 +111,13 @@ def changes(document: object, place: Path) -> list[object]:
         found += [value * 2, value[:-1], [*value, None], {str(number): one for number, one in enumerate(value)}]
     if isinstance(value, dict):
         found += [[value], {name.upper(): one for name, one in value.items()}]
-    if place and isinstance(place[-1], str) and not isinstance(value, Twice):
-        found += [Twice(value, None), Twice(None, value), Twice(value, "x"), Twice("x", value)]
+    if place and isinstance(place[-1], str) and not isinstance(value, Duplicated):
+        found += [Duplicated(value, None), Duplicated(None, value), Duplicated(value, "x"), Duplicated("x", value)]
     return found
 
 
 def changed(document: object, place: Path, change: object) -> Any:
-    """Return a document with something else in one place."""
+    """Return a copy of a document with another value in one place."""
     if not place:
         return change
     whole = copy.deepcopy(document)
@@ -130,7 +130,7 @@ def changed(document: object, place: Path, change: object) -> Any:
 
 
 def every_change(document: object, where: Iterable[Path] | None = None) -> Iterator[Any]:
-    """Go through all documents that differ from one in one place, or in one of these places."""
+    """Yield all documents that differ from one in one place, or in one of these places."""
     for place in places(document) if where is None else where:
         for change in changes(document, place):
             yield changed(document, place, change)
@@ -138,7 +138,7 @@ def every_change(document: object, where: Iterable[Path] | None = None) -> Itera
 
 @st.composite
 def mangled(draw: st.DrawFn, document: object, most: int = 4) -> Any:
-    """Draw a document that differs in some places."""
+    """Draw a document that differs in up to `most` places."""
     for _ in range(draw(st.integers(1, most))):
         place = draw(st.sampled_from(list(places(document))))
         document = changed(document, place, draw(st.sampled_from(changes(document, place))))
