@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from podproof.testing import Cluster
 from tests.process.frameworks.matrix import SERVERS, Kind, table
-from tests.support.server_process import ROOT, TIMEOUT_SECONDS, ServerProcess, ServerResponse, run_server
+from tests.support.server_process import ROOT, TIMEOUT_SECONDS, ServerProcess, ServerResponse, raw_request, run_server
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
 CALLER = {"service_account": "default/alice", "pod": "default/alice-pod"}
