@@ -168,7 +168,7 @@ def _parse_max(value: Any) -> float | None:
     return None if value is None else _parse_duration(value)
 
 
-def _parse_strings(value: Any) -> tuple[str, ...]:
+def _parse_list(value: Any) -> tuple[str, ...]:
     """Return the strings of a list, or of a text with commas."""
     # Without blank ones: every User-Agent begins with the empty string.
     parts = value.split(",") if isinstance(value, str) else [*value]
@@ -180,6 +180,6 @@ _PARSERS: Mapping[str, tuple[Callable[[Any], object], str]] = {
     "gap": (_parse_idle_timeout, "0 or more seconds"),  # the name of before
     "max": (_parse_max, "more than 0 seconds"),
     "grace_period": (_parse_duration, "more than 0 seconds"),
-    "ignored_agents": (_parse_strings, "how User-Agents begin, separated by commas"),
-    "ignored_paths": (_parse_strings, "paths, separated by commas"),
+    "ignored_agents": (_parse_list, "how User-Agents begin, separated by commas"),
+    "ignored_paths": (_parse_list, "paths, separated by commas"),
 }

@@ -26,7 +26,7 @@ def _file_to_wait_for(query: str) -> Path | None:
     return Path(paths[0])
 
 
-def wsgi(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+def hello_wsgi(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
     """Respond once the file of `?wait_for=` exists, or at once."""
     path = _file_to_wait_for(environ["QUERY_STRING"])
     while path and not path.exists():
@@ -35,7 +35,7 @@ def wsgi(environ: dict[str, Any], start_response: Callable[..., object]) -> Iter
     return [b"hello"]
 
 
-async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
+async def hello_asgi(scope: Scope, receive: Receive, send: Send) -> None:
     """Respond once the file of `?wait_for=` exists, or at once; echo on WebSockets."""
     if scope["type"] == "lifespan":
         raise NotImplementedError
@@ -53,4 +53,4 @@ async def asgi(scope: Scope, receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"hello"})
 
 
-drained = DrainMiddleware(asgi)
+drained_asgi = DrainMiddleware(hello_asgi)

@@ -26,11 +26,11 @@ class LoadGenerator:
         await asyncio.gather(*clients)
 
     async def _send_requests(self, until: asyncio.Event, *, keep: bool) -> None:
-        connection: ClientConnection | None = None
+        connection: LoadConnection | None = None
         while not until.is_set():
             self.last_request = time.monotonic()
             try:
-                connection = connection or await ClientConnection.open(self.port)
+                connection = connection or await LoadConnection.open(self.port)
                 async with asyncio.timeout(10):
                     await connection.get("/", keep=keep)
                 self.succeeded += 1
@@ -48,7 +48,7 @@ class LoadGenerator:
 
 
 @dataclass
-class ClientConnection:
+class LoadConnection:
     """One HTTP/1.1 connection; `kept` tells whether the server lets it send another request."""
 
     reader: asyncio.StreamReader
@@ -56,7 +56,7 @@ class ClientConnection:
     kept: bool = True
 
     @classmethod
-    async def open(cls, port: int) -> ClientConnection:
+    async def open(cls, port: int) -> LoadConnection:
         return cls(*await asyncio.open_connection("127.0.0.1", port))
 
     async def get(self, target: str = "/", *, keep: bool = True, user_agent: str = "load") -> str:
@@ -78,7 +78,7 @@ class ClientConnection:
 
 async def get_once(port: int, target: str = "/", user_agent: str = "load") -> str:
     """Return the status line of the response to one request on its own connection."""
-    connection = await ClientConnection.open(port)
+    connection = await LoadConnection.open(port)
     try:
         return await connection.get(target, keep=False, user_agent=user_agent)
     finally:

@@ -39,14 +39,14 @@ def gunicorn(app: str, *options: str) -> ServerCommand:
 
 
 COMMANDS = {
-    "gunicorn sync": gunicorn("hello_apps:wsgi"),
-    "gunicorn gthread": gunicorn("hello_apps:wsgi", "--worker-class", "gthread", "--threads", "4"),
-    "gunicorn asgi": gunicorn("hello_apps:asgi", "--worker-class", "asgi"),
-    "gunicorn uvicorn-worker": gunicorn("hello_apps:asgi", "--worker-class", "uvicorn_worker.UvicornWorker"),
-    "uvicorn": ServerCommand(["-m", "uvicorn", "hello_apps:asgi"], ["-m", "uvicorn", "hello_apps:drained"]),
+    "gunicorn sync": gunicorn("hello_apps:hello_wsgi"),
+    "gunicorn gthread": gunicorn("hello_apps:hello_wsgi", "--worker-class", "gthread", "--threads", "4"),
+    "gunicorn asgi": gunicorn("hello_apps:hello_asgi", "--worker-class", "asgi"),
+    "gunicorn uvicorn-worker": gunicorn("hello_apps:hello_asgi", "--worker-class", "uvicorn_worker.UvicornWorker"),
+    "uvicorn": ServerCommand(["-m", "uvicorn", "hello_apps:hello_asgi"], ["-m", "uvicorn", "hello_apps:drained_asgi"]),
     "uvicorn --workers": ServerCommand(
-        ["-m", "uvicorn", "--workers", "2", "hello_apps:asgi"],
-        ["-m", "podproof.drain.uvicorn", "--workers", "2", "hello_apps:drained"],
+        ["-m", "uvicorn", "--workers", "2", "hello_apps:hello_asgi"],
+        ["-m", "podproof.drain.uvicorn", "--workers", "2", "hello_apps:drained_asgi"],
         workers=2,
     ),
 }

@@ -58,6 +58,9 @@ async def second_sigterm(command: ServerCommand, directory: Path, *, requests: i
             return type(error).__name__
 
     async with run_drained(command.drained, directory, idle_timeout=2 * PATIENCE, max=2 * PATIENCE) as server:
+        if command.workers > 1:
+            # A worker that gets SIGTERM while it starts ends without a drain: it has accepted nothing.
+            await server.wait_for_log("Application startup complete", times=command.workers)
         in_flight = [asyncio.create_task(get(server.port)) for _ in range(requests)]
         await server.wait_for_log(IN_FLIGHT, times=requests)
         await server.begin_drain(command.workers)

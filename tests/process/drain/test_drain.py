@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from tests.process.drain.hello_apps import IN_FLIGHT
-from tests.process.drain.load_generator import ClientConnection, get_once
+from tests.process.drain.load_generator import LoadConnection, get_once
 from tests.process.drain.server_commands import COMMANDS, HOOKS, PATIENCE, RunningServer, run_drained
 from tests.process.drain.sigterm_runs import second_sigterm, sigterm_under_load, sigterm_without_traffic
 
@@ -100,7 +100,7 @@ def test_a_kept_connection_is_closed_by_its_next_response(name: str, tmp_path: P
     # gunicorn drops a Connection header that the app sets, and its asgi worker has no force_close.
     async def run() -> tuple[bool, bool, bytes]:
         async with run_drained(COMMANDS[name].drained, tmp_path, idle_timeout=LONG, max=LONG) as server:
-            connection = await ClientConnection.open(server.port)
+            connection = await LoadConnection.open(server.port)
             await connection.get()
             kept_before = connection.kept
             await server.begin_drain()
@@ -117,11 +117,11 @@ def test_a_connection_in_the_accept_queue_keeps_the_drain_open(tmp_path: Path) -
     release = tmp_path / "release"
 
     async def run() -> list[str]:
-        command = ["-m", "gunicorn", "--workers", "1", *HOOKS, "hello_apps:wsgi"]
+        command = ["-m", "gunicorn", "--workers", "1", *HOOKS, "hello_apps:hello_wsgi"]
         async with run_drained(command, tmp_path, idle_timeout=0.3, max=PATIENCE) as server:
             in_flight = [asyncio.create_task(get_once(server.port, f"/?wait_for={release}"))]
             await server.wait_for_log(IN_FLIGHT)
-            waiting = await ClientConnection.open(server.port)
+            waiting = await LoadConnection.open(server.port)
             in_flight += [asyncio.create_task(waiting.get(keep=False))]
             await server.begin_drain()
             await asyncio.sleep(0.9)  # three idle timeouts
@@ -154,7 +154,7 @@ def test_a_websocket_is_open_in_the_drain_and_closed_with_service_restart_at_its
 
 def test_an_init_process_that_signals_the_whole_group_is_logged(tmp_path: Path) -> None:
     async def run() -> tuple[str, str]:
-        command = ["-m", "gunicorn", "--workers", "1", *HOOKS, "hello_apps:wsgi"]
+        command = ["-m", "gunicorn", "--workers", "1", *HOOKS, "hello_apps:hello_wsgi"]
         async with run_drained(command, tmp_path, idle_timeout=3) as server:
             os.killpg(server.process.pid, signal.SIGTERM)
             await server.wait_for_log("Booting worker", times=2)
@@ -171,7 +171,7 @@ def test_an_init_process_that_signals_the_whole_group_is_logged(tmp_path: Path) 
 
 def test_after_a_usr2_upgrade_the_old_master_exits_at_once_and_the_new_one_drains(tmp_path: Path) -> None:
     async def run() -> str:
-        command = ["-m", "gunicorn", *HOOKS, "--pid", str(tmp_path / "pid"), "hello_apps:wsgi"]
+        command = ["-m", "gunicorn", *HOOKS, "--pid", str(tmp_path / "pid"), "hello_apps:hello_wsgi"]
         async with run_drained(command, tmp_path, idle_timeout=LONG, max=LONG) as server:
             server.process.send_signal(signal.SIGUSR2)
             await server.wait_for_log("Booting worker", times=2)
@@ -187,11 +187,11 @@ def test_after_a_usr2_upgrade_the_old_master_exits_at_once_and_the_new_one_drain
 
 
 RELOADED_APP = """
-from hello_apps import asgi
+from hello_apps import hello_asgi
 from podproof.drain.uvicorn import DrainMiddleware
 
 print("serving version {version}", flush=True)
-app = DrainMiddleware(asgi)
+app = DrainMiddleware(hello_asgi)
 """
 
 

@@ -23,7 +23,7 @@ def draining() -> Iterator[None]:
     SHARED_STATE.drain_started = 0.0
 
 
-async def _receive() -> Message:
+async def receive_nothing() -> Message:
     raise NotImplementedError
 
 
@@ -33,7 +33,7 @@ def get_asgi() -> tuple[int, bytes]:
     async def send(message: Message) -> None:
         sent.append(message)
 
-    asyncio.run(asgi_ready({"type": "http"}, _receive, send))
+    asyncio.run(asgi_ready({"type": "http"}, receive_nothing, send))
     start, body = sent
     assert dict(start["headers"])[b"content-length"] == b"%d" % len(body["body"])
     return start["status"], body["body"]

@@ -71,83 +71,87 @@ class DrainedServer:
 
 
 @pytest.fixture
-def server() -> Iterator[DrainedServer]:
+def drained_server() -> Iterator[DrainedServer]:
     before = signal.getsignal(signal.SIGTERM)
     yield DrainedServer()
     signal.signal(signal.SIGTERM, before)
 
 
-def test_without_traffic_the_server_stops_after_the_idle_timeout(server: DrainedServer) -> None:
-    server.sigterm(at=1000)
-    server.loop.run(until=1100)
-    assert server.stops == [1015 + CONFIRM]
+def test_without_traffic_the_server_stops_after_the_idle_timeout(drained_server: DrainedServer) -> None:
+    drained_server.sigterm(at=1000)
+    drained_server.loop.run(until=1100)
+    assert drained_server.stops == [1015 + CONFIRM]
 
 
-def test_the_server_waits_for_the_idle_timeout_after_the_last_request(server: DrainedServer) -> None:
-    server.sigterm(at=1000)
-    server.request(at=1009)
-    server.request(at=1020)
-    server.loop.run(until=1100)
-    assert server.stops == [1035 + CONFIRM]
+def test_the_server_waits_for_the_idle_timeout_after_the_last_request(drained_server: DrainedServer) -> None:
+    drained_server.sigterm(at=1000)
+    drained_server.request(at=1009)
+    drained_server.request(at=1020)
+    drained_server.loop.run(until=1100)
+    assert drained_server.stops == [1035 + CONFIRM]
 
 
-def test_requests_that_never_stop_end_with_the_time_limit(server: DrainedServer) -> None:
-    server.sigterm(at=1000)
+def test_requests_that_never_stop_end_with_the_time_limit(drained_server: DrainedServer) -> None:
+    drained_server.sigterm(at=1000)
     for moment in range(1000, 1310, 10):
-        server.request(at=moment)
-    server.loop.run(until=1400)
-    assert server.stops == [1300 + CONFIRM]
+        drained_server.request(at=moment)
+    drained_server.loop.run(until=1400)
+    assert drained_server.stops == [1300 + CONFIRM]
 
 
-def test_a_second_sigterm_stops_at_once_and_only_once(server: DrainedServer) -> None:
-    server.sigterm(at=1000)
-    server.sigterm(at=1001)
-    server.loop.run(until=1100)
-    assert server.stops == [1001]
+def test_a_second_sigterm_stops_at_once_and_only_once(drained_server: DrainedServer) -> None:
+    drained_server.sigterm(at=1000)
+    drained_server.sigterm(at=1001)
+    drained_server.loop.run(until=1100)
+    assert drained_server.stops == [1001]
 
 
-def test_a_second_sigterm_stops_even_before_the_loop_has_handled_the_first(server: DrainedServer) -> None:
-    server.sigterm(at=1000)
+def test_a_second_sigterm_stops_even_before_the_loop_has_handled_the_first(drained_server: DrainedServer) -> None:
+    drained_server.sigterm(at=1000)
     signal.raise_signal(signal.SIGTERM)
-    assert server.stops == [1000]
+    assert drained_server.stops == [1000]
 
 
-def test_a_third_sigterm_goes_to_the_server(server: DrainedServer) -> None:
+def test_a_third_sigterm_goes_to_the_server(drained_server: DrainedServer) -> None:
     for moment in (1000, 1001, 1002):
-        server.sigterm(at=moment)
-    assert server.stops == [1001, 1002]
+        drained_server.sigterm(at=moment)
+    assert drained_server.stops == [1001, 1002]
 
 
-def test_requests_that_arrived_while_the_loop_was_blocked_postpone_the_end(server: DrainedServer) -> None:
-    server.sigterm(at=1000)
-    server.loop.run(until=1015)
-    assert server.stops == []
-    server.request(at=1015 + CONFIRM / 2)
-    server.loop.run(until=1100)
-    assert server.stops == [1015 + CONFIRM / 2 + 15 + CONFIRM]
+def test_requests_that_arrived_while_the_loop_was_blocked_postpone_the_end(drained_server: DrainedServer) -> None:
+    drained_server.sigterm(at=1000)
+    drained_server.loop.run(until=1015)
+    assert drained_server.stops == []
+    drained_server.request(at=1015 + CONFIRM / 2)
+    drained_server.loop.run(until=1100)
+    assert drained_server.stops == [1015 + CONFIRM / 2 + 15 + CONFIRM]
 
 
-def test_an_error_in_the_drain_stops_the_server(server: DrainedServer, caplog: pytest.LogCaptureFixture) -> None:
-    server.sigterm(at=1000)
-    server.loop.run(until=1001)
-    server.drain._clock = lambda: 1 / 0
-    server.loop.run(until=1100)
-    assert server.stops == [1015]
+def test_an_error_in_the_drain_stops_the_server(
+    drained_server: DrainedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    drained_server.sigterm(at=1000)
+    drained_server.loop.run(until=1001)
+    drained_server.drain._clock = lambda: 1 / 0
+    drained_server.loop.run(until=1100)
+    assert drained_server.stops == [1015]
     assert "The drain failed" in caplog.text
 
 
-def test_a_process_that_the_app_forked_does_not_drain(server: DrainedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_that_the_app_forked_does_not_drain(
+    drained_server: DrainedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(os, "getpid", lambda: 4711)
-    server.sigterm(at=1000)
-    assert server.stops == [1000]
-    assert not server.state.draining
+    drained_server.sigterm(at=1000)
+    assert drained_server.stops == [1000]
+    assert not drained_server.state.draining
 
 
-async def _receive() -> Message:
+async def receive_startup() -> Message:
     return {"type": "lifespan.startup"}
 
 
-async def _send(message: Message) -> None:
+async def discard_message(message: Message) -> None:
     raise NotImplementedError
 
 
@@ -164,12 +168,12 @@ class RecordingApp:
 HTTP_SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": [], "http_version": "1.1"}
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("drained_server")
 def test_the_middleware_takes_sigterm_over_with_the_lifespan() -> None:
     app = RecordingApp()
     middleware = DrainMiddleware(app, state=SharedState(), idle_timeout=10)
     before = signal.getsignal(signal.SIGTERM)
-    asyncio.run(middleware(HTTP_SCOPE, _receive, _send))
+    asyncio.run(middleware(HTTP_SCOPE, receive_startup, discard_message))
     assert signal.getsignal(signal.SIGTERM) == before
     lifespan_of(middleware)
     assert isinstance(signal.getsignal(signal.SIGTERM).__self__, UvicornDrain)  # type: ignore[union-attr]
@@ -178,10 +182,10 @@ def test_the_middleware_takes_sigterm_over_with_the_lifespan() -> None:
 
 
 def lifespan_of(middleware: DrainMiddleware) -> None:
-    asyncio.run(middleware({"type": "lifespan"}, _receive, _send))
+    asyncio.run(middleware({"type": "lifespan"}, receive_startup, discard_message))
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("drained_server")
 def test_a_server_in_another_thread_runs_without_a_drain(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     app, before = RecordingApp(), signal.getsignal(signal.SIGTERM)
@@ -193,7 +197,7 @@ def test_a_server_in_another_thread_runs_without_a_drain(caplog: pytest.LogCaptu
     assert "No drain: signals do not reach a server outside of the main thread" in caplog.text
 
 
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("drained_server")
 def test_on_windows_a_server_runs_without_a_drain(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -207,10 +211,10 @@ def test_on_windows_a_server_runs_without_a_drain(
 
 
 @pytest.mark.parametrize("reload", [True, False])
-@pytest.mark.usefixtures("server")
+@pytest.mark.usefixtures("drained_server")
 def test_a_server_under_uvicorns_reloader_runs_without_a_drain(reload: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    uvicorn_server = Server(Config("hello_apps:drained", reload=reload, log_config=None))
+    uvicorn_server = Server(Config("hello_apps:drained_asgi", reload=reload, log_config=None))
     signal.signal(signal.SIGTERM, uvicorn_server.handle_exit)
     app = RecordingApp()
     lifespan_of(DrainMiddleware(app))
@@ -233,9 +237,9 @@ def test_an_invalid_option_fails_the_startup_of_an_app_that_makes_its_middleware
         sent.append(message)
 
     async def run() -> None:
-        await app({"type": "lifespan"}, _receive, send)
+        await app({"type": "lifespan"}, receive_startup, send)
         with pytest.raises(ValueError, match=r"^invalid max 0"):
-            await app({**HTTP_SCOPE}, _receive, send)
+            await app({**HTTP_SCOPE}, receive_startup, send)
 
     asyncio.run(run())
     assert sent[0] == {"type": "lifespan.startup.failed", "message": "invalid max 0: expected more than 0 seconds"}
