@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator
 
@@ -21,6 +22,16 @@ def no_options_around_us(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name.startswith("PODPROOF_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def loggers_are_restored() -> Iterator[None]:
+    """Undo what an app under test does to the root logger: Litestar's configures it."""
+    root = logging.getLogger()
+    level, handlers = root.level, [*root.handlers]
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
 
 
 @pytest.fixture

@@ -150,7 +150,7 @@ def test_pytest_runs_beside_the_base_and_a_fixture_says_what_to_install(install:
     tests.write_text("def test_other(): pass\n")
     done = base.run("python", "-m", "pytest", "-q", tests)
     assert done.returncode == 0, done.stdout
-    tests.write_text("def test_app(cluster): pass\n")
+    tests.write_text("def test_app(podproof_cluster): pass\n")
     assert "pip install 'podproof[testing]'" in base.run("python", "-m", "pytest", "-q", tests).stdout
 
 

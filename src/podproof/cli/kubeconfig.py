@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from podproof._extras import require_extra
+
 DEFAULT_FILE = "~/.kube/config"
 
 
@@ -30,6 +32,7 @@ def read_kubeconfig(variables: Mapping[str, str], context: str | None = None) ->
 
     Raises KubeconfigInvalid.
     """
+    require_extra("podproof doctor", "server")
     import yaml  # noqa: PLC0415  not in a caller's image
 
     named = variables.get("KUBECONFIG")
