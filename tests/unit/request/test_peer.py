@@ -84,7 +84,7 @@ def test_a_forwarded_header_is_believed_from_no_one_else(trusted: tuple[IPv4Netw
 @pytest.mark.parametrize("remote", [None, "", "/run/bob.sock", "unix:", "testclient", "localhost"])
 @pytest.mark.parametrize("trusted", [(), (ip_network("0.0.0.0/0"), ip_network("::/0"))])
 def test_no_address_no_entry(remote: str | None, trusted: tuple[IPv4Network | IPv6Network, ...]) -> None:
-    with pytest.raises(PeerUnknown, match="no(t an)? IP address"):
+    with pytest.raises(PeerUnknown, match=r"no(t an)? IP address"):
         find_peer(remote, trusted, x_forwarded_for=["10.0.0.2"])
 
 
