@@ -10,7 +10,7 @@ import pytest
 from podproof._authentication.claims import check_claims
 from podproof._token.jwt import read_claims
 from podproof.errors import Expired, InvalidToken, MalformedToken, NotPodBound, WrongAudience, WrongIssuer
-from tests.support.fake_api import ALICE, NOW, segment, token
+from tests.support.fake_api import ALICE, NOW, TokenFactory, segment, token
 
 HEAD, SIGNATURE = segment(b"{}"), segment(b"signature")
 
@@ -23,6 +23,14 @@ def check(
 
 def test_a_tokens_claims_are_read() -> None:
     assert read_claims(token()) == ALICE
+
+
+def test_tokens_of_a_factory_are_distinct_and_as_long_as_real_ones() -> None:
+    make_token = TokenFactory()
+    first, second = make_token(issued_at=1000), make_token(issued_at=1000)
+    assert first != second
+    assert 1000 < len(first) < 1500
+    assert check_claims(read_claims(first), audiences=["bob"], issuers=[], now=1000) == 4600
 
 
 @pytest.mark.trap(29)
