@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from podproof._authentication.authenticator import AuthenticationResult
+from podproof._authentication.cached_identity import AuthenticationResult
 from podproof.options import Options
 from tests.support.fake_api import NOW, PEER, ClaimsAPI, Clock, TokenFactory, authenticator_for
 

@@ -1,4 +1,4 @@
-"""What a known caller costs: counted in calls, which is the same on every machine."""
+"""What a known caller costs, in function calls: the same number on every machine."""
 
 from __future__ import annotations
 
