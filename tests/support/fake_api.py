@@ -122,7 +122,7 @@ class FakeAPI:
 
 
 class ClaimsAPI(FakeAPI):
-    """Authenticates every token as the pod in its claims, with JSON that is parsed anew for each call."""
+    """Authenticates every token as the pod in its claims, with JSON that is parsed for each call."""
 
     def review_token(self, token: str, audiences: Sequence[str], deadline: float) -> Mapping[str, Any]:
         self.reviews += 1
@@ -142,11 +142,11 @@ class ClaimsAPI(FakeAPI):
             "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
             "extra": {f"authentication.kubernetes.io/{name}": values for name, values in extra.items()},
         }
-        return parsed_anew(review(user=user, audiences=list(audiences)))
+        return as_parsed_json(review(user=user, audiences=list(audiences)))
 
     def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any]:
         self.reads += 1
-        return parsed_anew(pod(metadata={"namespace": namespace, "name": name, "uid": uid_of(name)}))
+        return as_parsed_json(pod(metadata={"namespace": namespace, "name": name, "uid": uid_of(name)}))
 
 
 class TokenFactory:
@@ -194,7 +194,7 @@ def compact_json(value: object) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
-def parsed_anew(value: object) -> Mapping[str, Any]:
+def as_parsed_json(value: object) -> Mapping[str, Any]:
     parsed: Mapping[str, Any] = json.loads(compact_json(value))
     return parsed
 

@@ -48,11 +48,11 @@ def protected_app(make_authenticator: AuthenticatorFactory) -> App:
     return PodAuthMiddleware(show, authenticator=make_authenticator(exempt=["/healthz", "/public/*"]))
 
 
-def get(app: Any, path: str = "/", *, peer: str | None = PEER, headers: Any = None, **given: Any) -> TestResponse:
+def get(app: Any, path: str = "/", *, peer: str | None = PEER, headers: Any = None, **request: Any) -> TestResponse:
     if headers is None:
         headers = {"Authorization": f"Bearer {token()}"}
     environ = {"REMOTE_ADDR": peer} if peer is not None else {}
-    return Client(app).open(path, headers=headers, environ_overrides=environ, buffered=True, **given)
+    return Client(app).open(path, headers=headers, environ_overrides=environ, buffered=True, **request)
 
 
 def test_the_app_gets_the_callers_identity(protected_app: App) -> None:
@@ -74,8 +74,8 @@ def test_the_middleware_follows_pep_3333(make_authenticator: AuthenticatorFactor
     app = validator(PodAuthMiddleware(validator(show), authenticator=make_authenticator()))
     for headers, status in (({"Authorization": f"Bearer {token()}"}, "200 OK"), ({}, "401 UNAUTHORIZED")):
         environ = create_environ(headers=headers, environ_overrides={"REMOTE_ADDR": PEER, "SERVER_NAME": "bob"})
-        body, given, _ = run_wsgi_app(app, environ)
-        assert given.upper() == status
+        body, status_line, _ = run_wsgi_app(app, environ)
+        assert status_line.upper() == status
         assert b"".join(body)
         body.close()  # type: ignore[attr-defined]  # as an iterator of Werkzeug's has it
 
@@ -127,11 +127,11 @@ def test_a_request_through_a_unix_socket_is_denied(protected_app: App, peer: str
 
 
 def test_a_denied_head_request_has_the_headers_and_no_body(protected_app: App) -> None:
-    given = get(protected_app, headers={}, method="GET")
+    denied_get = get(protected_app, headers={}, method="GET")
     head = create_environ(method="HEAD", environ_overrides={"REMOTE_ADDR": PEER})
     body, status, headers = run_wsgi_app(protected_app, head)
     assert b"".join(body) == b""
-    assert (status, headers["Content-Length"]) == ("401 Unauthorized", given.headers["Content-Length"])
+    assert (status, headers["Content-Length"]) == ("401 Unauthorized", denied_get.headers["Content-Length"])
 
 
 @pytest.mark.trap(34)
@@ -309,9 +309,9 @@ def test_a_file_wrapper_reaches_the_server_unwrapped(make_authenticator: Authent
         return environ["wsgi.file_wrapper"](io.BytesIO(b"content"))
 
     authorization = {"Authorization": f"Bearer {token()}"}
-    given = {"REMOTE_ADDR": PEER, "wsgi.file_wrapper": FileWrapper}
+    overrides = {"REMOTE_ADDR": PEER, "wsgi.file_wrapper": FileWrapper}
     body = PodAuthMiddleware(send, authenticator=make_authenticator())(
-        create_environ(headers=authorization, environ_overrides=given), lambda *_: lambda _: None
+        create_environ(headers=authorization, environ_overrides=overrides), lambda *_: lambda _: None
     )
     assert isinstance(body, FileWrapper)
     assert current_caller() is None

@@ -20,9 +20,7 @@ UNTIMED = 60.0
 after the token's end is thrown away, as with a timer."""
 
 
-async def run_http(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, deny: Deny
-) -> None:
+async def run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, deny: Deny) -> None:
     """Run the app for one request; after a moment in monotonic seconds, no more of either body passes.
 
     Around the server's own `receive` and `send` the context variable is empty: a server may start the next request of

@@ -190,7 +190,7 @@ def test_each_caller_method_and_path_has_a_review_of_its_own(rbac: AccessReviews
         ALICE.service_account, ALICE.pod, "bob", 0, groups=ALICE.groups, extra={POD_UID: ("other",)}
     )
     other_account = PodIdentity(
-        ServiceAccount("default", "alice", "made-anew"), ALICE.pod, "bob", 0, groups=ALICE.groups
+        ServiceAccount("default", "alice", "recreated"), ALICE.pod, "bob", 0, groups=ALICE.groups
     )
     for _ in range(2):
         for identity in (ALICE, other_pod, other_account):
