@@ -13,28 +13,28 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.extras import leave_out
+from benchmarks import leave_out_extras
 from benchmarks.report import Row, as_json, table
 
-PARTS = ("lookup", "junk", "imports", "footprint", "stampede", "unknown", "floods", "day", "serving")
+PARTS = ("lookup", "stampede", "unknown", "floods", "serving")
 PACKAGES = ("podproof", "starlette", "uvicorn", "fastapi", "flask", "gunicorn", "pyjwt", "kubernetes", "urllib3")
 
 
 def main() -> None:
-    """Run what was asked for."""
+    """Run the chosen parts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, metavar="PART", help=", ".join(PARTS))
-    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"), help="where the numbers go")
-    given = parser.parse_args()
-    leave_out()
+    parser.add_argument("--json", type=Path, default=Path("benchmarks/results.json"), help="the file for the numbers")
+    arguments = parser.parse_args()
+    leave_out_extras()
     load = os.getloadavg()[0]
     rows: list[Row] = []
-    for part in given.only:
+    for part in arguments.only:
         begin = time.monotonic()
         print(f"{part} ...", end=" ", file=sys.stderr, flush=True)
         rows += import_module(f"benchmarks.{part}").rows()
         print(f"{time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
-    given.json.write_text(json.dumps(_as_json(rows, load), indent=2, ensure_ascii=False) + "\n")
+    arguments.json.write_text(json.dumps(_as_json(rows, load), indent=2, ensure_ascii=False) + "\n")
     print(table(rows))
 
 

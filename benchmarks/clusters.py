@@ -1,4 +1,4 @@
-"""Clusters to measure on: an emulated one, in a process of its own, and a real one."""
+"""Clusters to measure on: a real one, and an emulated one, which `python -m benchmarks.clusters TOKENS` serves."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TextIO, cast
 from urllib.parse import urlsplit
 
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import load_kube_config
 
-from benchmarks.fakes import AUDIENCE
+from benchmarks import AUDIENCE
 from podproof._apiserver.connection import load_configuration
+from podproof.testing import Cluster
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """How a cluster is reached, and tokens for `bob` of one of its pods.
+class ClusterAccess:
+    """How to reach a cluster, and tokens of one of its pods, for `bob`.
 
-    `mounted` is where the credential lies as it does in a pod, None where the kubeconfig is all there is.
+    `mounted` is the directory of a credential as a pod has it, None where there is a kubeconfig only.
     """
 
     kubeconfig: str
@@ -32,16 +34,16 @@ class Surroundings:
     mounted: str | None = None
 
     def load(self, configuration: Configuration) -> None:
-        """Fill in a configuration as podproof does: in a pod, if there is a mounted credential."""
+        """Fill in a configuration as podproof does: as in a pod, if there is a mounted credential."""
         if self.mounted is None:
             load_configuration(configuration, environ={"KUBECONFIG": self.kubeconfig})
             return
-        url = urlsplit(configured(self.kubeconfig).host)
+        url = urlsplit(client_configuration(self.kubeconfig).host)
         environ = {"KUBERNETES_SERVICE_HOST": str(url.hostname), "KUBERNETES_SERVICE_PORT": str(url.port)}
         load_configuration(configuration, environ=environ, mounted=Path(self.mounted))
 
 
-def configured(kubeconfig: str) -> Configuration:
+def client_configuration(kubeconfig: str) -> Configuration:
     """Return the official client's configuration."""
     configuration = Configuration()
     load_kube_config(config_file=kubeconfig, client_configuration=configuration)  # type: ignore[no-untyped-call]
@@ -49,55 +51,55 @@ def configured(kubeconfig: str) -> Configuration:
 
 
 @contextmanager
-def emulated_cluster(tokens: int) -> Iterator[Surroundings]:
-    """Run an emulated cluster, which has issued so many tokens."""
-    command = [sys.executable, "-m", "benchmarks.emulated", str(tokens)]
+def emulated_cluster(tokens: int) -> Iterator[ClusterAccess]:
+    """Run an emulated cluster that has issued so many tokens."""
+    command = [sys.executable, "-m", "benchmarks.clusters", str(tokens)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
-        told, hold = cast("TextIO", process.stdout), cast("TextIO", process.stdin)
+        described, hold = cast("TextIO", process.stdout), cast("TextIO", process.stdin)
         with hold:  # the process ends when this is closed
-            yield Surroundings(**json.loads(told.readline()))
+            yield ClusterAccess(**json.loads(described.readline()))
 
 
 @contextmanager
-def real_cluster(kubeconfig: str, tokens: int) -> Iterator[Surroundings]:
-    """Give the cluster, and so many tokens of a pod of its own there, which is never scheduled."""
+def real_cluster(kubeconfig: str, tokens: int) -> Iterator[ClusterAccess]:
+    """Create a pod that is never scheduled, in a namespace that is deleted afterwards, and so many tokens of it."""
     api, namespace = BareAPI(kubeconfig), f"podproof-benchmarks-{secrets.token_hex(4)}"
     core, inside = "/api/v1/namespaces", f"/api/v1/namespaces/{namespace}"
-    api.ask("POST", core, {"metadata": {"name": namespace}})
+    api.call("POST", core, {"metadata": {"name": namespace}})
     try:
-        api.ask("POST", f"{inside}/serviceaccounts", {"metadata": {"name": "alice"}})
+        api.call("POST", f"{inside}/serviceaccounts", {"metadata": {"name": "alice"}})
         spec = {
             "serviceAccountName": "alice",
-            "schedulerName": "nobody",
+            "schedulerName": "none",
             "automountServiceAccountToken": False,
             "containers": [{"name": "app", "image": "none"}],
         }
-        pod = api.ask("POST", f"{inside}/pods", {"metadata": {"name": "alice"}, "spec": spec})
+        pod = api.call("POST", f"{inside}/pods", {"metadata": {"name": "alice"}, "spec": spec})
         bound = {"apiVersion": "v1", "kind": "Pod", "name": "alice", "uid": pod["metadata"]["uid"]}
         path = f"{inside}/serviceaccounts/alice/token"
         issued = []
         for number in range(tokens):
-            # Before Kubernetes 1.30 a token has no ID: two of the same second are the same, if they expire together.
+            # Before Kubernetes 1.30 a token has no ID: two of the same second that expire together are equal.
             spec = {"audiences": [AUDIENCE], "expirationSeconds": 3600 + number, "boundObjectRef": bound}
-            issued.append(api.ask("POST", path, {"spec": spec})["status"]["token"])
-        yield Surroundings(kubeconfig, issued)
+            issued.append(api.call("POST", path, {"spec": spec})["status"]["token"])
+        yield ClusterAccess(kubeconfig, issued)
     finally:
-        api.ask("DELETE", f"{core}/{namespace}")
+        api.call("DELETE", f"{core}/{namespace}")
 
 
 class BareAPI:
-    """Asks the API server with urllib3 alone: no judgement of the answers, no deadline, no retry."""
+    """Calls the API server with urllib3 alone: nothing is checked, no deadline, no retry."""
 
     def __init__(self, kubeconfig: str) -> None:
-        configuration = configured(kubeconfig)
+        configuration = client_configuration(kubeconfig)
         self._host = configuration.host
         self._pool = ApiClient(configuration).rest_client.pool_manager
         credential = configuration.auth_settings().get("BearerToken", {}).get("value")
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": credential} if credential else {})
 
-    def identify(self, token: str) -> str:
-        """Return the service account's name that the token's pod has."""
-        review = self.ask(
+    def authenticate(self, token: str) -> str:
+        """Return the name of the service account that the token's pod runs as."""
+        review = self.call(
             "POST",
             "/apis/authentication.k8s.io/v1/tokenreviews",
             {
@@ -109,14 +111,34 @@ class BareAPI:
         user = review["status"]["user"]
         namespace = user["username"].split(":")[2]
         name = user["extra"]["authentication.kubernetes.io/pod-name"][0]
-        pod = self.ask("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
+        pod = self.call("GET", f"/api/v1/namespaces/{namespace}/pods/{name}")
         account: str = pod["spec"]["serviceAccountName"]
         return account
 
-    def ask(self, method: str, path: str, body: object = None) -> Any:
-        """Return what the API server answers. Raises RuntimeError where that is a failure."""
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """Return the response's JSON. Raises RuntimeError for a failure."""
         data = None if body is None else json.dumps(body)
-        answer = self._pool.request(method, self._host + path, body=data, headers=self._headers)
-        if answer.status >= 400:
-            raise RuntimeError(f"{method} {path}: {answer.status}")
-        return answer.json()
+        response = self._pool.request(method, self._host + path, body=data, headers=self._headers)
+        if response.status >= 400:
+            raise RuntimeError(f"{method} {path}: {response.status}")
+        return response.json()
+
+
+def main() -> None:
+    """Serve an emulated cluster until stdin ends; print how to reach it, with tokens of a pod at 127.0.0.1."""
+    with Cluster() as cluster, TemporaryDirectory() as directory:
+        cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
+        cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+        pod = cluster.pod("default/alice-7d4b9c6f5-x2x9k", service_account="alice")
+        tokens = [pod.token(audience=AUDIENCE) for _ in range(int(sys.argv[1]))]
+        described = {
+            "kubeconfig": str(cluster.kubeconfig_for("default/bob")),
+            "mounted": str(cluster.mount(directory, "default/bob")),
+            "tokens": tokens,
+        }
+        print(json.dumps(described), flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,8 @@
-"""Floods of tokens that are no good, and what those who are known notice of them.
+"""Floods of junk and forged tokens, and a cached caller's latency meanwhile.
 
-A known caller asks over HTTP, from a process of its own. The flood comes into the middleware past the HTTP server,
-which could not read as many requests a second. The API server is a process of its own too.
+Junk is denied by its claims, a forgery by the API server alone. The cached caller sends HTTP requests from its own
+process. The flood calls the middleware itself: an HTTP server could not read as many requests per second. The API
+server has its own process too.
 """
 
 from __future__ import annotations
@@ -25,47 +26,46 @@ from typing import Any, Self, TextIO, cast
 
 import uvicorn
 
-from benchmarks.fakes import AUDIENCE, Tokens
-from benchmarks.load import Load, LoadRequest
+from benchmarks import AUDIENCE
+from benchmarks.load import LoadGenerator, LoadRequest
 from benchmarks.repeats import Repeats, interleaved
 from benchmarks.report import Amount, Row
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
-from podproof._authentication.pods import PodLookup
-from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.asgi import PodAuthMiddleware
 from podproof.options import Options
 from podproof.testing import Cluster
+from tests.support.fake_api import TokenFactory, authenticator_for
 
 ADDRESS = "127.0.0.1"
 CALLERS = 1000
 ROUNDS = 7
 REQUESTS = 100
-"""Of the known caller, in each round."""
+"""Of the cached caller, in each round."""
 
 PAUSE = 0.005
-"""Seconds between two of them."""
+"""Seconds between two of these requests."""
 
 JUNK, FORGERIES = 10_000, 1_000
-"""A second."""
+"""Per second."""
 
 REVIEW = 0.002
-"""Seconds that the API server thinks about a token."""
+"""Seconds that the API server takes for a TokenReview."""
 
 GOAL = 2.0
 FLAT = 1.05
 
-Make = Callable[[], str]
+MakeToken = Callable[[], str]
 
 
-class Floods:
-    """Makes tokens that are all distinct, at next to no cost: their signatures are counted up."""
+class FloodTokens:
+    """Makes distinct tokens at next to no cost: their signatures are numbers."""
 
     def __init__(self) -> None:
-        make = Tokens().make
-        good, carols, old = make(), make(audience="carol"), make(issued_at=time.time() - 7200)
-        bodies = [token.rpartition(".")[0] for token in (good, carols, old)]
+        make = TokenFactory()
+        good, wrong_audience, expired = make(), make(audience="carol"), make(issued_at=time.time() - 7200)
+        bodies = [token.rpartition(".")[0] for token in (good, wrong_audience, expired)]
         self._numbers = count()
         self._good = bodies[0]
         self._junk = cycle(
@@ -73,24 +73,24 @@ class Floods:
         )
 
     def junk(self) -> str:
-        """Return a token for somebody else, one that has expired, one spelled wrongly, or none at all, in turn."""
+        """Return a token for another audience, an expired one, a misspelled one, and a number, in turn."""
         return next(self._junk).format(next(self._numbers))
 
     def forgery(self) -> str:
-        """Return a token that nobody but the API server can tell from a good one."""
+        """Return a token that only the API server can tell from a good one."""
         return f"{self._good}.{next(self._numbers):0341}A"
 
 
-class Helper:
-    """One of this module's other processes: it says one thing when it is ready, and answers each line."""
+class HelperProcess:
+    """Another process of this module: it prints a line of JSON when it is ready, and one for each line on its stdin."""
 
     def __init__(self, *arguments: str) -> None:
         command = [sys.executable, "-m", "benchmarks.floods", *arguments]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
         self.ready = self._read()
 
-    def ask(self) -> Any:
-        """Return what it answers to a line."""
+    def run_once(self) -> Any:
+        """Send a line, and return what the process prints."""
         hold = cast("TextIO", self._process.stdin)
         hold.write("\n")
         hold.flush()
@@ -103,10 +103,10 @@ class Helper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # closes its stdin, at which it ends
+        self._process.communicate()  # closes its stdin, which ends it
 
 
-class Bob:
+class ServedApp:
     """An app behind the middleware, served in this process."""
 
     def __init__(self, authenticator: Authenticator) -> None:
@@ -124,81 +124,81 @@ class Bob:
         return port
 
     async def stop(self) -> None:
-        """End, and close every connection."""
+        """Stop serving, and close every connection."""
         self._server.should_exit = True
         await self._serving
 
-    async def ask(self, token: str) -> None:
-        """Ask past the HTTP server."""
+    async def request(self, token: str) -> None:
+        """Send a request with this token, without the HTTP server."""
         headers = [(b"authorization", b"Bearer " + token.encode())]
         scope = {"type": "http", "method": "GET", "path": "/", "client": (ADDRESS, 1234), "headers": headers}
         await self._app(scope, _receive, _ignore)
 
 
 class Flood:
-    """Tokens that come into Bob one after the other, these in turn, and so many a second."""
+    """Requests with tokens of these kinds in turn, `rate` per second."""
 
-    def __init__(self, rate: int, *makes: Make) -> None:
+    def __init__(self, rate: int, *kinds: MakeToken) -> None:
         self._rate = rate
-        self._makes = makes
-        self._reached: list[float] = []
+        self._kinds = kinds
+        self._rates: list[float] = []
 
-    async def measure(self, bob: Bob, caller: Helper) -> float:
-        """Let them come, and return what the known caller typically waits for an answer meanwhile, in seconds."""
-        asking = asyncio.create_task(asyncio.to_thread(caller.ask))
+    async def measure(self, app: ServedApp, caller: HelperProcess) -> float:
+        """Run the flood, and return the median of the cached caller's latency meanwhile, in seconds."""
+        calling = asyncio.create_task(asyncio.to_thread(caller.run_once))
         begin, number = time.perf_counter(), 0
         async with asyncio.TaskGroup() as tasks:
-            for number, make in enumerate(cycle(self._makes)):
+            for number, make_token in enumerate(cycle(self._kinds)):
                 await asyncio.sleep(max(0.0, begin + number / self._rate - time.perf_counter()))
-                if asking.done():
+                if calling.done():
                     break
-                tasks.create_task(bob.ask(make()))
-            self._reached.append(number / (time.perf_counter() - begin))
-        waited: float = await asking
-        return waited
+                tasks.create_task(app.request(make_token()))
+            self._rates.append(number / (time.perf_counter() - begin))
+        latency: float = await calling
+        return latency
 
     @property
-    def reached(self) -> float:
-        """How many came a second: fewer than were to come where the process has no time for more."""
-        return median(self._reached)
+    def achieved_rate(self) -> float:
+        """The median of requests per second: less than `rate` where the process has no time for more."""
+        return median(self._rates)
 
 
 def rows() -> Iterator[Row]:
-    """Let them come."""
+    """Run the floods."""
     with ExitStack() as stack:
-        api = stack.enter_context(Helper("api"))
+        api = stack.enter_context(HelperProcess("api"))
         client = APIServerClient(load=partial(load_configuration, environ={"KUBECONFIG": api.ready["kubeconfig"]}))
         stack.enter_context(closing(client))
         options = Options(audience=(AUDIENCE,), cache_ttl=3600)
-        authenticator = Authenticator(options, TokenReviewVerifier(client, options.audience), PodLookup(client))
+        authenticator = authenticator_for(client, options)
         stack.enter_context(closing(authenticator))
         tokens: Sequence[str] = api.ready["tokens"]
         for token in tokens:
             authenticator.authenticate(token, ADDRESS)
-        stack.enter_context(_log_to_nowhere())
-        bob, made = Bob(authenticator), Floods()
+        stack.enter_context(_discarded_log())
+        app, tokens_of = ServedApp(authenticator), FloodTokens()
         runner = stack.enter_context(asyncio.Runner())
-        port = runner.run(bob.start())
-        stack.callback(lambda: runner.run(bob.stop()))
-        caller = stack.enter_context(Helper("caller", str(port), tokens[0]))
+        port = runner.run(app.start())
+        stack.callback(lambda: runner.run(app.stop()))
+        caller = stack.enter_context(HelperProcess("caller", str(port), tokens[0]))
         floods = {
-            "nobody": Flood(1),
+            "none": Flood(1),
             "callers": Flood(JUNK, cycle(tokens).__next__),
-            "junk": Flood(JUNK, made.junk),
-            "forgeries": Flood(FORGERIES, made.forgery),
-            "both": Flood(JUNK + FORGERIES, *[made.junk] * (JUNK // FORGERIES), made.forgery),
+            "junk": Flood(JUNK, tokens_of.junk),
+            "forgeries": Flood(FORGERIES, tokens_of.forgery),
+            "both": Flood(JUNK + FORGERIES, *[tokens_of.junk] * (JUNK // FORGERIES), tokens_of.forgery),
         }
-        competitors = {name: partial(_run, runner, flood, bob, caller) for name, flood in floods.items()}
+        competitors = {name: partial(_run, runner, flood, app, caller) for name, flood in floods.items()}
         interleaved(competitors, 2)
         before = _resident()
         repeats = interleaved(competitors, ROUNDS)
         after = _resident()
         left = sum(authenticator.get_cached(token, ADDRESS) is not None for token in tokens)
-        most: int = api.ask()
+        most: int = api.run_once()
     for name, what in (("junk", "junk tokens"), ("forgeries", "forgeries"), ("both", "of both")):
-        yield _beside_quiet(f"{floods[name].reached:,.0f} {what}", name, repeats)
+        yield _beside_none(f"{floods[name].achieved_rate:,.0f} {what}", name, repeats)
     yield Row(
-        "TokenReviews at a time meanwhile, as the API server sees them",
+        "concurrent TokenReviews meanwhile, as the API server counts them",
         Amount(most),
         goal=f"≤ {options.max_reviews}",
         met=most <= options.max_reviews,
@@ -213,25 +213,25 @@ def rows() -> Iterator[Row]:
         f"≤ {FLAT:.2f}x",
         ratio <= FLAT,
     )
-    yield Row(f"callers still remembered then, of {CALLERS:,}", Amount(left), goal="all", met=left == CALLERS)
+    yield Row(f"callers still cached then, of {CALLERS:,}", Amount(left), goal="all", met=left == CALLERS)
 
 
-def _beside_quiet(what: str, name: str, repeats: Repeats) -> Row:
-    ratio = repeats.ratio(name, "nobody")
+def _beside_none(what: str, name: str, repeats: Repeats) -> Row:
+    ratio = repeats.ratio(name, "none")
     return Row(
-        f"a known caller's answer, beside {what} a second",
+        f"a cached caller's latency, beside {what} per second",
         Amount(repeats.median(name), "s"),
-        "beside nobody",
-        Amount(repeats.median("nobody"), "s"),
+        "without a flood",
+        Amount(repeats.median("none"), "s"),
         ratio,
         f"≤ {GOAL:.0f}x",
         ratio <= GOAL,
-        f"beside {JUNK:,} other known callers a second it is {repeats.ratio('callers', 'nobody'):.2f}x",
+        f"beside {JUNK:,} requests of cached callers per second it is {repeats.ratio('callers', 'none'):.2f}x",
     )
 
 
-def _run(runner: asyncio.Runner, flood: Flood, bob: Bob, caller: Helper) -> float:
-    return runner.run(flood.measure(bob, caller))
+def _run(runner: asyncio.Runner, flood: Flood, app: ServedApp, caller: HelperProcess) -> float:
+    return runner.run(flood.measure(app, caller))
 
 
 def _resident() -> int:
@@ -250,12 +250,12 @@ async def _receive() -> Any:
 
 
 async def _ignore(_: Any) -> None:
-    """Take an answer."""
+    """Discard a response."""
 
 
 @contextmanager
-def _log_to_nowhere() -> Iterator[None]:
-    """Have each refusal logged as it is in earnest, and thrown away."""
+def _discarded_log() -> Iterator[None]:
+    """Format each log record of a denial, and discard it."""
     log = logging.getLogger("podproof")
     with Path(os.devnull).open("w") as nowhere:
         handler = logging.StreamHandler(nowhere)
@@ -269,12 +269,12 @@ def _log_to_nowhere() -> Iterator[None]:
             log.removeHandler(handler)
 
 
-def be_the_api_server() -> None:
-    """Serve tokens' reviews; answer how many there were at a time, at the most."""
+def run_api_server() -> None:
+    """Serve an emulated cluster; print the highest number of concurrent TokenReviews."""
     now = most = 0
     counting = threading.Lock()
 
-    def think(answer: object) -> object:
+    def review_slowly(response: object) -> object:
         nonlocal now, most
         with counting:
             now += 1
@@ -282,10 +282,10 @@ def be_the_api_server() -> None:
         time.sleep(REVIEW)
         with counting:
             now -= 1
-        return answer
+        return response
 
     with Cluster() as cluster:
-        cluster.mutate("tokenreviews", think)
+        cluster.mutate("tokenreviews", review_slowly)
         pod = cluster.pod("default/alice", service_account="alice", addresses=[ADDRESS])
         tokens = [pod.token(audience=AUDIENCE) for _ in range(CALLERS)]
         print(json.dumps({"kubeconfig": str(cluster.kubeconfig), "tokens": tokens}), flush=True)
@@ -293,22 +293,22 @@ def be_the_api_server() -> None:
             print(most, flush=True)
 
 
-def be_the_caller(port: int, token: str) -> None:
-    """Ask again and again; answer the median of the seconds that an answer took."""
+def run_caller(port: int, token: str) -> None:
+    """Send requests, and print the median of their latency in seconds."""
     print("null", flush=True)
-    with Load(port, LoadRequest(headers={"Authorization": f"Bearer {token}"}), 1) as load:
+    with LoadGenerator(port, LoadRequest(headers={"Authorization": f"Bearer {token}"}), 1) as load:
         for _ in sys.stdin:
-            waited = []
+            latencies = []
             for _ in range(REQUESTS):
                 begin = time.perf_counter()
                 load.send(1)
-                waited.append(time.perf_counter() - begin)
+                latencies.append(time.perf_counter() - begin)
                 time.sleep(PAUSE)
-            print(median(waited), flush=True)
+            print(median(latencies), flush=True)
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "api":
-        be_the_api_server()
+        run_api_server()
     else:
-        be_the_caller(int(sys.argv[2]), sys.argv[3])
+        run_caller(int(sys.argv[2]), sys.argv[3])

@@ -16,7 +16,7 @@ _CLOSES = re.compile(rb"\r\nconnection: *close\r\n", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What is sent again and again. A WebSocket handshake is answered with 101, on a connection of its own."""
+    """What is sent again and again. A WebSocket handshake is responded to with 101, on a connection of its own."""
 
     method: str = "GET"
     path: str = "/"
@@ -25,7 +25,7 @@ class LoadRequest:
     websocket: bool = False
 
     def encode(self, port: int) -> bytes:
-        """Return the request as it goes over the wire."""
+        """Return the bytes of the request."""
         headers = {"Host": f"127.0.0.1:{port}", **self.headers}
         if self.body:
             headers["Content-Length"] = str(len(self.body))
@@ -36,8 +36,8 @@ class LoadRequest:
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
-class Load:
-    """Some connections to a server on loopback that all send the same request."""
+class LoadGenerator:
+    """Connections to a server on loopback that all send the same request."""
 
     def __init__(self, port: int, request: LoadRequest, connections: int) -> None:
         self._request = request.encode(port)
@@ -56,12 +56,12 @@ class Load:
             time.sleep(0.05)
 
     def send(self, count: int) -> int:
-        """Send so many requests on each connection, and return how many it were.
+        """Send `count` requests on each connection, and return how many were sent in all.
 
-        Raises RuntimeError for an answer that is not 200.
+        Raises RuntimeError for a response that is not a whole 200.
         """
         for _ in range(count):
-            # All are sent before one is read: the server always finds work, as a busy one does.
+            # All are sent before one is read: the server is always busy.
             for index, found in enumerate(self._sockets):
                 connection = found or self._connect()
                 connection.sendall(self._request)
@@ -95,10 +95,10 @@ def _read(connection: socket.socket, *, websocket: bool) -> bool:
     if websocket and head.startswith(b"HTTP/1.1 101 "):
         return True
     if not head.startswith(b"HTTP/1.1 200 "):
-        raise RuntimeError(f"the server answered {head[:40]!r}")
+        raise RuntimeError(f"unexpected response {head[:40]!r}")
     length = _LENGTH.search(head)
     if length is None:
-        raise RuntimeError("the server does not tell its answer's length")
+        raise RuntimeError("the response has no Content-Length")
     whole = end + 4 + int(length[1])
     while len(data) < whole:
         data += _more(connection)
@@ -108,5 +108,5 @@ def _read(connection: socket.socket, *, websocket: bool) -> bool:
 def _more(connection: socket.socket) -> bytes:
     data = connection.recv(65536)
     if not data:
-        raise RuntimeError("the server closed the connection in the middle of its answer")
+        raise RuntimeError("the server closed the connection in the middle of a response")
     return data

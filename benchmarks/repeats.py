@@ -1,4 +1,4 @@
-"""Competitors measured in turns, so that whatever else the machine does falls on all of them alike."""
+"""Competitors measured in turns, so that the machine's other load affects all of them alike."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """What each competitor took, by name, in the order of the rounds."""
+    """The seconds (or other amounts) that each competitor took, by name, in the order of the rounds."""
 
     taken: Mapping[str, Sequence[float]]
 
@@ -35,13 +35,13 @@ def interleaved(competitors: Mapping[str, Callable[[], float]], rounds: int) -> 
     return Repeats(taken)
 
 
-def joined(parts: Sequence[Repeats]) -> Repeats:
+def concatenate(parts: Sequence[Repeats]) -> Repeats:
     """Return the rounds of several measurements of the same competitors as those of one."""
     return Repeats({name: [one for part in parts for one in part.taken[name]] for name in parts[0].taken})
 
 
 def timed(work: Callable[[], object], count: int) -> float:
-    """Return the seconds that each of the `count` things took that `work` does. The garbage collector is kept out."""
+    """Return the seconds per item of `work`, which does `count` of them. The garbage collector is off meanwhile."""
     gc.collect()
     gc.disable()
     try:

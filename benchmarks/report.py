@@ -1,4 +1,4 @@
-"""Rows of the table that a run ends with, and the two ways to keep them: text and JSON."""
+"""The rows of the results, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One thing measured, what it was measured beside, and what it was meant to be.
+    """One measurement, its competitor and its goal.
 
-    `ratio` is the median of the ratios that the single repeats gave, which is not the ratio of the medians. `met` is
-    None where there is no goal; `why` is what is to be said of a goal that is missed, or of a row that was not run.
+    `ratio` is the median of the rounds' own ratios, which is not the ratio of the medians. `met` is None where there is
+    no goal; `why` is the reason of a goal that is missed, or of a row that was not run.
     """
 
     what: str
@@ -46,9 +46,9 @@ class Row:
 
     def cells(self) -> tuple[str, ...]:
         """Return the row as the table shows it."""
-        verdict = {None: self.why, True: "met", False: f"missed: {self.why}"}[self.met]
+        result = {None: self.why, True: "met", False: f"missed: {self.why}"}[self.met]
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}x"
-        return (self.what, _text(self.ours), self.beside, _text(self.theirs), ratio, self.goal, verdict)
+        return (self.what, _text(self.ours), self.beside, _text(self.theirs), ratio, self.goal, result)
 
 
 def _text(amount: Amount | None) -> str:

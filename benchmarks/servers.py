@@ -1,4 +1,4 @@
-"""Servers in processes of their own, and the processor time that they have used."""
+"""Servers in their own processes, and the processor time that each request costs them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.load import Load, LoadRequest
+from benchmarks.load import LoadGenerator, LoadRequest
 
-# How a process's CPU clock is named from outside (MAKE_PROCESS_CPUCLOCK with CPUCLOCK_SCHED in Linux' posix-timers):
-# nanoseconds, of threads that have ended as well, where /proc/PID/stat counts in hundredths of a second.
+# The ID of another process's CPU clock (MAKE_PROCESS_CPUCLOCK with CPUCLOCK_SCHED in Linux' posix-timers): nanoseconds,
+# ended threads included, where /proc/PID/stat counts in hundredths of a second.
 _CPUCLOCK_SCHED = 2
 
 UVICORN = ("uvicorn", "--factory", "--no-proxy-headers", "--no-access-log", "--log-level", "warning")
@@ -26,16 +26,16 @@ SYNC = (*GUNICORN, "--worker-class", "sync")
 GTHREAD = (*GUNICORN, "--worker-class", "gthread", "--threads", "4")
 
 
-class Server:
+class ServerUnderLoad:
     """A running server, and the load on it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], load: Load) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], load: LoadGenerator) -> None:
         self._process = process
         self._load = load
 
     def measure(self, count: int) -> float:
-        """Return the seconds of processor time that each of so many requests costs the server."""
-        self._load.send(1)  # whatever is due once a minute
+        """Send `count` requests on each connection, and return the server's processor seconds per request."""
+        self._load.send(1)  # the review that is due once a minute
         processes = [self._process.pid, *_children(self._process.pid)]
         begin = sum(map(_cpu_seconds, processes))
         sent = self._load.send(count)
@@ -45,7 +45,7 @@ class Server:
 @contextmanager
 def served(
     app: str, server: Sequence[str], environ: Mapping[str, str], request: LoadRequest, connections: int
-) -> Iterator[Server]:
+) -> Iterator[ServerUnderLoad]:
     """Serve an app of `benchmarks.apps`, named as `module:function`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -57,10 +57,10 @@ def served(
     command = [sys.executable, "-m", *server, *where]
     process = subprocess.Popen(command, env={**os.environ, **environ})  # noqa: S603  the commands above
     try:
-        with Load(port, request, connections) as load:
+        with LoadGenerator(port, request, connections) as load:
             load.wait(30)
             load.send(20)
-            yield Server(process, load)
+            yield ServerUnderLoad(process, load)
     finally:
         process.terminate()
         process.wait()

@@ -1,4 +1,4 @@
-"""Server CPU per request of a known caller, beside the bare app and what one would do instead."""
+"""Server CPU per request of a cached caller, beside the bare app and what one would do instead."""
 
 from __future__ import annotations
 
@@ -10,49 +10,48 @@ from importlib.util import find_spec
 
 from benchmarks.clusters import emulated_cluster
 from benchmarks.load import LoadRequest
-from benchmarks.repeats import Repeats, interleaved, joined
+from benchmarks.repeats import Repeats, concatenate, interleaved
 from benchmarks.report import Amount, Row
 from benchmarks.servers import GTHREAD, H11, HTTPTOOLS, SYNC, served
 
 PROCESSES = 5
-"""That each app is served by, one after the other: two processes of the same app differ by up to 5 % all their life."""
+"""How many processes serve each app, one after the other: two of the same app differ by up to 5 % all their life."""
 
 ROUNDS = 12
 CONNECTIONS = 4
-"""Not more: what 8 requests at once hold lies just below the 700 objects at which the collector is called for, so that
-with them the bare app never pays for it, and whatever is around it does."""
+"""Not more: what 8 concurrent requests hold is just below the 700 objects at which CPython's garbage collector runs, so
+that the bare app would never pay for it, and any middleware would."""
 
 REQUESTS = 80
-"""On each connection, in each round: many short rounds give a truer median than few long ones, on a busy machine."""
+"""On each connection, in each round: on a busy machine, many short rounds give a better median than few long ones."""
 
 Apps = Mapping[str, int]
-"""Names of apps, and by how much fewer requests each gets because it is slow."""
+"""Names of apps, and the divisor of each one's number of requests: slow ones get fewer."""
 
 STARLETTE: Apps = {
     "with_starlette:bare": 1,
     "with_starlette:podproof": 1,
     "with_starlette:podproof_and_extras": 1,
-    "with_starlette:least": 1,
+    "with_starlette:minimum": 1,
     "with_starlette:authentication": 1,
     "with_starlette:base_http": 1,
     "with_starlette:pyjwt": 2,
-    "with_fastapi:review": 20,
+    "with_fastapi:token_review": 20,
 }
 COMPETITORS = {
-    "with_starlette:authentication": "AuthenticationMiddleware, its backend doing nothing",
-    "with_starlette:base_http": "BaseHTTPMiddleware doing nothing",
+    "with_starlette:authentication": "AuthenticationMiddleware with an empty backend",
+    "with_starlette:base_http": "an empty BaseHTTPMiddleware",
     "with_starlette:pyjwt": "PyJWT RS256 with PyJWKClient on each request",
-    "with_fastapi:review": "a FastAPI dependency: create_token_review on each request",
+    "with_fastapi:token_review": "a FastAPI dependency: create_token_review on each request",
 }
-BARE_STARLETTE: Apps = {"with_starlette:bare": 1, "with_starlette:podproof": 1, "with_starlette:least": 1}
-BARE_FLASK: Apps = {"with_flask:bare": 1, "with_flask:podproof": 1, "with_flask:least": 1}
-
+STARLETTE_MINIMUM: Apps = {"with_starlette:bare": 1, "with_starlette:podproof": 1, "with_starlette:minimum": 1}
+FLASK_MINIMUM: Apps = {"with_flask:bare": 1, "with_flask:podproof": 1, "with_flask:minimum": 1}
 
 BODY = b'{"amount": 12.50, "currency": "EUR"}'
 
 
 def rows() -> Iterator[Row]:
-    """Measure requests of a known caller."""
+    """Measure requests of a cached caller."""
     with emulated_cluster(1) as cluster:
         environ = {"KUBECONFIG": cluster.kubeconfig}
         headers = {
@@ -68,8 +67,8 @@ def rows() -> Iterator[Row]:
         yield _beside_bare("GET, Starlette on uvicorn", repeats, "with_starlette:podproof", 1.10)
         yield _beside_bare("the same, extras installed", repeats, "with_starlette:podproof_and_extras")
         for name, beside in COMPETITORS.items():
-            yield _beside_another(repeats, name, beside)
-        repeats = _measure(BARE_STARLETTE, H11, environ, post)
+            yield _beside_competitor(repeats, name, beside)
+        repeats = _measure(STARLETTE_MINIMUM, H11, environ, post)
         yield _beside_bare("POST with a small body, Starlette on uvicorn", repeats, "with_starlette:podproof", 1.10)
         for what, ours, request in (
             ("GET with rules", "with_rules", get),
@@ -82,10 +81,10 @@ def rows() -> Iterator[Row]:
             repeats = _measure(apps, H11, environ, request)
             yield _beside_bare(f"{what}, Starlette on uvicorn", repeats, f"with_starlette:{ours}")
         if find_spec("httptools") and find_spec("uvloop"):
-            repeats = _measure(BARE_STARLETTE, HTTPTOOLS, environ, get)
+            repeats = _measure(STARLETTE_MINIMUM, HTTPTOOLS, environ, get)
             yield _beside_bare("GET, Starlette on uvicorn[standard]", repeats, "with_starlette:podproof")
         for server, command in (("sync", SYNC), ("gthread", GTHREAD)):
-            repeats = _measure(BARE_FLASK, command, environ, get)
+            repeats = _measure(FLASK_MINIMUM, command, environ, get)
             yield _beside_bare(f"GET, Flask on gunicorn ({server})", repeats, "with_flask:podproof", 1.07)
 
 
@@ -94,36 +93,36 @@ def _measure(apps: Apps, server: Sequence[str], environ: Mapping[str, str], requ
     for _ in range(PROCESSES):
         with ExitStack() as servers:
             running = {app: servers.enter_context(served(app, server, environ, request, CONNECTIONS)) for app in apps}
-            measures = {app: partial(running[app].measure, REQUESTS // fewer) for app, fewer in apps.items()}
+            measures = {app: partial(running[app].measure, REQUESTS // divisor) for app, divisor in apps.items()}
             parts.append(interleaved(measures, ROUNDS))
-    return joined(parts)
+    return concatenate(parts)
 
 
 def _beside_bare(what: str, repeats: Repeats, ours: str, goal: float | None = None) -> Row:
-    bare, least = (f"{ours.partition(':')[0]}:{name}" for name in ("bare", "least"))
+    bare, minimum = (f"{ours.partition(':')[0]}:{name}" for name in ("bare", "minimum"))
     ratio = repeats.ratio(ours, bare)
     return Row(
-        f"server CPU per request of a known caller: {what}",
+        f"server CPU per request of a cached caller: {what}",
         Amount(repeats.median(ours), "s"),
         "the bare app",
         Amount(repeats.median(bare), "s"),
         ratio,
         "" if goal is None else f"≤ {goal:.2f}x",
         None if goal is None else ratio <= goal,
-        "" if goal is None else f"a hash and a dict alone make it {repeats.ratio(least, bare):.2f}x",
+        "" if goal is None else f"a hash and a dict alone make it {repeats.ratio(minimum, bare):.2f}x",
     )
 
 
-def _beside_another(repeats: Repeats, another: str, beside: str) -> Row:
+def _beside_competitor(repeats: Repeats, another: str, beside: str) -> Row:
     ours = "with_starlette:podproof"
     ratio = repeats.ratio(ours, another)
     return Row(
-        "server CPU per request of a known caller: GET, Starlette on uvicorn",
+        "server CPU per request of a cached caller: GET, Starlette on uvicorn",
         Amount(repeats.median(ours), "s"),
         beside,
         Amount(repeats.median(another), "s"),
         ratio,
         "< 1x",
         ratio < 1,
-        f"a hash and a dict alone make it {repeats.ratio('with_starlette:least', another):.2f}x",
+        f"a hash and a dict alone make it {repeats.ratio('with_starlette:minimum', another):.2f}x",
     )

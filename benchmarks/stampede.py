@@ -1,4 +1,4 @@
-"""1,000 requests at once with one unknown token, and what a known caller notices of it."""
+"""1,000 concurrent requests with one unknown token: their calls to the API server, and a cached caller's latency."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from benchmarks.fakes import AUDIENCE
+from benchmarks import AUDIENCE
 from benchmarks.report import Amount, Row
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
@@ -26,10 +26,10 @@ from podproof.options import Options
 from podproof.testing import Cluster
 from podproof.wsgi import PodAuthMiddleware as WSGIMiddleware
 
-AT_ONCE = 1000
-KNOWN = 1000
+CONCURRENT = 1000
+CACHED_REQUESTS = 1000
 PAUSE = 0.001
-"""Seconds between two of the known caller's requests: a processor that is kept busy may run at twice its speed."""
+"""Seconds between two of the cached caller's requests: a processor that is kept busy may run at twice its speed."""
 
 ADDRESS = "127.0.0.1"
 PATIENCE = 60.0
@@ -37,8 +37,8 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """What came of it: calls to the API server, threads that waited, and the seconds that a known caller took."""
+class StampedeResult:
+    """Calls to the API server, threads that waited, and a cached caller's seconds per request."""
 
     reviews: int
     reads: int
@@ -48,23 +48,25 @@ class Seen:
 
 
 def rows() -> Iterator[Row]:
-    """Let them come."""
-    for kind, stampede in (("WSGI threads", wsgi), ("ASGI tasks", asgi)):
-        seen = stampede()
+    """Run both kinds."""
+    for kind, run in (("WSGI threads", wsgi), ("ASGI tasks", asgi)):
+        result = run()
         yield Row(
-            f"{AT_ONCE:,} requests at once with one unknown token, {kind}: TokenReviews, and as many pod reads",
-            Amount(seen.reviews),
+            f"{CONCURRENT:,} concurrent requests with one unknown token, {kind}: TokenReviews, and as many pod reads",
+            Amount(result.reviews),
             goal="exactly 1 of each",
-            met=(seen.reviews, seen.reads) == (1, 1),
+            met=(result.reviews, result.reads) == (1, 1),
         )
-        if stampede is asgi:
-            yield Row(f"threads that wait for them, {kind}", Amount(seen.threads), goal="≤ 1", met=seen.threads <= 1)
-        ratio = seen.meanwhile / seen.before
+        if run is asgi:
+            yield Row(
+                f"threads that wait for them, {kind}", Amount(result.threads), goal="≤ 1", met=result.threads <= 1
+            )
+        ratio = result.meanwhile / result.before
         yield Row(
-            f"a known caller meanwhile, {kind}",
-            Amount(seen.meanwhile, "s"),
+            f"a cached caller's latency meanwhile, {kind}",
+            Amount(result.meanwhile, "s"),
             "the same before",
-            Amount(seen.before, "s"),
+            Amount(result.before, "s"),
             ratio,
             "≤ 1.5x",
             ratio <= 1.5,
@@ -72,46 +74,46 @@ def rows() -> Iterator[Row]:
 
 
 class _HeldClient(APIServerClient):
-    """Asks for a review only when it may."""
+    """Creates a TokenReview only when `may_review` is set."""
 
-    may_ask = threading.Event()
+    may_review = threading.Event()
 
     def review_token(self, token: str, audiences: Sequence[str], deadline: float) -> Mapping[str, Any]:
-        self.may_ask.wait(PATIENCE)
+        self.may_review.wait(PATIENCE)
         return super().review_token(token, audiences, deadline)
 
 
 class _CountingAuthenticator(Authenticator):
-    """Counts those who have asked."""
+    """Counts the requests that wait for a review."""
 
-    asked = 0
+    started = 0
     _counting = threading.Lock()
 
     def start(self, *review: Any) -> Future[AuthenticationResult]:
         future = super().start(*review)
         with self._counting:
-            self.asked += 1
+            self.started += 1
         return future
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
+class _Stampede:
     cluster: Cluster
     client: _HeldClient
     authenticator: _CountingAuthenticator
-    known: str
+    cached: str
     unknown: str
 
-    def seen(self, threads: int, before: float, meanwhile: float) -> Seen:
-        # Less those of the known caller.
+    def result(self, threads: int, before: float, meanwhile: float) -> StampedeResult:
+        # Less those of the cached caller.
         reviews, reads = (self.cluster.count(resource) - 1 for resource in ("tokenreviews", "pods"))
-        if self.authenticator.asked != AT_ONCE:
-            raise RuntimeError(f"only {self.authenticator.asked} have asked")
-        return Seen(reviews, reads, threads, before, meanwhile)
+        if self.authenticator.started != CONCURRENT:
+            raise RuntimeError(f"only {self.authenticator.started} requests have come to the authenticator")
+        return StampedeResult(reviews, reads, threads, before, meanwhile)
 
 
 @contextmanager
-def _scene() -> Iterator[_Scene]:
+def _prepared() -> Iterator[_Stampede]:
     with Cluster() as cluster:
         client = _HeldClient(load=partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)}))
         options = Options(audience=(AUDIENCE,), timeout=2 * PATIENCE)
@@ -119,61 +121,64 @@ def _scene() -> Iterator[_Scene]:
             options, TokenReviewVerifier(client, options.audience), PodLookup(client)
         )
         pod = cluster.pod("default/alice", service_account="alice", addresses=[ADDRESS])
-        known, unknown = pod.token(audience=AUDIENCE), pod.token(audience=AUDIENCE)
+        cached, unknown = pod.token(audience=AUDIENCE), pod.token(audience=AUDIENCE)
         with closing(client), closing(authenticator):
-            client.may_ask.set()
-            authenticator.authenticate(known, ADDRESS)
-            client.may_ask.clear()
-            authenticator.asked = 0
-            yield _Scene(cluster, client, authenticator, known, unknown)
+            client.may_review.set()
+            authenticator.authenticate(cached, ADDRESS)
+            client.may_review.clear()
+            authenticator.started = 0
+            yield _Stampede(cluster, client, authenticator, cached, unknown)
 
 
-def wsgi() -> Seen:
-    """Let the requests come in a thread each."""
-    with _scene() as scene:
-        app = WSGIMiddleware(_wsgi_app, authenticator=scene.authenticator)
-        call = partial(_call_wsgi, app, scene.known)
-        before, threads_before = _typical(call), threading.active_count()
-        threads = [threading.Thread(target=_call_wsgi, args=(app, scene.unknown)) for _ in range(AT_ONCE)]
+def wsgi() -> StampedeResult:
+    """Send each request in a thread."""
+    with _prepared() as stampede:
+        app = WSGIMiddleware(_wsgi_app, authenticator=stampede.authenticator)
+        call = partial(_call_wsgi, app, stampede.cached)
+        before, threads_before = _median_latency(call), threading.active_count()
+        threads = [threading.Thread(target=_call_wsgi, args=(app, stampede.unknown)) for _ in range(CONCURRENT)]
         for thread in threads:
             thread.start()
-        _until(lambda: scene.authenticator.asked == AT_ONCE)
-        waiting, meanwhile = threading.active_count() - threads_before, _typical(call)
-        scene.client.may_ask.set()
+        _wait_until(lambda: stampede.authenticator.started == CONCURRENT)
+        waiting, meanwhile = threading.active_count() - threads_before, _median_latency(call)
+        stampede.client.may_review.set()
         for thread in threads:
             thread.join()
-        return scene.seen(waiting, before, meanwhile)
+        return stampede.result(waiting, before, meanwhile)
 
 
-def asgi() -> Seen:
-    """Let the requests come in a task each."""
+def asgi() -> StampedeResult:
+    """Send each request in a task."""
     return asyncio.run(_asgi())
 
 
-async def _asgi() -> Seen:
-    with _scene() as scene:
-        app = ASGIMiddleware(_asgi_app, authenticator=scene.authenticator)
-        before = await _typical_async(app, scene.known)
+async def _asgi() -> StampedeResult:
+    with _prepared() as stampede:
+        app = ASGIMiddleware(_asgi_app, authenticator=stampede.authenticator)
+        before = await _median_latency_async(app, stampede.cached)
         threads_before = threading.active_count()
-        tasks = [asyncio.create_task(_call_asgi(app, scene.unknown)) for _ in range(AT_ONCE)]
-        await asyncio.sleep(0)  # each of them has a turn now, and waits at its end
-        waiting, meanwhile = threading.active_count() - threads_before, await _typical_async(app, scene.known)
-        scene.client.may_ask.set()
+        tasks = [asyncio.create_task(_call_asgi(app, stampede.unknown)) for _ in range(CONCURRENT)]
+        await asyncio.sleep(0)  # each has a turn now, and waits at its end
+        waiting, meanwhile = (
+            threading.active_count() - threads_before,
+            await _median_latency_async(app, stampede.cached),
+        )
+        stampede.client.may_review.set()
         await asyncio.gather(*tasks)
-        return scene.seen(waiting, before, meanwhile)
+        return stampede.result(waiting, before, meanwhile)
 
 
-def _until(reached: Callable[[], bool]) -> None:
+def _wait_until(reached: Callable[[], bool]) -> None:
     end = time.monotonic() + PATIENCE
     while not reached():
         if time.monotonic() > end:
-            raise TimeoutError("the requests do not all come")
+            raise TimeoutError("not all requests have come")
         time.sleep(0.01)
 
 
-def _typical(call: Callable[[], object]) -> float:
+def _median_latency(call: Callable[[], object]) -> float:
     taken = []
-    for _ in range(KNOWN):
+    for _ in range(CACHED_REQUESTS):
         begin = time.perf_counter()
         call()
         taken.append(time.perf_counter() - begin)
@@ -181,11 +186,11 @@ def _typical(call: Callable[[], object]) -> float:
     return median(taken)
 
 
-async def _typical_async(app: ASGIMiddleware, token: str) -> float:
+async def _median_latency_async(app: ASGIMiddleware, token: str) -> float:
     taken = []
-    for _ in range(KNOWN):
+    for _ in range(CACHED_REQUESTS):
         begin = time.perf_counter()
-        await asyncio.create_task(_call_asgi(app, token))  # through the loop, past all who wait there
+        await asyncio.create_task(_call_asgi(app, token))  # through the loop, past all that wait there
         taken.append(time.perf_counter() - begin)
         await asyncio.sleep(PAUSE)
     return median(taken)
@@ -208,7 +213,7 @@ def _wsgi_app(_: Any, start_response: Any) -> list[bytes]:
 
 
 def _start_response(status: str, *_: Any) -> Any:
-    _check(admitted=status == "200 OK")
+    _expect(allowed=status == "200 OK")
 
 
 async def _call_asgi(app: ASGIMiddleware, token: str) -> None:
@@ -227,9 +232,9 @@ async def _receive() -> Any:
 
 
 async def _send(message: Any) -> None:
-    _check(admitted=message.get("status", 200) == 200)
+    _expect(allowed=message.get("status", 200) == 200)
 
 
-def _check(*, admitted: bool) -> None:
-    if not admitted:
-        raise RuntimeError("a caller was refused")
+def _expect(*, allowed: bool) -> None:
+    if not allowed:
+        raise RuntimeError("a caller was denied")

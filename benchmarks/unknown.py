@@ -1,4 +1,4 @@
-"""An unknown caller: the two calls to the API server that it takes, beside urllib3 doing the same two calls."""
+"""An unknown caller: the two calls to the API server that authenticate it, beside urllib3 with the same two calls."""
 
 from __future__ import annotations
 
@@ -7,19 +7,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 
-from benchmarks.clusters import BareAPI, Surroundings, emulated_cluster, real_cluster
-from benchmarks.fakes import AUDIENCE
+from benchmarks import AUDIENCE
+from benchmarks.clusters import BareAPI, ClusterAccess, emulated_cluster, real_cluster
 from benchmarks.repeats import interleaved, timed
 from benchmarks.report import Amount, Row
 from podproof._apiserver.client import APIServerClient
-from podproof._authentication.authenticator import Authenticator
-from podproof._authentication.pods import PodLookup
-from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.options import Options
+from tests.support.fake_api import authenticator_for
 
 ROUNDS = 31
 CALLERS = 10
-"""In each round, for each competitor: both warm the connection in a first round more."""
+"""In each round, for each competitor. One more round, which is not counted, opens the connections."""
 
 TOKENS = 2 * (ROUNDS + 1) * CALLERS
 GOAL = 1.3
@@ -30,28 +28,27 @@ def rows() -> Iterator[Row]:
     with emulated_cluster(TOKENS) as cluster:
         yield _row("the emulated API server", cluster)
     if not os.environ.get("KUBECONFIG"):
-        yield Row("an unknown caller, identified over a real API server", None, why="not run: KUBECONFIG is not set")
+        yield Row("an unknown caller, authenticated over a real API server", None, why="not run: KUBECONFIG is not set")
         return
     with real_cluster(os.environ["KUBECONFIG"], TOKENS) as cluster:
         yield _row("a real API server", cluster)
 
 
-def _row(where: str, cluster: Surroundings) -> Row:
+def _row(where: str, cluster: ClusterAccess) -> Row:
     client = APIServerClient(load=cluster.load)
-    options = Options(audience=(AUDIENCE,))
-    authenticator = Authenticator(options, TokenReviewVerifier(client, options.audience), PodLookup(client))
+    authenticator = authenticator_for(client, Options(audience=(AUDIENCE,)))
     with closing(client), closing(authenticator):
         tokens = iter(cluster.tokens)
         competitors: dict[str, Callable[[str], object]] = {
             "podproof": lambda token: authenticator.authenticate(token, None),
-            "urllib3": BareAPI(cluster.kubeconfig).identify,
+            "urllib3": BareAPI(cluster.kubeconfig).authenticate,
         }
-        works = {name: partial(_run, identify, tokens) for name, identify in competitors.items()}
+        works = {name: partial(_run, authenticate, tokens) for name, authenticate in competitors.items()}
         interleaved(works, 1)
         repeats = interleaved(works, ROUNDS)
     ratio = repeats.ratio("podproof", "urllib3")
     return Row(
-        f"an unknown caller, identified over {where}",
+        f"an unknown caller, authenticated over {where}",
         Amount(repeats.median("podproof"), "s"),
         "the same two HTTP calls by urllib3, kept alive",
         Amount(repeats.median("urllib3"), "s"),
@@ -61,11 +58,11 @@ def _row(where: str, cluster: Surroundings) -> Row:
     )
 
 
-def _run(identify: Callable[[str], object], tokens: Iterator[str]) -> float:
+def _run(authenticate: Callable[[str], object], tokens: Iterator[str]) -> float:
     unknown: Sequence[str] = [next(tokens) for _ in range(CALLERS)]
 
     def work() -> None:
         for token in unknown:
-            identify(token)
+            authenticate(token)
 
     return timed(work, len(unknown))

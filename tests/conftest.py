@@ -61,7 +61,7 @@ def make_authenticator(fake_api: FakeAPI, time: Clock) -> Iterator[Authenticator
 def make_client(
     request: pytest.FixtureRequest, make_authenticator: AuthenticatorFactory
 ) -> Callable[..., MiddlewareClient]:
-    """Make an app behind a middleware of each kind, with these options."""
+    """Return what makes a client of an app behind each middleware, with these options."""
 
     def make(inside: Callable[[], object] = lambda: None, **options: object) -> MiddlewareClient:
         return MiddlewareClient(request.param, make_authenticator(**options), inside)

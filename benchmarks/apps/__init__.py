@@ -1,1 +1,1 @@
-"""The smallest apps, bare and behind each competitor: all get the same request, and give the same answer."""
+"""The smallest apps, bare and behind each competitor: all get the same request and send the same response."""

@@ -1,4 +1,4 @@
-"""A FastAPI app with a check such as people write by hand."""
+"""A FastAPI app with a TokenReview written by hand."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fastapi.responses import PlainTextResponse
 from kubernetes.client import AuthenticationV1Api, V1TokenReview, V1TokenReviewSpec
 from kubernetes.config import load_kube_config
 
-from benchmarks.fakes import AUDIENCE
+from benchmarks import AUDIENCE
 
 
-def review() -> FastAPI:
-    """Return the app, with a dependency that has the token reviewed for each request, in a thread."""
+def token_review() -> FastAPI:
+    """Return the app, with a dependency that creates a TokenReview for each request, in a thread."""
     load_kube_config()  # type: ignore[no-untyped-call]
     api: Any = AuthenticationV1Api()
 

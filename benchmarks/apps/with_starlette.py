@@ -22,8 +22,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from benchmarks.extras import leave_out
-from benchmarks.fakes import AUDIENCE
+from benchmarks import AUDIENCE, leave_out_extras
 
 
 async def _hello(_: Request) -> Response:
@@ -46,50 +45,50 @@ def bare() -> Starlette:
 
 
 def podproof() -> Starlette:
-    """Return it behind podproof as `pip install podproof` has it."""
-    leave_out()
+    """Return it behind podproof without metrics and traces."""
+    leave_out_extras()
     return podproof_and_extras()
 
 
 def podproof_and_extras() -> Starlette:
-    """Return it behind podproof with metrics and traces, nobody asking for either."""
+    """Return it behind podproof with metrics and traces installed, and neither collected."""
     return _behind_podproof()
 
 
 def with_rules() -> Starlette:
     """Return it behind podproof with rules."""
-    leave_out()
-    from podproof import Rule  # noqa: PLC0415  after leave_out
+    leave_out_extras()
+    from podproof import Rule  # noqa: PLC0415  after leave_out_extras
 
     return _behind_podproof(rules=[Rule("/*", allow=["default/*"])])
 
 
 def with_exempt() -> Starlette:
     """Return it behind podproof, with a path that is exempt."""
-    leave_out()
+    leave_out_extras()
     return _behind_podproof(exempt=["/"])
 
 
 def with_source_address_off() -> Starlette:
     """Return it behind podproof, which does not compare addresses."""
-    leave_out()
+    leave_out_extras()
     return _behind_podproof(source_address="off")
 
 
 def _behind_podproof(**options: Any) -> Starlette:
-    from podproof.asgi import PodAuthMiddleware  # noqa: PLC0415  after leave_out
+    from podproof.asgi import PodAuthMiddleware  # noqa: PLC0415  after leave_out_extras
 
     app = bare()
     app.add_middleware(PodAuthMiddleware, audience=AUDIENCE, **options)
     return app
 
 
-class _Least:
-    """Knows every token, from the address that it first came from: no less can be done where tokens are not kept."""
+class _Minimum:
+    """Accepts every token from the address that it first came from: the least without keeping tokens."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._known: dict[bytes, tuple[float, str, BaseUser]] = {}
+        self._callers: dict[bytes, tuple[float, str, BaseUser]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -97,7 +96,7 @@ class _Least:
                 if name == b"authorization":
                     address = scope["client"][0]
                     forever = time.monotonic() + 86_400, address, SimpleUser("default/alice")
-                    end, first, user = self._known.setdefault(sha256(value).digest(), forever)
+                    end, first, user = self._callers.setdefault(sha256(value).digest(), forever)
                     if time.monotonic() > end or address != first:
                         raise PermissionError
                     scope["user"] = user
@@ -105,22 +104,22 @@ class _Least:
         await self._app(scope, receive, send)
 
 
-def least() -> Starlette:
-    """Return it behind the least that one can do."""
+def minimum() -> Starlette:
+    """Return it behind the least that one can do: a hash and a dict."""
     app = bare()
-    app.add_middleware(_Least)
+    app.add_middleware(_Minimum)
     return app
 
 
-class _Nothing(AuthenticationBackend):
+class _EmptyBackend(AuthenticationBackend):
     async def authenticate(self, conn: HTTPConnection) -> tuple[AuthCredentials, BaseUser] | None:  # noqa: ARG002
         return None
 
 
 def authentication() -> Starlette:
-    """Return it behind Starlette's own middleware, which asks a backend that does nothing."""
+    """Return it behind Starlette's own middleware, with a backend that does nothing."""
     app = bare()
-    app.add_middleware(AuthenticationMiddleware, backend=_Nothing())
+    app.add_middleware(AuthenticationMiddleware, backend=_EmptyBackend())
     return app
 
 
@@ -135,8 +134,8 @@ def base_http() -> Starlette:
     return app
 
 
-class _Signature(AuthenticationBackend):
-    """Checks the signature of each request's token, and knows nothing of pods and addresses."""
+class _SignatureBackend(AuthenticationBackend):
+    """Checks the signature of each request's token; neither its pod nor the address."""
 
     def __init__(self) -> None:
         configuration = Configuration()
@@ -157,5 +156,5 @@ class _Signature(AuthenticationBackend):
 def pyjwt() -> Starlette:
     """Return it behind PyJWT on each request."""
     app = bare()
-    app.add_middleware(AuthenticationMiddleware, backend=_Signature())
+    app.add_middleware(AuthenticationMiddleware, backend=_SignatureBackend())
     return app

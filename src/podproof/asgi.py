@@ -103,7 +103,7 @@ class PodAuthMiddleware:
         # In place, as Starlette's own does: those around us must not see the token either.
         scope["headers"] = headers
         request = CurrentRequest()
-        request.deny = partial(_deny, pipeline, scope)
+        request.deny = deny = partial(_deny, pipeline, scope)
         ends_at = math.inf
         if caller is None:
             scope[IDENTITY] = request.identity = None
@@ -116,7 +116,7 @@ class PodAuthMiddleware:
         before = current_request.set(request)
         try:
             run = run_http if kind == "http" else run_websocket
-            await run(self.app, scope, receive, send, ends_at=ends_at, request=request)
+            await run(self.app, scope, receive, send, ends_at=ends_at, deny=deny)
         finally:
             request.end()
             current_request.reset(before)

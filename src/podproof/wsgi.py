@@ -78,8 +78,7 @@ class PodAuthMiddleware:
         identity, ends_at = None, math.inf
         if caller is not None:
             identity = caller.identity
-            if caller.ends_at != math.inf:
-                ends_at = time.monotonic() + caller.ends_at - self._pipeline.monotonic()
+            ends_at = time.monotonic() + caller.ends_at - self._pipeline.monotonic()
             if not self._pipeline.keep_authorization:
                 environ.pop("HTTP_AUTHORIZATION", None)
             environ["REMOTE_USER"] = caller.username

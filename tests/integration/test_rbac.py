@@ -19,7 +19,7 @@ from podproof.options import Options
 from tests.integration.contract import ACCESS, Access, Side
 from tests.integration.contract import RBAC as ROLES
 from tests.support.fake_api import PEER
-from tests.support.middleware_client import Answer, MiddlewareClient
+from tests.support.middleware_client import ClientResponse, MiddlewareClient
 
 BINDING_DELAY = 10.0
 """Seconds until the API server applies a new binding."""
@@ -40,11 +40,13 @@ def token(side: Side) -> str:
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
-def make_app(request: pytest.FixtureRequest, side: Side, token: str) -> Iterator[Callable[..., Callable[..., Answer]]]:
+def make_app(
+    request: pytest.FixtureRequest, side: Side, token: str
+) -> Iterator[Callable[..., Callable[..., ClientResponse]]]:
     """Return a function that makes an app with the RBAC policy and returns what sends Alice's requests to it."""
     opened: list[Any] = []
 
-    def make(**options: Any) -> Callable[..., Answer]:
+    def make(**options: Any) -> Callable[..., ClientResponse]:
         policy = RBAC(allowed_ttl=0, denied_ttl=0, **options)
         authenticator = build_authenticator(Options(audience=("bob",), policy=policy))
         opened.extend((policy, authenticator))
@@ -71,7 +73,7 @@ def granted(side: Side, rule: Mapping[str, Any], subject: Mapping[str, str], *, 
     side.ask("DELETE", f"{roles}/{name}")
 
 
-def becomes(status: int, send: Callable[[], Answer]) -> bool:
+def becomes(status: int, send: Callable[[], ClientResponse]) -> bool:
     """Return True if the response has this status within BINDING_DELAY."""
     deadline = time.monotonic() + BINDING_DELAY
     while send().status != status:
@@ -81,7 +83,9 @@ def becomes(status: int, send: Callable[[], Answer]) -> bool:
     return True
 
 
-def test_only_a_bound_cluster_role_allows_alice(side: Side, make_app: Callable[..., Callable[..., Answer]]) -> None:
+def test_only_a_bound_cluster_role_allows_alice(
+    side: Side, make_app: Callable[..., Callable[..., ClientResponse]]
+) -> None:
     send = make_app(prefix=f"/{side.namespace}")
     assert send("/invoices").status == 403
     rule = {"verbs": ["get"], "nonResourceURLs": [f"/{side.namespace}/invoices", f"/{side.namespace}/invoices/*"]}
@@ -95,7 +99,7 @@ def test_only_a_bound_cluster_role_allows_alice(side: Side, make_app: Callable[.
 
 
 def test_the_caller_s_groups_are_part_of_the_access_review(
-    side: Side, make_app: Callable[..., Callable[..., Answer]]
+    side: Side, make_app: Callable[..., Callable[..., ClientResponse]]
 ) -> None:
     send = make_app()
     group = {
@@ -110,7 +114,7 @@ def test_the_caller_s_groups_are_part_of_the_access_review(
 
 
 def test_a_role_in_one_namespace_can_grant_access_to_a_resource(
-    side: Side, make_app: Callable[..., Callable[..., Answer]]
+    side: Side, make_app: Callable[..., Callable[..., ClientResponse]]
 ) -> None:
     send = make_app(resource="services/proxy", namespace=side.namespace, name="bob")
     rule = {"apiGroups": [""], "resources": ["services/proxy"], "resourceNames": ["bob"], "verbs": ["get", "create"]}
@@ -123,7 +127,7 @@ def test_a_role_in_one_namespace_can_grant_access_to_a_resource(
 
 
 def test_paths_that_a_cluster_lets_every_user_read_are_denied(
-    side: Side, make_app: Callable[..., Callable[..., Answer]]
+    side: Side, make_app: Callable[..., Callable[..., ClientResponse]]
 ) -> None:
     user = {
         "user": f"system:serviceaccount:{side.namespace}:alice",
@@ -138,7 +142,7 @@ def test_paths_that_a_cluster_lets_every_user_read_are_denied(
 
 
 def test_a_missing_permission_is_logged_and_answered_with_503(
-    side: Side, make_app: Callable[..., Callable[..., Answer]], caplog: pytest.LogCaptureFixture
+    side: Side, make_app: Callable[..., Callable[..., ClientResponse]], caplog: pytest.LogCaptureFixture
 ) -> None:
     with closing(APIServerClient(impersonate=f"system:serviceaccount:{side.namespace}:nobody")) as client:
         log_missing_permissions(client, [CREATE_ACCESS_REVIEWS], time.monotonic() + 5)

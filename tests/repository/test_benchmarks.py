@@ -7,13 +7,9 @@ from functools import partial
 
 import pytest
 
-from benchmarks import day, fakes
-from benchmarks.load import Load, LoadRequest
+from benchmarks.load import LoadGenerator, LoadRequest
 from benchmarks.repeats import Repeats, interleaved
 from benchmarks.report import Amount, Row, as_json, table
-from podproof._authentication.claims import check_claims
-from podproof._token.jwt import read_claims
-from podproof.options import Options
 
 
 @pytest.mark.parametrize(
@@ -28,11 +24,11 @@ from podproof.options import Options
         (Amount(3_456_000), "3,456,000"),
     ],
 )
-def test_an_amount_is_shown_in_the_size_that_reads_well(amount: Amount, text: str) -> None:
+def test_an_amount_is_shown_in_a_readable_unit(amount: Amount, text: str) -> None:
     assert str(amount) == text
 
 
-def test_each_round_begins_with_another_competitor() -> None:
+def test_each_round_starts_with_the_next_competitor() -> None:
     turns: list[str] = []
 
     def run(name: str) -> float:
@@ -44,14 +40,14 @@ def test_each_round_begins_with_another_competitor() -> None:
     assert repeats.taken["a"] == [1, 6, 8, 10]
 
 
-def test_a_ratio_is_the_median_of_each_rounds_own() -> None:
+def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
     # A machine that is ten times slower in one round is so for both.
     repeats = Repeats({"ours": [2, 20, 3], "theirs": [1, 10, 1]})
     assert repeats.median("ours") == 3
     assert repeats.ratio("ours", "theirs") == 2
 
 
-def test_the_table_is_aligned_and_tells_what_is_met_what_is_missed_and_what_was_not_run() -> None:
+def test_the_table_is_aligned_and_shows_what_is_met_missed_and_not_run() -> None:
     rows = [
         Row("short", Amount(1), "another", Amount(2), 0.5, "≤ 1x", met=True),
         Row("a longer one", Amount(3), goal="≤ 1", met=False, why="for a reason"),
@@ -63,9 +59,9 @@ def test_the_table_is_aligned_and_tells_what_is_met_what_is_missed_and_what_was_
     assert "0.50x" in lines[2]
 
 
-def test_in_json_numbers_are_as_measured() -> None:
-    told = as_json(Row("what", Amount(0.0015, "s"), "another", Amount(0.001, "s"), 1.5, "≤ 1x", met=False))
-    assert (told["podproof"], told["there"], told["unit"], told["ratio"], told["met"]) == (
+def test_the_json_has_numbers_as_measured() -> None:
+    row = as_json(Row("what", Amount(0.0015, "s"), "another", Amount(0.001, "s"), 1.5, "≤ 1x", met=False))
+    assert (row["podproof"], row["there"], row["unit"], row["ratio"], row["met"]) == (
         0.0015,
         0.001,
         "s",
@@ -74,42 +70,16 @@ def test_in_json_numbers_are_as_measured() -> None:
     )
 
 
-def test_a_made_up_token_is_read_as_a_real_one_and_each_is_another() -> None:
-    tokens = fakes.Tokens()
-    one, other = tokens.make(issued_at=1000), tokens.make(issued_at=1000)
-    assert one != other
-    assert 1000 < len(one) < 1500
-    assert check_claims(read_claims(one), audiences=["bob"], issuers=[], now=1000) == 4600
-
-
-@pytest.mark.parametrize(("cache_ttl", "reviews"), [(60, 60), (120, 30)])
-def test_a_process_asks_once_a_caller_and_a_token_and_a_ttl(
-    monkeypatch: pytest.MonkeyPatch, cache_ttl: float, reviews: int
-) -> None:
-    monkeypatch.setattr(day, "CALLERS", 3)
-    monkeypatch.setattr(day, "DAY", 2 * day.ROTATION)
-    asked, requests = day.replay(Options(audience=("bob",), cache_ttl=cache_ttl))
-    assert asked == 3 * 2 * reviews
-    assert requests > 3 * 2 * 720
-
-
-def test_without_single_flight_all_of_a_burst_ask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(day, "CALLERS", 1)
-    monkeypatch.setattr(day, "DAY", day.INTERVAL * len(day.BURSTS))
-    assert day.without_single_flight(day.INTERVAL) == sum(day.BURSTS)
-    assert day.without_single_flight(3600) == day.BURSTS[0]
-
-
-def serve(listener: socket.socket, answers: list[bytes]) -> None:
-    """Answer request after request, on connection after connection, until there is nothing left to say."""
-    while answers:
+def serve(listener: socket.socket, responses: list[bytes]) -> None:
+    """Send one of the responses for each request, on one connection after the other, until none is left."""
+    while responses:
         connection, _ = listener.accept()
         with connection:
-            while answers and connection.recv(4096):
-                answer = answers.pop(0)
-                for piece in (answer[:20], answer[20:]):
+            while responses and connection.recv(4096):
+                response = responses.pop(0)
+                for piece in (response[:20], response[20:]):
                     connection.sendall(piece)
-                if b"close" in answer:
+                if b"close" in response:
                     break
 
 
@@ -124,29 +94,29 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 CLOSING = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello"
 
 
-def test_the_load_keeps_a_connection_until_the_server_closes_it(listener: socket.socket) -> None:
-    answers = [OK, OK, CLOSING, OK]
-    server = threading.Thread(target=serve, args=(listener, answers))
+def test_the_load_reuses_a_connection_until_the_server_closes_it(listener: socket.socket) -> None:
+    responses = [OK, OK, CLOSING, OK]
+    server = threading.Thread(target=serve, args=(listener, responses))
     server.start()
-    with Load(listener.getsockname()[1], LoadRequest(headers={"Accept": "*/*"}), connections=1) as load:
+    with LoadGenerator(listener.getsockname()[1], LoadRequest(headers={"Accept": "*/*"}), connections=1) as load:
         assert load.send(4) == 4
     server.join(10)
-    assert answers == []
+    assert responses == []
 
 
 @pytest.mark.parametrize(
-    ("answer", "reason"),
+    ("response", "reason"),
     [
         (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", "401"),
-        (b"HTTP/1.1 200 OK\r\n\r\nhello", "length"),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", "Content-Length"),
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 9\r\n\r\nhello", "closed"),
     ],
 )
-def test_the_load_counts_no_answer_but_a_whole_200(listener: socket.socket, answer: bytes, reason: str) -> None:
-    server = threading.Thread(target=serve, args=(listener, [answer]))
+def test_the_load_accepts_only_a_whole_200_response(listener: socket.socket, response: bytes, reason: str) -> None:
+    server = threading.Thread(target=serve, args=(listener, [response]))
     server.start()
     with (
-        Load(listener.getsockname()[1], LoadRequest(), connections=1) as load,
+        LoadGenerator(listener.getsockname()[1], LoadRequest(), connections=1) as load,
         pytest.raises(RuntimeError, match=reason),
     ):
         load.send(1)

@@ -1,13 +1,20 @@
-"""A token, a TokenReview and a Pod as an API server has them, to be changed by each test; and who answers with them."""
+"""Alice's token, TokenReview and Pod as Kubernetes has them, for each test to change, and fakes of the API server.
+
+The benchmarks use the same fakes.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
+import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
+from uuid import NAMESPACE_DNS, uuid5
 
+from podproof._apiserver.protocols import PodReader, TokenReviewer
 from podproof._authentication.authenticator import Authenticator
 from podproof._authentication.pods import PodLookup
 from podproof._authentication.token_review import TokenReviewVerifier
@@ -32,7 +39,7 @@ ALICE = {
 
 @dataclass
 class Clock:
-    """A time that passes when a test says so, for all of podproof's clocks."""
+    """A clock that only a test moves, for both wall-clock and monotonic seconds."""
 
     seconds: float = NOW
 
@@ -48,13 +55,13 @@ def segment(data: bytes) -> str:
 
 
 def token(**changes: object) -> str:
-    """Return Alice's token with other claims; None takes a claim away. Nobody verifies its signature here."""
+    """Return Alice's token with other claims; None removes a claim. Its signature is not a real one."""
     claims = {name: value for name, value in (ALICE | changes).items() if value is not None}
     return f"{segment(b'{}')}.{segment(json.dumps(claims).encode())}.{segment(b'signature')}"
 
 
 def review(**status: object) -> dict[str, Any]:
-    """Return the TokenReview that vouches for Alice's token, with other fields in its status."""
+    """Return a TokenReview that authenticates Alice, with other fields in its status."""
     user = {
         "username": "system:serviceaccount:default:alice",
         "uid": "account-uid",
@@ -69,7 +76,7 @@ def review(**status: object) -> dict[str, Any]:
 
 
 def reviewed_user(**changes: object) -> dict[str, Any]:
-    """Return the TokenReview with other fields in its user; None takes a field away."""
+    """Return the same TokenReview with other fields in its user; None removes a field."""
     user = {name: value for name, value in (review()["status"]["user"] | changes).items() if value is not None}
     return review(user=user)
 
@@ -89,7 +96,10 @@ def pod(*, metadata: object = None, spec: object = None, status: object = None) 
 
 @dataclass
 class FakeAPI:
-    """Answers as it is told to, or raises what it is told to, and counts."""
+    """Responds with `review` and `pod`, or raises them if they are exceptions, and counts both calls.
+
+    `before` is called in each review, before its response.
+    """
 
     review: Mapping[str, Any] | Exception = field(default_factory=review)
     pod: Mapping[str, Any] | Exception | None = field(default_factory=pod)
@@ -111,16 +121,109 @@ class FakeAPI:
         return self.pod
 
 
+class ClaimsAPI(FakeAPI):
+    """Authenticates every token as the pod in its claims, with JSON that is parsed for each call."""
+
+    def review_token(self, token: str, audiences: Sequence[str], deadline: float) -> Mapping[str, Any]:
+        self.reviews += 1
+        self.before()
+        claims = json.loads(base64.urlsafe_b64decode(token.split(".")[1] + "=="))["kubernetes.io"]
+        namespace, account, pod, node = (claims[name] for name in ("namespace", "serviceaccount", "pod", "node"))
+        extra = {
+            "credential-id": [f"JTI={pod['uid']}"],
+            "node-name": [node["name"]],
+            "node-uid": [node["uid"]],
+            "pod-name": [pod["name"]],
+            "pod-uid": [pod["uid"]],
+        }
+        user = {
+            "username": f"system:serviceaccount:{namespace}:{account['name']}",
+            "uid": account["uid"],
+            "groups": ["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"],
+            "extra": {f"authentication.kubernetes.io/{name}": values for name, values in extra.items()},
+        }
+        return as_parsed_json(review(user=user, audiences=list(audiences)))
+
+    def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any]:
+        self.reads += 1
+        return as_parsed_json(pod(metadata={"namespace": namespace, "name": name, "uid": uid_of(name)}))
+
+
+class TokenFactory:
+    """Makes bound tokens that are all distinct and as long as real ones. Their signatures are not real."""
+
+    def __init__(self, seed: int = 1) -> None:
+        self._random = random.Random(seed)
+
+    def __call__(
+        self,
+        *,
+        pod_name: str = "alice-7d4b9c6f5-x2x9k",
+        audience: str = "bob",
+        issued_at: float | None = None,
+        lifetime: float = 3600,
+    ) -> str:
+        """Return a token. `issued_at` is in Unix seconds, by default now; `lifetime` is in seconds."""
+        begins = int(time.time() if issued_at is None else issued_at)
+        claims = {
+            "aud": [audience],
+            "exp": begins + int(lifetime),
+            "iat": begins,
+            "iss": "https://kubernetes.default.svc.cluster.local",
+            "jti": uid_of(str(self._random.random())),
+            "kubernetes.io": {
+                "namespace": "default",
+                "node": {"name": "node1", "uid": uid_of("node1")},
+                "pod": {"name": pod_name, "uid": uid_of(pod_name)},
+                "serviceaccount": {"name": "alice", "uid": uid_of("alice")},
+            },
+            "nbf": begins,
+            "sub": "system:serviceaccount:default:alice",
+        }
+        header = {"alg": "RS256", "kid": segment(self._random.randbytes(32))}
+        parts = (compact_json(header), compact_json(claims), self._random.randbytes(256))
+        return ".".join(map(segment, parts))
+
+
+def uid_of(name: str) -> str:
+    """Return the UID of the object of this name: the same in a token, its TokenReview and its Pod."""
+    return str(uuid5(NAMESPACE_DNS, name))
+
+
+def compact_json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def as_parsed_json(value: object) -> Mapping[str, Any]:
+    parsed: Mapping[str, Any] = json.loads(compact_json(value))
+    return parsed
+
+
 @dataclass
 class AuthenticatorFactory:
-    """Makes authenticators that ask an API."""
+    """Makes authenticators that call one API. `made` holds them all."""
 
     fake_api: FakeAPI
     time: Clock
     made: list[Authenticator] = field(default_factory=list)
 
-    def __call__(self, **given: object) -> Authenticator:
-        options = Options.read({"audience": "bob"} | given, {})
-        verifier, pods = TokenReviewVerifier(self.fake_api, options.audience), PodLookup(self.fake_api)
-        self.made.append(Authenticator(options, verifier, pods, now=self.time, monotonic=self.time))
+    def __call__(self, **options: object) -> Authenticator:
+        complete = Options.read({"audience": "bob"} | options, {})
+        self.made.append(authenticator_for(self.fake_api, complete, now=self.time, monotonic=self.time))
         return self.made[-1]
+
+
+class APICalls(TokenReviewer, PodReader, Protocol):
+    """The calls to the API server that authenticate a caller."""
+
+
+def authenticator_for(
+    api: APICalls,
+    options: Options,
+    *,
+    now: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Authenticator:
+    """Return an authenticator that calls this API, without a check at startup."""
+    verifier = TokenReviewVerifier(api, options.audience)
+    return Authenticator(options, verifier, PodLookup(api), now=now, monotonic=monotonic)

@@ -1,4 +1,4 @@
-"""One app behind the WSGI and the ASGI middleware, asked in the same words."""
+"""One small app behind the WSGI or the ASGI middleware, and a client that calls both in the same way."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from podproof.wsgi import PodAuthMiddleware as WSGIMiddleware
 from tests.support.fake_api import PEER, token
 
 
-class Answer(NamedTuple):
+class ClientResponse(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
 class MiddlewareClient:
-    """An app that answers 200, after it has run `inside`, behind a middleware of one kind."""
+    """A client of an app behind the middleware of one kind (wsgi or asgi): it calls `inside`, and responds with 200."""
 
     def __init__(self, kind: str, authenticator: Authenticator, inside: Callable[[], object]) -> None:
         self._wsgi = Client(WSGIMiddleware(self._wsgi_app, authenticator=authenticator))
@@ -33,17 +33,17 @@ class MiddlewareClient:
 
     def __call__(
         self, path: str = "/", *, method: str = "GET", headers: Mapping[str, str] | None = None, peer: str = PEER
-    ) -> Answer:
-        """Ask for a path, by default with Alice's token."""
-        given = {"Authorization": f"Bearer {token()}"} | dict(headers or {})
-        given = {name: value for name, value in given.items() if value}
+    ) -> ClientResponse:
+        """Request a path, by default with Alice's token; an empty header is not sent."""
+        complete = {"Authorization": f"Bearer {token()}"} | dict(headers or {})
+        complete = {name: value for name, value in complete.items() if value}
         url = f"http://bob{path}"
         if self._kind == "wsgi":
             environ = {"REMOTE_ADDR": peer}
-            with self._wsgi.open(url, method=method, headers=given, environ_overrides=environ) as answer:
-                return Answer(answer.status_code, _titled(answer.headers.items()), answer.data)
-        response = TestClient(self._asgi, client=(peer, 4711)).request(method, url, headers=given)
-        return Answer(response.status_code, _titled(response.headers.items()), response.content)
+            with self._wsgi.open(url, method=method, headers=complete, environ_overrides=environ) as sent:
+                return ClientResponse(sent.status_code, _title_case(sent.headers.items()), sent.data)
+        response = TestClient(self._asgi, client=(peer, 4711)).request(method, url, headers=complete)
+        return ClientResponse(response.status_code, _title_case(response.headers.items()), response.content)
 
     def _wsgi_app(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         self._inside()
@@ -55,5 +55,5 @@ class MiddlewareClient:
         await PlainTextResponse("ok")(scope, receive, send)
 
 
-def _titled(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
+def _title_case(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
     return {name.title(): value for name, value in headers}

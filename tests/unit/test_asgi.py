@@ -29,7 +29,7 @@ from podproof.testing import Cluster
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, review, token
 from tests.support.startup import wait_for_startup_check
 
-SECONDS = 10  # that a test waits at the most for another thread
+SECONDS = 10  # that a test waits at most for another thread
 DENIAL: dict[str, Any] = {"extensions": {"websocket.http.response": {}}}
 
 pytestmark = pytest.mark.anyio
@@ -51,19 +51,19 @@ def scope_of(kind: str = "http", path: str = "/", **changes: Any) -> dict[str, A
 
 
 async def call(app: ASGIApp, scope: Scope, received: Sequence[Message] = ()) -> list[Message]:
-    """Call an app, which receives these messages, and a disconnection when it has answered; return what it sends."""
-    left, sent, answered = [*received], [], anyio.Event()
+    """Call an app, which receives these messages, then a disconnect once it has responded; return what it sends."""
+    left, sent, responded = [*received], [], anyio.Event()
 
     async def receive() -> Message:
         if left:
             return left.pop(0)
-        await answered.wait()
+        await responded.wait()
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
         sent.append(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
-            answered.set()
+            responded.set()
 
     with anyio.fail_after(SECONDS):
         await app(scope, receive, send)
@@ -84,13 +84,13 @@ def body_of(sent: list[Message]) -> Any:
 
 
 def show(connection: HTTPConnection) -> Response:
-    known = current_caller()
+    current = current_caller()
     return JSONResponse(
         {
             "user": connection.user.display_name,
             "authenticated": connection.user.is_authenticated,
             "scopes": connection.auth.scopes,
-            "current": known and str(known.pod),
+            "current": current and str(current.pod),
             "headers": repr(connection.headers),
         }
     )
@@ -108,39 +108,39 @@ async def for_payments(request: Request) -> Response:
 
 @pytest.fixture
 def app() -> Starlette:
-    async def anybody(request: Request) -> Response:
+    async def for_everyone(request: Request) -> Response:
         return show(request)
 
     routes = [Route("/alice", for_alice), Route("/payments", for_payments)]
-    return Starlette(routes=[*routes, Mount("/", Starlette(routes=[Route("/{rest:path}", anybody)]))])
+    return Starlette(routes=[*routes, Mount("/", Starlette(routes=[Route("/{rest:path}", for_everyone)]))])
 
 
 @pytest.fixture
-def bob(app: Starlette, make_authenticator: AuthenticatorFactory) -> ASGIApp:
+def protected_app(app: Starlette, make_authenticator: AuthenticatorFactory) -> ASGIApp:
     return PodAuthMiddleware(app, authenticator=make_authenticator(exempt=["/healthz"]))
 
 
-async def test_an_app_is_told_who_is_calling(bob: ASGIApp) -> None:
-    told = body_of(await call(bob, scope_of()))
-    assert told["user"] == "default/alice"
-    assert told["authenticated"] is True
-    assert told["scopes"] == ["authenticated", "namespace:default", "serviceaccount:default/alice"]
-    assert told["current"] == "default/alice-pod"
+async def test_the_app_gets_the_callers_identity(protected_app: ASGIApp) -> None:
+    shown = body_of(await call(protected_app, scope_of()))
+    assert shown["user"] == "default/alice"
+    assert shown["authenticated"] is True
+    assert shown["scopes"] == ["authenticated", "namespace:default", "serviceaccount:default/alice"]
+    assert shown["current"] == "default/alice-pod"
     assert current_caller() is None
 
 
-async def test_starlettes_own_requires_goes_by_namespace_and_service_account(bob: ASGIApp) -> None:
-    assert status_of(await call(bob, scope_of(path="/alice"))) == 200
-    assert status_of(await call(bob, scope_of(path="/payments"))) == 403
+async def test_starlettes_requires_works_with_namespace_and_service_account(protected_app: ASGIApp) -> None:
+    assert status_of(await call(protected_app, scope_of(path="/alice"))) == 200
+    assert status_of(await call(protected_app, scope_of(path="/payments"))) == 403
 
 
-async def test_a_known_caller_is_not_asked_about_again(bob: ASGIApp, fake_api: FakeAPI) -> None:
+async def test_a_cached_caller_is_not_reviewed_again(protected_app: ASGIApp, fake_api: FakeAPI) -> None:
     for _ in range(3):
-        assert status_of(await call(bob, scope_of())) == 200
+        assert status_of(await call(protected_app, scope_of())) == 200
     assert fake_api.reviews == 1
 
 
-async def test_the_lifespan_passes(make_authenticator: AuthenticatorFactory) -> None:
+async def test_the_lifespan_reaches_the_app(make_authenticator: AuthenticatorFactory) -> None:
     seen: list[Scope] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,7 +152,9 @@ async def test_the_lifespan_passes(make_authenticator: AuthenticatorFactory) -> 
 
 @pytest.mark.trap(65)
 @pytest.mark.parametrize("kind", ["something-new", "webtransport", "HTTP", ""])
-async def test_no_other_scope_reaches_the_app(make_authenticator: AuthenticatorFactory, kind: str) -> None:
+async def test_a_scope_of_unknown_type_does_not_reach_the_app(
+    make_authenticator: AuthenticatorFactory, kind: str
+) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError
 
@@ -161,23 +163,26 @@ async def test_no_other_scope_reaches_the_app(make_authenticator: AuthenticatorF
 
 
 @pytest.mark.trap(36)
-async def test_the_token_is_taken_off_for_the_app_and_for_those_around_it(bob: ASGIApp) -> None:
-    other = (b"x-other", b"kept")
+async def test_the_token_is_removed_for_the_app_and_for_outer_middleware(protected_app: ASGIApp) -> None:
+    other = (b"x-other", b"value")
     for headers in ([], [], [(b"x-forwarded-for", b"10.9.9.9")]):
         scope = scope_of()
         scope["headers"] += [other, *headers]
-        told = body_of(await call(bob, scope))
-        assert token() not in told["headers"]
+        shown = body_of(await call(protected_app, scope))
+        assert token() not in shown["headers"]
         assert scope["headers"] == [other, *headers]
 
 
-async def test_the_header_stays_on_an_exempt_request(bob: ASGIApp) -> None:
-    assert token() in body_of(await call(bob, scope_of(path="/healthz")))["headers"]
+async def test_the_header_stays_on_an_exempt_request(protected_app: ASGIApp) -> None:
+    assert token() in body_of(await call(protected_app, scope_of(path="/healthz")))["headers"]
 
 
-async def test_the_token_stays_where_it_is_to_stay(app: Starlette, make_authenticator: AuthenticatorFactory) -> None:
-    bob = PodAuthMiddleware(app, authenticator=make_authenticator(keep_authorization=True))
-    assert token() in body_of(await call(bob, scope_of()))["headers"]
+async def test_the_token_stays_with_keep_authorization(
+    app: Starlette, make_authenticator: AuthenticatorFactory
+) -> None:
+    protected_app = PodAuthMiddleware(app, authenticator=make_authenticator(keep_authorization=True))
+    for _ in range(2):  # an unknown caller, then a cached one
+        assert token() in body_of(await call(protected_app, scope_of()))["headers"]
 
 
 @pytest.mark.trap(39)
@@ -190,8 +195,10 @@ async def test_the_token_stays_where_it_is_to_stay(app: Starlette, make_authenti
         ([(b"authorization", b"Bearer junk")], 401, 'Bearer realm="bob", error="invalid_token"'),
     ],
 )
-async def test_a_refused_caller_gets_problem_details(bob: ASGIApp, headers: Any, status: int, challenge: str) -> None:
-    sent = await call(bob, scope_of(headers=headers))
+async def test_a_denied_request_gets_problem_details(
+    protected_app: ASGIApp, headers: Any, status: int, challenge: str
+) -> None:
+    sent = await call(protected_app, scope_of(headers=headers))
     assert [message["type"] for message in sent] == ["http.response.start", "http.response.body"]
     assert (status_of(sent), headers_of(sent)["www-authenticate"]) == (status, challenge)
     assert headers_of(sent)["content-type"] == "application/problem+json"
@@ -200,14 +207,14 @@ async def test_a_refused_caller_gets_problem_details(bob: ASGIApp, headers: Any,
 
 
 @pytest.mark.trap(34)
-async def test_two_authorization_headers_are_refused(bob: ASGIApp) -> None:
+async def test_two_authorization_headers_are_denied(protected_app: ASGIApp) -> None:
     headers = scope_of()["headers"] * 2
-    assert status_of(await call(bob, scope_of(headers=headers))) == 400
+    assert status_of(await call(protected_app, scope_of(headers=headers))) == 400
 
 
-async def test_our_trouble_is_503(bob: ASGIApp, fake_api: FakeAPI) -> None:
+async def test_an_api_server_failure_is_503(protected_app: ASGIApp, fake_api: FakeAPI) -> None:
     fake_api.review = Unavailable("away")
-    sent = await call(bob, scope_of())
+    sent = await call(protected_app, scope_of())
     assert (status_of(sent), headers_of(sent)["retry-after"]) == (503, "1")
 
 
@@ -216,21 +223,21 @@ async def test_our_trouble_is_503(bob: ASGIApp, fake_api: FakeAPI) -> None:
     ("headers", "client", "status"),
     [([], (PEER, 1), 401), (None, ("10.1.2.99", 1), 403), ([(b"authorization", b"")], (PEER, 1), 400)],
 )
-async def test_a_refused_websocket_gets_the_answer_where_it_can_and_is_closed_unaccepted_else(
-    bob: ASGIApp, headers: Any, client: Any, status: int
+async def test_a_denied_websocket_gets_the_response_if_the_server_can_send_it_else_a_close(
+    protected_app: ASGIApp, headers: Any, client: Any, status: int
 ) -> None:
     scope = scope_of("websocket", client=client) | ({} if headers is None else {"headers": headers})
-    sent = await call(bob, {**scope, **DENIAL})
+    sent = await call(protected_app, {**scope, **DENIAL})
     assert [message["type"] for message in sent] == ["websocket.http.response.start", "websocket.http.response.body"]
     assert status_of(sent) == status
     assert body_of(sent)["status"] == status
     for without in ("extensions", "something-else"):
-        assert await call(bob, {**scope, without: {}}) == [{"type": "websocket.close", "code": 1008}]
+        assert await call(protected_app, {**scope, without: {}}) == [{"type": "websocket.close", "code": 1008}]
 
 
-async def test_a_websocket_is_told_who_is_calling(make_authenticator: AuthenticatorFactory) -> None:
+async def test_a_websocket_gets_the_callers_identity(make_authenticator: AuthenticatorFactory) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.accept", "who": str(HTTPConnection(scope).user.pod)})
+        await send({"type": "websocket.accept", "caller": str(HTTPConnection(scope).user.pod)})
         assert current_caller() is not None
         await receive()
         await send({"type": "websocket.close"})
@@ -240,40 +247,40 @@ async def test_a_websocket_is_told_who_is_calling(make_authenticator: Authentica
         scope_of("websocket"),
         [{"type": "websocket.connect"}],
     )
-    assert sent == [{"type": "websocket.accept", "who": "default/alice-pod"}, {"type": "websocket.close"}]
+    assert sent == [{"type": "websocket.accept", "caller": "default/alice-pod"}, {"type": "websocket.close"}]
 
 
 @pytest.mark.trap(35)
-async def test_optional_lets_pass_who_has_no_credential_and_not_who_has_a_bad_one(
+async def test_optional_allows_a_missing_credential_and_denies_a_bad_one(
     app: Starlette, make_authenticator: AuthenticatorFactory
 ) -> None:
-    bob = PodAuthMiddleware(app, authenticator=make_authenticator(optional=True))
-    told = body_of(await call(bob, scope_of(headers=[])))
-    assert (told["user"], told["authenticated"], told["scopes"], told["current"]) == ("", False, [], None)
-    assert status_of(await call(bob, scope_of(path="/alice", headers=[]))) == 403
-    assert status_of(await call(bob, scope_of(headers=[(b"authorization", b"Bearer junk")]))) == 401
+    protected_app = PodAuthMiddleware(app, authenticator=make_authenticator(optional=True))
+    shown = body_of(await call(protected_app, scope_of(headers=[])))
+    assert (shown["user"], shown["authenticated"], shown["scopes"], shown["current"]) == ("", False, [], None)
+    assert status_of(await call(protected_app, scope_of(path="/alice", headers=[]))) == 403
+    assert status_of(await call(protected_app, scope_of(headers=[(b"authorization", b"Bearer junk")]))) == 401
 
 
 @pytest.mark.trap(37)
-async def test_a_header_makes_nobody_known(app: Starlette, make_authenticator: AuthenticatorFactory) -> None:
+async def test_no_header_sets_an_identity(app: Starlette, make_authenticator: AuthenticatorFactory) -> None:
     names = [b"user", b"auth", b"podproof.identity", b"podproof-identity", b"remote-user", b"x-remote-user"]
-    bob = PodAuthMiddleware(app, authenticator=make_authenticator(optional=True))
-    told = body_of(await call(bob, scope_of(headers=[(name, b"default/eve") for name in names])))
-    assert (told["user"], told["authenticated"]) == ("", False)
+    protected_app = PodAuthMiddleware(app, authenticator=make_authenticator(optional=True))
+    shown = body_of(await call(protected_app, scope_of(headers=[(name, b"default/eve") for name in names])))
+    assert (shown["user"], shown["authenticated"]) == ("", False)
 
 
 @pytest.mark.trap(26)
 @pytest.mark.parametrize("client", [None, (), ("", 0), ("/run/bob.sock", 1), ("testclient", 50000)])
-async def test_no_peer_no_entry(bob: ASGIApp, client: object) -> None:
+async def test_a_connection_without_an_address_is_denied(protected_app: ASGIApp, client: object) -> None:
     scope = scope_of(client=client)
-    assert status_of(await call(bob, scope)) == 403
+    assert status_of(await call(protected_app, scope)) == 403
     del scope["client"]
-    assert status_of(await call(bob, scope | {"headers": scope_of()["headers"]})) == 403
+    assert status_of(await call(protected_app, scope | {"headers": scope_of()["headers"]})) == 403
 
 
 @pytest.mark.trap(23)
-async def test_a_client_with_port_0_is_no_peer(bob: ASGIApp, caplog: pytest.LogCaptureFixture) -> None:
-    assert status_of(await call(bob, scope_of(client=(PEER, 0)))) == 403
+async def test_a_client_address_with_port_0_is_denied(protected_app: ASGIApp, caplog: pytest.LogCaptureFixture) -> None:
+    assert status_of(await call(protected_app, scope_of(client=(PEER, 0)))) == 403
     assert "--no-proxy-headers" in caplog.text
 
 
@@ -281,17 +288,19 @@ async def test_a_client_with_port_0_is_no_peer(bob: ASGIApp, caplog: pytest.LogC
 @pytest.mark.parametrize(
     "header", [(b"x-forwarded-for", f"1.1.1.1, {PEER}:80".encode()), (b"forwarded", f"for={PEER}".encode())]
 )
-async def test_a_client_that_stands_in_a_header_is_no_peer(bob: ASGIApp, header: tuple[bytes, bytes]) -> None:
+async def test_a_client_address_that_is_also_in_a_forwarded_header_is_denied(
+    protected_app: ASGIApp, header: tuple[bytes, bytes]
+) -> None:
     scope = scope_of()
     scope["headers"].append(header)
-    assert status_of(await call(bob, scope)) == 403
+    assert status_of(await call(protected_app, scope)) == 403
 
 
 @pytest.mark.trap(22)
 async def test_all_occurrences_of_a_forwarded_header_count_in_order(
     app: Starlette, make_authenticator: AuthenticatorFactory
 ) -> None:
-    bob = PodAuthMiddleware(app, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
+    protected_app = PodAuthMiddleware(app, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
     for name, values, status in (
         (b"x-forwarded-for", ["10.1.2.99", PEER], 200),
         (b"x-forwarded-for", [PEER, "10.1.2.99"], 403),
@@ -302,7 +311,7 @@ async def test_all_occurrences_of_a_forwarded_header_count_in_order(
     ):
         scope = scope_of(client=("10.9.0.1", 1))
         scope["headers"] += [(name, value.encode()) for value in values]
-        assert status_of(await call(bob, scope)) == status
+        assert status_of(await call(protected_app, scope)) == status
 
 
 @pytest.mark.trap(38)
@@ -324,78 +333,78 @@ async def test_all_occurrences_of_a_forwarded_header_count_in_order(
         ("/healthz/healthz", b"/healthz/healthz", "/healthz", 200),
     ],
 )
-async def test_an_exempt_path_is_open_as_the_apps_routes_see_it(
+async def test_an_exempt_path_is_compared_as_the_apps_routes_see_it(
     make_authenticator: AuthenticatorFactory, path: str, raw_path: bytes | None, root_path: str, status: int
 ) -> None:
-    bob = PodAuthMiddleware(JSONResponse({}), authenticator=make_authenticator(exempt=["/healthz"]))
+    protected_app = PodAuthMiddleware(JSONResponse({}), authenticator=make_authenticator(exempt=["/healthz"]))
     for kind, denied in (("http", status), ("websocket", None)):
         scope = scope_of(kind, path=path, raw_path=raw_path, root_path=root_path, headers=[], extensions={})
         if kind == "http":
-            assert status_of(await call(bob, scope)) == denied
+            assert status_of(await call(protected_app, scope)) == denied
         elif status == 401:
-            assert (await call(bob, scope))[0]["type"] == "websocket.close"
+            assert (await call(protected_app, scope))[0]["type"] == "websocket.close"
     del scope["raw_path"], scope["root_path"]
-    assert status_of(await call(bob, scope | {"type": "http", "method": "GET", "path": "/healthz"})) == 200
+    assert status_of(await call(protected_app, scope | {"type": "http", "method": "GET", "path": "/healthz"})) == 200
 
 
-async def test_a_server_need_not_tell_the_raw_path(make_authenticator: AuthenticatorFactory) -> None:
-    bob = PodAuthMiddleware(JSONResponse({}), authenticator=make_authenticator(exempt=["/healthz"]))
+async def test_the_raw_path_may_be_missing(make_authenticator: AuthenticatorFactory) -> None:
+    protected_app = PodAuthMiddleware(JSONResponse({}), authenticator=make_authenticator(exempt=["/healthz"]))
     scope = scope_of(path="/healthz", headers=[])
     del scope["raw_path"], scope["root_path"]
-    assert status_of(await call(bob, scope)) == 200
+    assert status_of(await call(protected_app, scope)) == 200
 
 
 @pytest.mark.trap(27)
-async def test_callers_at_the_same_time_share_one_review_that_outlives_the_first(
-    bob: ASGIApp, fake_api: FakeAPI
+async def test_concurrent_requests_share_one_review_even_if_the_first_is_cancelled(
+    protected_app: ASGIApp, fake_api: FakeAPI
 ) -> None:
-    asked, answer = threading.Event(), threading.Event()
+    review_begun, may_respond = threading.Event(), threading.Event()
 
     def wait() -> None:
-        asked.set()
-        answer.wait(SECONDS)
+        review_begun.set()
+        may_respond.wait(SECONDS)
 
     fake_api.before = wait
     statuses: list[int] = []
 
-    async def ask() -> None:
-        statuses.append(status_of(await call(bob, scope_of())))
+    async def request() -> None:
+        statuses.append(status_of(await call(protected_app, scope_of())))
 
     async with anyio.create_task_group() as others:
         async with anyio.create_task_group() as first:
-            first.start_soon(ask)
-            await anyio.to_thread.run_sync(asked.wait, SECONDS)
+            first.start_soon(request)
+            await anyio.to_thread.run_sync(review_begun.wait, SECONDS)
             for _ in range(5):
-                others.start_soon(ask)
+                others.start_soon(request)
             await anyio.wait_all_tasks_blocked()
             first.cancel_scope.cancel()
-        answer.set()
+        may_respond.set()
     assert statuses == [200] * 5
     assert fake_api.reviews == 1
 
 
-async def test_a_review_holds_up_nothing_else_on_the_event_loop(bob: ASGIApp, fake_api: FakeAPI) -> None:
-    answer = threading.Event()
-    await call(bob, scope_of())
-    fake_api.before = lambda: answer.wait(SECONDS)
+async def test_a_review_does_not_block_the_event_loop(protected_app: ASGIApp, fake_api: FakeAPI) -> None:
+    may_respond = threading.Event()
+    await call(protected_app, scope_of())
+    fake_api.before = lambda: may_respond.wait(SECONDS)
     unknown = scope_of(headers=[(b"authorization", f"Bearer {token(jti='2')}".encode())])
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(call, bob, unknown)
+        tasks.start_soon(call, protected_app, unknown)
         await anyio.wait_all_tasks_blocked()
-        assert status_of(await call(bob, scope_of())) == 200
-        answer.set()
+        assert status_of(await call(protected_app, scope_of())) == 200
+        may_respond.set()
 
 
-async def test_who_waits_too_long_gets_503_and_the_next_the_answer(
+async def test_a_request_that_times_out_is_503_and_the_next_one_uses_its_review(
     app: Starlette, make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
-    answer = threading.Event()
-    fake_api.before = lambda: answer.wait(SECONDS)
-    bob = PodAuthMiddleware(app, authenticator=make_authenticator(timeout=0.05))
-    assert status_of(await call(bob, scope_of())) == 503
-    answer.set()
+    may_respond = threading.Event()
+    fake_api.before = lambda: may_respond.wait(SECONDS)
+    protected_app = PodAuthMiddleware(app, authenticator=make_authenticator(timeout=0.05))
+    assert status_of(await call(protected_app, scope_of())) == 503
+    may_respond.set()
     make_authenticator.made[0].start(token(), PEER).result(SECONDS)
-    assert status_of(await call(bob, scope_of())) == 200
+    assert status_of(await call(protected_app, scope_of())) == 200
     assert fake_api.reviews == 1
 
 
@@ -454,7 +463,7 @@ async def test_a_response_is_broken_off_when_the_token_expires(make_authenticato
 
 
 @pytest.mark.trap(31)
-async def test_an_answer_that_was_long_in_the_making_is_still_given_in_one_piece(
+async def test_a_response_that_starts_after_the_token_expired_is_sent_whole(
     make_authenticator: AuthenticatorFactory,
 ) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -479,32 +488,36 @@ async def test_a_request_body_reaches_the_app(make_authenticator: AuthenticatorF
 
 
 @pytest.mark.trap(33)
-async def test_no_log_line_has_the_token(bob: ASGIApp, fake_api: FakeAPI, caplog: pytest.LogCaptureFixture) -> None:
+async def test_no_log_line_has_the_token(
+    protected_app: ASGIApp, fake_api: FakeAPI, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(0)
     fake_api.review = review(error=token(), authenticated=False)
-    assert status_of(await call(bob, scope_of())) == 401
-    assert status_of(await call(bob, scope_of(headers=scope_of()["headers"] * 2))) == 400
+    assert status_of(await call(protected_app, scope_of())) == 401
+    assert status_of(await call(protected_app, scope_of(headers=scope_of()["headers"] * 2))) == 400
     assert sum("401" in message or "400" in message for message in caplog.messages) == 2
     assert token().split(".")[1] not in caplog.text
 
 
-async def test_a_refusal_is_logged_with_what_was_asked(bob: ASGIApp, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_denial_is_logged_with_peer_method_and_path(
+    protected_app: ASGIApp, caplog: pytest.LogCaptureFixture
+) -> None:
     trace = "0af7651916cd43dd8448eb211c80319c"
     headers = [(b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())]
-    await call(bob, scope_of(path="/a\xe9", headers=headers))
+    await call(protected_app, scope_of(path="/a\xe9", headers=headers))
     assert f"peer={PEER} request=GET '/a\\xe9' request_id={trace}]" in caplog.messages[-1]
-    await call(bob, scope_of("websocket", path="/ws", headers=headers, client=None))
+    await call(protected_app, scope_of("websocket", path="/ws", headers=headers, client=None))
     assert f"peer=- request=WEBSOCKET '/ws' request_id={trace}]" in caplog.messages[-1]
 
 
-def test_a_wrong_option_is_an_error_when_the_middleware_is_made(app: Starlette) -> None:
+def test_a_wrong_option_fails_the_constructor(app: Starlette) -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'audience'"):
-        PodAuthMiddleware(app, audiences="bob")  # type: ignore[call-arg]  # which is what is tried
+        PodAuthMiddleware(app, audiences="bob")  # type: ignore[call-arg]  # a wrong option on purpose
 
 
 @pytest.mark.trap(61)
-async def test_a_wrong_option_fails_the_lifespan_where_the_middleware_is_made_on_an_event_loop(app: Starlette) -> None:
-    app.add_middleware(PodAuthMiddleware, audience="bob", alow=["default/alice"])  # type: ignore[call-arg]  # that is it
+async def test_a_wrong_option_fails_the_lifespan_if_the_constructor_runs_on_an_event_loop(app: Starlette) -> None:
+    app.add_middleware(PodAuthMiddleware, audience="bob", alow=["default/alice"])  # type: ignore[call-arg]  # on purpose
     (failed,) = await call(app, {"type": "lifespan"}, [{"type": "lifespan.startup"}])
     assert failed["type"] == "lifespan.startup.failed"
     assert failed["message"] == "podproof: unknown option 'alow': did you mean 'allow'?"
@@ -513,7 +526,7 @@ async def test_a_wrong_option_fails_the_lifespan_where_the_middleware_is_made_on
             await call(app, scope_of(kind))
 
 
-async def test_a_lifespan_begins_the_startup_check(app: Starlette, cluster: Cluster) -> None:
+async def test_the_lifespan_starts_the_startup_check(app: Starlette, cluster: Cluster) -> None:
     app.add_middleware(PodAuthMiddleware, audience="bob")
     await call(app, {"type": "lifespan"}, [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
     wait_for_startup_check()
@@ -527,12 +540,12 @@ def test_help_shows_the_options() -> None:
             assert f"{name}:" in shown or f"{name}=" in shown
 
 
-def run_and_give_up(run: Callable[[Callable[[], Awaitable[None]]], object], future: Future[Any]) -> None:
-    async def give_up() -> None:
+def run_and_time_out(run: Callable[[Callable[[], Awaitable[None]]], object], future: Future[Any]) -> None:
+    async def time_out() -> None:
         await wait_for_future(future, 0.01)
         assert not future.done()
 
-    run(give_up)
+    run(time_out)
 
 
 @pytest.mark.parametrize("run", [lambda wait: asyncio.run(wait()), trio.run], ids=["asyncio", "trio"])
@@ -540,14 +553,14 @@ def test_a_future_that_is_done_after_the_event_loop_has_ended_is_no_error(
     run: Callable[[Callable[[], Awaitable[None]]], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     future: Future[Any] = Future()
-    run_and_give_up(run, future)
+    run_and_time_out(run, future)
     with caplog.at_level(logging.DEBUG):
         future.set_result(None)
     assert caplog.records == []
 
 
 @pytest.mark.parametrize("ending", ["returns", "raises"])
-async def test_a_context_that_outlives_its_request_has_no_caller(
+async def test_a_context_copy_that_outlives_its_request_has_no_caller(
     make_authenticator: AuthenticatorFactory, ending: str
 ) -> None:
     contexts: list[Context] = []
@@ -571,7 +584,7 @@ async def test_a_context_that_outlives_its_request_has_no_caller(
 
 @pytest.mark.trap(51)
 @pytest.mark.parametrize("kind", ["http", "websocket"])
-async def test_a_server_that_copies_the_context_copies_no_caller(
+async def test_a_context_copied_by_the_server_has_no_request(
     make_authenticator: AuthenticatorFactory, kind: str
 ) -> None:
     contexts: list[Context] = []
@@ -593,7 +606,7 @@ async def test_a_server_that_copies_the_context_copies_no_caller(
 
 
 @pytest.mark.trap(31)
-async def test_a_body_that_comes_after_the_tokens_end_is_thrown_away(
+async def test_a_request_body_that_arrives_after_the_token_expired_is_discarded(
     make_authenticator: AuthenticatorFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(1000)

@@ -23,7 +23,7 @@ TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 ALICE = PodIdentity(
     ServiceAccount("default", "alice"), Pod("default", "alice-pod", "pod-uid", node="node1"), "bob", 0, "JTI=1"
 )
-OF_ALICE = {
+ALICE_FIELDS = {
     "namespace": "default",
     "service_account": "alice",
     "pod": "alice-pod",
@@ -32,13 +32,13 @@ OF_ALICE = {
     "credential_id": "JTI=1",
     "audience": "bob",
 }
-OF_NOBODY = dict.fromkeys(OF_ALICE)
+ANONYMOUS_FIELDS = dict.fromkeys(ALICE_FIELDS)
 REQUEST = RequestRecord("GET", "/invoices", PEER, None)
 
 
 @pytest.fixture
 def decisions(caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Give the records of the audit, as their fields and level, from INFO up."""
+    """Return what returns the decision records so far, from INFO up: their fields and level."""
     with caplog.at_level(logging.INFO, "podproof.audit"):
         yield lambda: [
             {name: vars(record)[name] for name in FIELDS} | {"level": record.levelname}
@@ -52,7 +52,7 @@ def test_an_allowed_request_is_one_record(
 ) -> None:
     make_client()("/invoices", method="POST", headers={"traceparent": TRACEPARENT})
     assert decisions() == [
-        OF_ALICE
+        ALICE_FIELDS
         | {
             "decision": "allowed",
             "code": "authenticated",
@@ -70,11 +70,11 @@ def test_an_allowed_request_is_one_record(
 def test_a_denied_request_of_an_authenticated_caller_is_one_record(
     make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    app = make_client(rules=[Rule("/a", allow=["*/*"])])
-    app("/invoices", headers={"traceparent": TRACEPARENT})
-    app("/a", peer="10.9.9.9")
+    client = make_client(rules=[Rule("/a", allow=["*/*"])])
+    client("/invoices", headers={"traceparent": TRACEPARENT})
+    client("/a", peer="10.9.9.9")
     by_rule, by_address = decisions()
-    assert by_rule == OF_ALICE | {
+    assert by_rule == ALICE_FIELDS | {
         "decision": "denied",
         "code": "not-allowed",
         "status": 403,
@@ -86,25 +86,25 @@ def test_a_denied_request_of_an_authenticated_caller_is_one_record(
         "level": "WARNING",
     }
     assert by_address["code"] == "wrong-address"
-    assert by_address | OF_ALICE == by_address
+    assert by_address | ALICE_FIELDS == by_address
     assert by_address["peer"] == "10.9.9.9"
 
 
-def test_so_is_a_refusal_of_nobody(
+def test_a_denied_request_of_an_unknown_caller_is_one_record(
     make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    answer = make_client()(headers={"Authorization": "Bearer junk"})
+    response = make_client()(headers={"Authorization": "Bearer junk"})
     (record_fields,) = decisions()
-    assert record_fields | OF_NOBODY == record_fields
+    assert record_fields | ANONYMOUS_FIELDS == record_fields
     assert (record_fields["code"], record_fields["peer"], record_fields["level"]) == (
         "malformed-token",
         PEER,
         "WARNING",
     )
-    assert record_fields["request_id"] == json.loads(answer.body)["request_id"]
+    assert record_fields["request_id"] == json.loads(response.body)["request_id"]
 
 
-def test_one_that_an_allow_list_refuses_is_named(
+def test_a_caller_denied_by_the_allow_list_is_named_in_the_record(
     make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     make_client(allow=["batch/*"])()
@@ -117,7 +117,7 @@ def test_one_that_an_allow_list_refuses_is_named(
     ]
 
 
-def test_our_own_trouble_is_an_error(
+def test_an_api_server_failure_is_logged_at_error(
     make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI, decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     fake_api.review = Unavailable("away")
@@ -131,20 +131,20 @@ def test_an_exempt_request_is_one_record(
 ) -> None:
     make_client(exempt=["/healthz"])("/healthz")
     (record_fields,) = decisions()
-    assert record_fields | OF_NOBODY == record_fields
+    assert record_fields | ANONYMOUS_FIELDS == record_fields
     assert (record_fields["decision"], record_fields["code"], record_fields["peer"]) == ("allowed", "anonymous", PEER)
 
 
 def test_behind_a_proxy_the_peer_is_the_one_that_was_compared(
     make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
-    app = make_client(trusted_proxies=["10.9.0.0/16"])
-    app(peer="10.9.0.1", headers={"X-Forwarded-For": PEER})
-    app(peer="10.9.0.1", headers={"X-Forwarded-For": "10.1.2.99"})
+    client = make_client(trusted_proxies=["10.9.0.0/16"])
+    client(peer="10.9.0.1", headers={"X-Forwarded-For": PEER})
+    client(peer="10.9.0.1", headers={"X-Forwarded-For": "10.1.2.99"})
     assert [record_fields["peer"] for record_fields in decisions()] == [PEER, "10.1.2.99"]
 
 
-def test_where_addresses_are_not_compared_the_peer_is_the_connections(
+def test_with_source_address_off_the_peer_is_the_connections(
     make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
 ) -> None:
     make_client(source_address="off")(peer="10.9.9.9")
@@ -159,10 +159,10 @@ def test_allowed_requests_are_not_logged_below_info(
 
 
 def test_a_request_is_not_read_for_a_record_that_is_not_logged(make_authenticator: AuthenticatorFactory) -> None:
-    def gather(_: object) -> IncomingRequest:
+    def read(_: object) -> IncomingRequest:
         raise AssertionError
 
-    build_pipeline({"authenticator": make_authenticator()}).record_allowed(ALICE, PEER, gather, {})
+    build_pipeline({"authenticator": make_authenticator()}).record_allowed(ALICE, PEER, read, {})
 
 
 @pytest.mark.trap(33)
@@ -172,17 +172,17 @@ def test_no_record_holds_a_token(
     decisions: Callable[[], list[dict[str, Any]]],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    app = make_client(exempt=["/healthz"])
+    client = make_client(exempt=["/healthz"])
     for path, peer in (("/", PEER), ("/", "10.9.9.9"), ("/healthz", PEER)):
-        app(path, peer=peer)
-    app(headers={"Authorization": f"Bearer {token(aud=['eve'])}"})
-    app(headers={"Authorization": f"Basic {token()}"})
+        client(path, peer=peer)
+    client(headers={"Authorization": f"Bearer {token(aud=['eve'])}"})
+    client(headers={"Authorization": f"Basic {token()}"})
     fake_api.review = RuntimeError(token())
-    app(headers={"Authorization": f"Bearer {token(jti='other')}"})
+    client(headers={"Authorization": f"Bearer {token(jti='other')}"})
     assert len(decisions()) == 6
-    told = "\n".join(JSONFormatter().format(record) + repr(vars(record)) for record in caplog.records)
+    text = "\n".join(JSONFormatter().format(record) + repr(vars(record)) for record in caplog.records)
     for part in token().split(".")[1:]:
-        assert part not in told
+        assert part not in text
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_a_json_line_has_the_time_and_the_fields(
     record_allowed(ALICE, REQUEST)
     caplog.records[0].created = 1_800_000_000.25
     assert lines() == [
-        OF_ALICE
+        ALICE_FIELDS
         | {
             "time": "2027-01-15T08:00:00.250Z",
             "level": "INFO",
@@ -213,7 +213,7 @@ def test_a_json_line_has_the_time_and_the_fields(
 
 
 @pytest.mark.parametrize("text", ["a\nb", 'a"b', "a\u2028b", "\ud800", "\x1b[2J"])
-def test_a_json_line_is_one_line_whatever_a_caller_sends(
+def test_a_json_record_is_one_line_whatever_a_caller_sends(
     lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     record_denied(TokenReviewFailed("why"), RequestRecord(text, text, None, text), "17")
@@ -223,18 +223,20 @@ def test_a_json_line_is_one_line_whatever_a_caller_sends(
     assert second["path"] == text
     assert "peer" not in first
     for record in caplog.records:
-        for told in (JSONFormatter().format(record), record.getMessage()):
-            assert told.isascii()
-            assert told.isprintable()
+        for line in (JSONFormatter().format(record), record.getMessage()):
+            assert line.isascii()
+            assert line.isprintable()
 
 
-def test_an_apps_own_records_can_be_json_too() -> None:
+def test_the_json_formatter_formats_an_apps_own_records() -> None:
     record = logging.makeLogRecord({"msg": "%d invoices", "args": (3,), "levelname": "INFO", "created": 0.0})
     line = {"time": "1970-01-01T00:00:00.000Z", "level": "INFO", "message": "3 invoices"}
     assert json.loads(JSONFormatter().format(record)) == line
 
 
-def test_the_caller_is_on_every_line_of_the_app(make_client: Callable[..., MiddlewareClient]) -> None:
+def test_the_caller_filter_puts_the_caller_on_each_log_line_of_the_app(
+    make_client: Callable[..., MiddlewareClient],
+) -> None:
     log, text = logging.getLogger("an.app"), io.StringIO()
     handler = logging.StreamHandler(text)
     handler.setFormatter(logging.Formatter("%(caller)s %(caller_pod)s %(message)s"))

@@ -26,16 +26,16 @@ App = Callable[..., Iterable[bytes]]
 
 
 def show(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-    """Answer with what an app is told of its caller."""
+    """Respond with what the app got about its caller."""
     start_response("200 OK", [("Content-Type", "application/json")])
-    identity, known = environ[IDENTITY], current_caller()
-    told = {
+    identity, current = environ[IDENTITY], current_caller()
+    shown = {
         "identity": identity and str(identity.service_account),
-        "current": known and str(known.service_account),
+        "current": current and str(current.service_account),
         "keys": {key: environ.get(key) for key in ("REMOTE_USER", "AUTH_TYPE", "HTTP_AUTHORIZATION")},
         "everything": repr(environ),
     }
-    return [json.dumps(told).encode()]
+    return [json.dumps(shown).encode()]
 
 
 def current_pod() -> str:
@@ -44,51 +44,53 @@ def current_pod() -> str:
 
 
 @pytest.fixture
-def bob(make_authenticator: AuthenticatorFactory) -> App:
+def protected_app(make_authenticator: AuthenticatorFactory) -> App:
     return PodAuthMiddleware(show, authenticator=make_authenticator(exempt=["/healthz", "/public/*"]))
 
 
-def get(app: Any, path: str = "/", *, peer: str | None = PEER, headers: Any = None, **given: Any) -> TestResponse:
+def get(app: Any, path: str = "/", *, peer: str | None = PEER, headers: Any = None, **request: Any) -> TestResponse:
     if headers is None:
         headers = {"Authorization": f"Bearer {token()}"}
     environ = {"REMOTE_ADDR": peer} if peer is not None else {}
-    return Client(app).open(path, headers=headers, environ_overrides=environ, buffered=True, **given)
+    return Client(app).open(path, headers=headers, environ_overrides=environ, buffered=True, **request)
 
 
-def test_an_app_is_told_who_is_calling(bob: App) -> None:
-    answer = get(bob)
-    assert answer.status_code == 200
-    assert answer.json is not None
-    assert answer.json["identity"] == answer.json["current"] == "default/alice"
-    assert answer.json["keys"]["REMOTE_USER"] == "system:serviceaccount:default:alice"
-    assert answer.json["keys"]["AUTH_TYPE"] == "Bearer"
+def test_the_app_gets_the_callers_identity(protected_app: App) -> None:
+    response = get(protected_app)
+    assert response.status_code == 200
+    assert response.json is not None
+    assert response.json["identity"] == response.json["current"] == "default/alice"
+    assert response.json["keys"]["REMOTE_USER"] == "system:serviceaccount:default:alice"
+    assert response.json["keys"]["AUTH_TYPE"] == "Bearer"
 
 
-def test_a_known_caller_is_not_asked_about_again(bob: App, fake_api: FakeAPI) -> None:
+def test_a_cached_caller_is_not_reviewed_again(protected_app: App, fake_api: FakeAPI) -> None:
     for _ in range(3):
-        assert get(bob).status_code == 200
+        assert get(protected_app).status_code == 200
     assert fake_api.reviews == 1
 
 
-def test_it_keeps_to_the_standard(make_authenticator: AuthenticatorFactory) -> None:
+def test_the_middleware_follows_pep_3333(make_authenticator: AuthenticatorFactory) -> None:
     app = validator(PodAuthMiddleware(validator(show), authenticator=make_authenticator()))
     for headers, status in (({"Authorization": f"Bearer {token()}"}, "200 OK"), ({}, "401 UNAUTHORIZED")):
         environ = create_environ(headers=headers, environ_overrides={"REMOTE_ADDR": PEER, "SERVER_NAME": "bob"})
-        body, given, _ = run_wsgi_app(app, environ)
-        assert given.upper() == status
+        body, status_line, _ = run_wsgi_app(app, environ)
+        assert status_line.upper() == status
         assert b"".join(body)
         body.close()  # type: ignore[attr-defined]  # as an iterator of Werkzeug's has it
 
 
 @pytest.mark.trap(36)
-def test_the_token_is_taken_off_unless_it_is_to_stay(bob: App, make_authenticator: AuthenticatorFactory) -> None:
-    answer = get(bob, "/")
-    assert token() not in answer.text
-    assert answer.json is not None
-    assert answer.json["keys"]["HTTP_AUTHORIZATION"] is None
-    assert token() in get(bob, "/healthz").text  # nothing was judged there
-    kept = get(PodAuthMiddleware(show, authenticator=make_authenticator(keep_authorization=True)))
-    assert token() in kept.text
+def test_the_token_is_removed_unless_the_path_is_exempt_or_keep_authorization_is_set(
+    protected_app: App, make_authenticator: AuthenticatorFactory
+) -> None:
+    response = get(protected_app, "/")
+    assert token() not in response.text
+    assert response.json is not None
+    assert response.json["keys"]["HTTP_AUTHORIZATION"] is None
+    assert token() in get(protected_app, "/healthz").text  # an exempt path
+    with_token = get(PodAuthMiddleware(show, authenticator=make_authenticator(keep_authorization=True)))
+    assert token() in with_token.text
 
 
 @pytest.mark.trap(39)
@@ -102,59 +104,61 @@ def test_the_token_is_taken_off_unless_it_is_to_stay(bob: App, make_authenticato
         ({"Authorization": f"Bearer {token(aud=['eve'])}"}, 401, 'Bearer realm="bob", error="invalid_token"'),
     ],
 )
-def test_a_refused_caller_gets_problem_details(bob: App, headers: Any, status: int, challenge: str) -> None:
-    answer = get(bob, headers=headers)
-    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (status, challenge)
-    assert answer.mimetype == "application/problem+json"
-    assert answer.json is not None
-    assert set(answer.json) == {"type", "title", "status", "detail", "request_id"}
+def test_a_denied_request_gets_problem_details(protected_app: App, headers: Any, status: int, challenge: str) -> None:
+    response = get(protected_app, headers=headers)
+    assert (response.status_code, response.headers["WWW-Authenticate"]) == (status, challenge)
+    assert response.mimetype == "application/problem+json"
+    assert response.json is not None
+    assert set(response.json) == {"type", "title", "status", "detail", "request_id"}
 
 
-def test_the_wrong_place_is_403_and_our_trouble_503(bob: App, fake_api: FakeAPI) -> None:
-    assert get(bob, peer="10.1.2.99").status_code == 403
+def test_a_wrong_address_is_403_and_an_api_server_failure_503(protected_app: App, fake_api: FakeAPI) -> None:
+    assert get(protected_app, peer="10.1.2.99").status_code == 403
     fake_api.review = RuntimeError("away")
-    answer = get(bob, headers={"Authorization": f"Bearer {token(jti='2')}"})
-    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-    assert "WWW-Authenticate" not in answer.headers
+    response = get(protected_app, headers={"Authorization": f"Bearer {token(jti='2')}"})
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert "WWW-Authenticate" not in response.headers
 
 
 @pytest.mark.trap(26)
 @pytest.mark.parametrize("peer", [None, ""])
-def test_who_comes_through_a_unix_socket_does_not_come_in(bob: App, peer: str | None) -> None:
-    assert get(bob, peer=peer).status_code == 403
+def test_a_request_through_a_unix_socket_is_denied(protected_app: App, peer: str | None) -> None:
+    assert get(protected_app, peer=peer).status_code == 403
 
 
-def test_a_refused_head_has_the_headers_and_no_body(bob: App) -> None:
-    given = get(bob, headers={}, method="GET")
+def test_a_denied_head_request_has_the_headers_and_no_body(protected_app: App) -> None:
+    denied_get = get(protected_app, headers={}, method="GET")
     head = create_environ(method="HEAD", environ_overrides={"REMOTE_ADDR": PEER})
-    body, status, headers = run_wsgi_app(bob, head)
+    body, status, headers = run_wsgi_app(protected_app, head)
     assert b"".join(body) == b""
-    assert (status, headers["Content-Length"]) == ("401 Unauthorized", given.headers["Content-Length"])
+    assert (status, headers["Content-Length"]) == ("401 Unauthorized", denied_get.headers["Content-Length"])
 
 
 @pytest.mark.trap(34)
-def test_two_authorization_headers_are_refused_as_servers_join_them(bob: App) -> None:
-    assert get(bob, headers={"Authorization": f"Bearer {token()},Bearer {token()}"}).status_code == 400
+def test_two_authorization_headers_joined_by_the_server_are_denied(protected_app: App) -> None:
+    assert get(protected_app, headers={"Authorization": f"Bearer {token()},Bearer {token()}"}).status_code == 400
 
 
 @pytest.mark.trap(35)
-def test_optional_lets_pass_who_has_no_credential_and_not_who_has_a_bad_one(
+def test_optional_allows_a_missing_credential_and_denies_a_bad_one(
     make_authenticator: AuthenticatorFactory,
 ) -> None:
-    bob = PodAuthMiddleware(show, authenticator=make_authenticator(optional=True))
-    answer = get(bob, headers={})
-    assert answer.json is not None
-    assert answer.json["identity"] is answer.json["current"] is answer.json["keys"]["REMOTE_USER"] is None
-    assert get(bob, headers={"Authorization": "Bearer junk"}).status_code == 401
+    protected_app = PodAuthMiddleware(show, authenticator=make_authenticator(optional=True))
+    response = get(protected_app, headers={})
+    assert response.json is not None
+    assert response.json["identity"] is response.json["current"] is response.json["keys"]["REMOTE_USER"] is None
+    assert get(protected_app, headers={"Authorization": "Bearer junk"}).status_code == 401
 
 
 @pytest.mark.trap(37)
-def test_a_header_makes_nobody_known(make_authenticator: AuthenticatorFactory) -> None:
-    bob = PodAuthMiddleware(show, authenticator=make_authenticator(optional=True))
+def test_no_header_sets_an_identity(make_authenticator: AuthenticatorFactory) -> None:
+    protected_app = PodAuthMiddleware(show, authenticator=make_authenticator(optional=True))
     names = ["podproof.identity", "Podproof-Identity", "podproof_identity", "Remote-User", "REMOTE_USER", "Auth-Type"]
-    answer = get(bob, headers=dict.fromkeys(names, "default/eve"))
-    assert answer.json is not None
-    assert answer.json["identity"] is answer.json["keys"]["REMOTE_USER"] is answer.json["keys"]["AUTH_TYPE"] is None
+    response = get(protected_app, headers=dict.fromkeys(names, "default/eve"))
+    assert response.json is not None
+    assert (
+        response.json["identity"] is response.json["keys"]["REMOTE_USER"] is response.json["keys"]["AUTH_TYPE"] is None
+    )
 
 
 @pytest.mark.trap(38)
@@ -172,51 +176,53 @@ def test_a_header_makes_nobody_known(make_authenticator: AuthenticatorFactory) -
         ("/healthz/", 401),
     ],
 )
-def test_an_exempt_path_is_open_in_its_one_form(bob: App, path: str, status: int) -> None:
+def test_an_exempt_path_is_exempt_in_its_plain_form_only(protected_app: App, path: str, status: int) -> None:
     environ = create_environ(environ_overrides={"REMOTE_ADDR": PEER, "REQUEST_URI": path, "RAW_URI": path})
     environ["PATH_INFO"] = path.partition("?")[0].replace("%68", "h").replace("%2e", ".")
-    assert run_wsgi_app(bob, environ)[1][:3] == str(status)
+    assert run_wsgi_app(protected_app, environ)[1][:3] == str(status)
     if "%" not in path.partition("?")[0]:
         del environ["RAW_URI"], environ["REQUEST_URI"]
-        assert run_wsgi_app(bob, environ)[1][:3] == str(status)
+        assert run_wsgi_app(protected_app, environ)[1][:3] == str(status)
 
 
 @pytest.mark.trap(38)
 @pytest.mark.parametrize(("path", "status"), [("/healthz", 401), ("/healthz/", 401), ("/healthz/healthz", 200)])
-def test_an_exempt_path_of_a_mounted_app_is_below_its_mount(bob: App, path: str, status: int) -> None:
-    assert get(DispatcherMiddleware(show, {"/healthz": bob}), path, headers={}).status_code == status
+def test_an_exempt_path_of_a_mounted_app_is_relative_to_its_mount(protected_app: App, path: str, status: int) -> None:
+    assert get(DispatcherMiddleware(show, {"/healthz": protected_app}), path, headers={}).status_code == status
 
 
 @pytest.mark.trap(23)
-def test_proxy_fix_around_it_changes_no_peer(bob: App) -> None:
-    app = ProxyFix(bob, x_for=1)
-    good = {"Authorization": f"Bearer {token()}"}
-    assert get(app, headers=good).status_code == 200
-    assert get(app, peer="10.1.2.99", headers=good | {"X-Forwarded-For": PEER}).status_code == 403
+def test_an_outer_proxy_fix_does_not_change_the_peer(protected_app: App) -> None:
+    app = ProxyFix(protected_app, x_for=1)
+    authorization = {"Authorization": f"Bearer {token()}"}
+    assert get(app, headers=authorization).status_code == 200
+    assert get(app, peer="10.1.2.99", headers=authorization | {"X-Forwarded-For": PEER}).status_code == 403
 
 
 @pytest.mark.trap(23)
-def test_proxy_fix_around_it_hides_no_trusted_proxy(make_authenticator: AuthenticatorFactory) -> None:
-    bob = PodAuthMiddleware(show, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
+def test_an_outer_proxy_fix_does_not_hide_a_trusted_proxy(make_authenticator: AuthenticatorFactory) -> None:
+    protected_app = PodAuthMiddleware(show, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
     headers = {"Authorization": f"Bearer {token()}", "X-Forwarded-For": PEER}
-    assert get(ProxyFix(bob, x_for=1), peer="10.9.0.1", headers=headers).status_code == 200
+    assert get(ProxyFix(protected_app, x_for=1), peer="10.9.0.1", headers=headers).status_code == 200
 
 
 @pytest.mark.trap(22)
-def test_a_trusted_proxy_is_believed(make_authenticator: AuthenticatorFactory) -> None:
-    bob = PodAuthMiddleware(show, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
+def test_the_forwarded_header_of_a_trusted_proxy_is_used(make_authenticator: AuthenticatorFactory) -> None:
+    protected_app = PodAuthMiddleware(show, authenticator=make_authenticator(trusted_proxies=["10.9.0.0/16"]))
     for headers, status in (
         ({"X-Forwarded-For": f"1.1.1.1, {PEER}"}, 200),
         ({"Forwarded": f"for=1.1.1.1, for={PEER}"}, 200),
         ({"X-Forwarded-For": f"{PEER}, 10.1.2.99"}, 403),
         ({}, 403),
     ):
-        good = {"Authorization": f"Bearer {token()}"}
-        assert get(bob, peer="10.9.0.1", headers=good | headers).status_code == status
-        assert get(bob, peer="10.8.0.1", headers=good | headers).status_code == 403
+        authorization = {"Authorization": f"Bearer {token()}"}
+        assert get(protected_app, peer="10.9.0.1", headers=authorization | headers).status_code == status
+        assert get(protected_app, peer="10.8.0.1", headers=authorization | headers).status_code == 403
 
 
-def test_the_caller_is_current_until_the_answer_is_sent_and_no_longer(make_authenticator: AuthenticatorFactory) -> None:
+def test_the_caller_is_current_until_the_response_is_sent_and_no_longer(
+    make_authenticator: AuthenticatorFactory,
+) -> None:
     closed: list[str] = []
 
     class Body:
@@ -230,8 +236,8 @@ def test_the_caller_is_current_until_the_answer_is_sent_and_no_longer(make_authe
         start_response("200 OK", [])
         return Body()
 
-    answer = get(PodAuthMiddleware(stream, authenticator=make_authenticator()))
-    assert answer.text == "default/alice-pod"
+    response = get(PodAuthMiddleware(stream, authenticator=make_authenticator()))
+    assert response.text == "default/alice-pod"
     assert closed == ["default/alice-pod"]
     assert current_caller() is None
 
@@ -240,7 +246,7 @@ def test_the_caller_is_current_until_the_answer_is_sent_and_no_longer(make_authe
 @pytest.mark.parametrize(
     "ending", ["raises", "denies", "returns None", "streams and fails", "closed in another thread"]
 )
-def test_a_context_that_outlives_its_request_has_no_caller(
+def test_a_context_copy_that_outlives_its_request_has_no_caller(
     make_authenticator: AuthenticatorFactory, ending: str
 ) -> None:
     contexts: list[Context] = []
@@ -283,7 +289,7 @@ def test_a_context_that_outlives_its_request_has_no_caller(
 
 
 @pytest.mark.trap(62)
-def test_a_response_that_begins_after_the_tokens_end_is_sent_in_one_piece(
+def test_a_response_that_starts_after_the_token_expired_is_sent_whole(
     make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
@@ -293,26 +299,26 @@ def test_a_response_that_begins_after_the_tokens_end_is_sent_in_one_piece(
         start_response("200 OK", [])
         return [b"done"]
 
-    bob = PodAuthMiddleware(slow, authenticator=make_authenticator())
-    assert get(bob, headers={"Authorization": f"Bearer {token(exp=NOW + 5)}"}).text == "done"
+    protected_app = PodAuthMiddleware(slow, authenticator=make_authenticator())
+    assert get(protected_app, headers={"Authorization": f"Bearer {token(exp=NOW + 5)}"}).text == "done"
 
 
-def test_a_file_reaches_the_server_as_it_is(make_authenticator: AuthenticatorFactory) -> None:
+def test_a_file_wrapper_reaches_the_server_unwrapped(make_authenticator: AuthenticatorFactory) -> None:
     def send(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [])
         return environ["wsgi.file_wrapper"](io.BytesIO(b"content"))
 
-    good = {"Authorization": f"Bearer {token()}"}
-    given = {"REMOTE_ADDR": PEER, "wsgi.file_wrapper": FileWrapper}
+    authorization = {"Authorization": f"Bearer {token()}"}
+    overrides = {"REMOTE_ADDR": PEER, "wsgi.file_wrapper": FileWrapper}
     body = PodAuthMiddleware(send, authenticator=make_authenticator())(
-        create_environ(headers=good, environ_overrides=given), lambda *_: lambda _: None
+        create_environ(headers=authorization, environ_overrides=overrides), lambda *_: lambda _: None
     )
     assert isinstance(body, FileWrapper)
     assert current_caller() is None
 
 
 @pytest.mark.trap(31)
-def test_an_answer_is_broken_off_when_the_token_expires(
+def test_a_response_is_broken_off_when_the_token_expires(
     make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
@@ -324,8 +330,8 @@ def test_an_answer_is_broken_off_when_the_token_expires(
             time.passes(1)
 
     app = PodAuthMiddleware(stream, authenticator=make_authenticator())
-    good = {"Authorization": f"Bearer {token(exp=NOW + 5)}"}
-    body, _, _ = run_wsgi_app(app, create_environ(headers=good, environ_overrides={"REMOTE_ADDR": PEER}))
+    authorization = {"Authorization": f"Bearer {token(exp=NOW + 5)}"}
+    body, _, _ = run_wsgi_app(app, create_environ(headers=authorization, environ_overrides={"REMOTE_ADDR": PEER}))
     sent: list[bytes] = []
     with pytest.raises(IdentityEnded):
         sent.extend(body)
@@ -334,21 +340,21 @@ def test_an_answer_is_broken_off_when_the_token_expires(
 
 
 @pytest.mark.trap(33)
-def test_no_log_line_has_the_token(bob: App, fake_api: FakeAPI, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_log_line_has_the_token(protected_app: App, fake_api: FakeAPI, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(0)
     fake_api.review = review(error=token(), authenticated=False)
     for headers in ({"Authorization": f"Bearer {token()}"}, {"Authorization": f"Bearer {token()} x"}):
-        assert get(bob, headers=headers).status_code in (400, 401)
+        assert get(protected_app, headers=headers).status_code in (400, 401)
     assert len(caplog.records) == 2
     assert token() not in caplog.text
     assert token().split(".")[1] not in caplog.text
 
 
-def test_a_refusal_is_logged_with_what_was_asked(bob: App, caplog: pytest.LogCaptureFixture) -> None:
-    get(DispatcherMiddleware(show, {"/mount": bob}), "/mount/a", headers={}, method="DELETE")
+def test_a_denial_is_logged_with_peer_method_and_path(protected_app: App, caplog: pytest.LogCaptureFixture) -> None:
+    get(DispatcherMiddleware(show, {"/mount": protected_app}), "/mount/a", headers={}, method="DELETE")
     assert f"peer={PEER} request=DELETE '/mount/a'" in caplog.messages[0]
 
 
-def test_options_are_checked_when_the_app_is_made() -> None:
+def test_a_wrong_option_fails_the_constructor() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'audience'"):
-        PodAuthMiddleware(show, audiences="bob")  # type: ignore[call-arg]  # which is what is tried
+        PodAuthMiddleware(show, audiences="bob")  # type: ignore[call-arg]  # a wrong option on purpose

@@ -5,6 +5,7 @@ Each check has a file of its own beside this one.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -209,7 +210,7 @@ class Authenticator:
         read_at, left = self.monotonic(), review.expires_at - self._now()
         return CachedIdentity(
             identity=identity,
-            username=identity.identity,
+            username=sys.intern(identity.identity),  # one text for all pods of a service account
             scopes=identity.scopes,
             peers=self._accepted_peers(identity),
             # A pod that was read again says nothing about the token: its next review stays when it was.

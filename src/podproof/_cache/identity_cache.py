@@ -1,7 +1,7 @@
 """The cache of known callers. Its lookup is on the path of every request, so it takes no lock and makes no copy.
 
-`cachetools` holds every other cache: its lookup is Python code that wants a lock, three times as long as this one
-(`make bench`, the rows of the lookup).
+`cachetools` holds every other cache: its lookup is Python code that needs a lock, and takes several times as long as
+this one (`make bench`, the rows of the lookup).
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import TypeVar
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from podproof._request.context import CurrentRequest, current_request
+from podproof._request.context import Deny, current_request
 from podproof._request.problem import HTTPResponse
 from podproof.errors import IdentityEnded, PodAuthError
 
@@ -20,9 +20,7 @@ UNTIMED = 60.0
 after the token's end is thrown away, as with a timer."""
 
 
-async def run_http(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, request: CurrentRequest
-) -> None:
+async def run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, deny: Deny) -> None:
     """Run the app for one request; after a moment in monotonic seconds, no more of either body passes.
 
     Around the server's own `receive` and `send` the context variable is empty: a server may start the next request of
@@ -63,13 +61,13 @@ async def run_http(
     try:
         await app(scope, receive_until_end, send_until_end)
     except PodAuthError as denial:
-        if started or request.deny is None:
+        if started:
             raise
-        await send_response(request.deny(denial), scope, send)
+        await send_response(deny(denial), scope, send)
 
 
 async def run_websocket(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, request: CurrentRequest
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, deny: Deny
 ) -> None:
     """Run the app until a moment in monotonic seconds, then close the connection with 1008 (RFC 6455 section 7.4.1)."""
     accepted = closed = False
@@ -90,9 +88,7 @@ async def run_websocket(
         with anyio.move_on_after(ends_at - time.monotonic()) as running:
             await app(scope, receive_and_watch, send_and_watch)
     except PodAuthError as denial:
-        if request.deny is None:
-            raise
-        response = request.deny(denial)
+        response = deny(denial)
         if accepted and not closed:
             await send({"type": "websocket.close", "code": 1008, "reason": "the caller is not allowed here"})
         elif not closed:

@@ -310,6 +310,22 @@ def test_a_read_waits_no_longer_than_the_timeout_of_the_whole_response() -> None
         assert real_time.monotonic() - begun < 4
 
 
+IN_A_POD = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "KUBERNETES_SERVICE_PORT": "443"}
+
+
+@pytest.mark.parametrize("environ", [{}, IN_A_POD | {"KUBECONFIG": "/kubeconfig"}])
+def test_the_mounted_token_is_read_only_where_it_is_the_credential(tmp_path: Path, environ: dict[str, str]) -> None:
+    (tmp_path / "token").write_text("a.b.c\n")
+    assert connection.read_mounted_token(IN_A_POD, tmp_path) == "a.b.c"
+    assert connection.read_mounted_token(environ, tmp_path) is None
+
+
+def test_a_mounted_token_that_is_missing_or_not_ascii_is_none(tmp_path: Path) -> None:
+    assert connection.read_mounted_token(IN_A_POD, tmp_path) is None
+    (tmp_path / "token").write_text("\u20ac", encoding="utf-8")
+    assert connection.read_mounted_token(IN_A_POD, tmp_path) is None
+
+
 @pytest.mark.parametrize("date", ["", "some time today", "Mon, 99 Foo 2026 00:00:00 GMT"])
 def test_a_response_without_a_valid_date_has_no_clock(date: str) -> None:
     response = urllib3.HTTPResponse(headers={"Content-Type": "application/json", "Date": date}, status=200)

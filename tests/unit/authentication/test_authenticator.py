@@ -23,12 +23,10 @@ from podproof.errors import (
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, pod, review, token
 
 ELSEWHERE = "10.1.2.99"
-SECONDS = 10  # that a test waits at the most for another thread
+SECONDS = 10  # that a test waits at most for another thread
 
 
-def test_a_caller_is_identified_and_then_remembered(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
-) -> None:
+def test_an_authenticated_caller_is_cached(make_authenticator: AuthenticatorFactory, fake_api: FakeAPI) -> None:
     authenticator = make_authenticator()
     assert authenticator.get_cached(token(), PEER) is None
     caller = authenticator.authenticate(token(), PEER)
@@ -43,7 +41,7 @@ def test_a_caller_is_identified_and_then_remembered(
 
 @pytest.mark.trap(29)
 @pytest.mark.parametrize("text", ["junk", token(aud=["eve"]), token(exp=NOW - 61), token(**{"kubernetes.io": None})])
-def test_what_can_never_be_accepted_costs_the_api_server_nothing(
+def test_a_token_that_could_never_be_accepted_costs_no_api_call(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, text: str
 ) -> None:
     authenticator = make_authenticator()
@@ -56,7 +54,7 @@ def test_what_can_never_be_accepted_costs_the_api_server_nothing(
 
 
 @pytest.mark.trap(1, 2)
-def test_a_spelling_that_the_api_server_takes_for_a_known_token_is_neither_known_nor_asked_for(
+def test_another_spelling_of_a_cached_token_is_denied_without_an_api_call(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     authenticator = make_authenticator()
@@ -69,7 +67,9 @@ def test_a_spelling_that_the_api_server_takes_for_a_known_token_is_neither_known
 
 
 @pytest.mark.trap(5)
-def test_the_audience_is_ours_and_never_the_tokens(make_authenticator: AuthenticatorFactory, fake_api: FakeAPI) -> None:
+def test_the_reviewed_audiences_are_ours_not_the_tokens(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+) -> None:
     fake_api.review = review(audiences=["eve"])
     with pytest.raises(WrongAudience):
         make_authenticator().authenticate(token(aud=["eve"]), PEER)
@@ -79,7 +79,7 @@ def test_the_audience_is_ours_and_never_the_tokens(make_authenticator: Authentic
 
 
 @pytest.mark.trap(28)
-def test_a_refused_token_is_remembered_for_a_while(
+def test_a_rejected_token_is_cached_for_rejection_ttl(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
     authenticator = make_authenticator(rejection_ttl=10)
@@ -95,7 +95,7 @@ def test_a_refused_token_is_remembered_for_a_while(
 
 
 @pytest.mark.trap(33)
-def test_a_remembered_refusal_holds_no_frame_that_has_the_token(
+def test_a_cached_denial_keeps_no_frame_that_has_the_token(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     authenticator = make_authenticator()
@@ -103,12 +103,12 @@ def test_a_remembered_refusal_holds_no_frame_that_has_the_token(
     with pytest.raises(TokenReviewFailed):
         authenticator.authenticate(token(), PEER)
     gc.collect()
-    kept = [one for one in gc.get_objects() if type(one) is TokenReviewFailed]  # isinstance would wake lazy objects
-    assert kept
-    assert [one for one in kept if one.__traceback__ or one.__context__] == []
+    cached = [one for one in gc.get_objects() if type(one) is TokenReviewFailed]  # isinstance would wake lazy objects
+    assert cached
+    assert [one for one in cached if one.__traceback__ or one.__context__] == []
 
 
-def test_a_refusal_knows_whom_the_api_server_vouched_for(
+def test_a_denial_names_the_authenticated_service_account_and_pod(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     fake_api.pod = None
@@ -118,7 +118,7 @@ def test_a_refusal_knows_whom_the_api_server_vouched_for(
 
 
 @pytest.mark.trap(21)
-def test_a_stolen_token_is_refused_from_elsewhere_though_its_caller_is_known(
+def test_a_stolen_token_is_denied_from_another_address_while_its_caller_is_cached(
     make_authenticator: AuthenticatorFactory,
 ) -> None:
     authenticator = make_authenticator()
@@ -130,7 +130,7 @@ def test_a_stolen_token_is_refused_from_elsewhere_though_its_caller_is_known(
 
 
 @pytest.mark.trap(18)
-def test_from_the_wrong_place_the_pod_is_read_once_more_a_second_at_the_most(
+def test_requests_from_a_wrong_address_read_the_pod_at_most_once_per_second(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
     authenticator = make_authenticator()
@@ -150,7 +150,7 @@ def test_from_the_wrong_place_the_pod_is_read_once_more_a_second_at_the_most(
 
 
 @pytest.mark.trap(18)
-def test_an_address_that_came_late_is_seen(
+def test_an_address_that_the_pod_got_later_is_accepted(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
     authenticator = make_authenticator()
@@ -170,7 +170,7 @@ def test_an_address_that_came_late_is_seen(
 
 
 @pytest.mark.trap(21)
-def test_an_address_given_to_another_pod_does_not_carry_the_old_identity(
+def test_an_address_that_the_pod_no_longer_has_is_denied(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
     authenticator = make_authenticator()
@@ -184,7 +184,7 @@ def test_an_address_given_to_another_pod_does_not_carry_the_old_identity(
 
 @pytest.mark.trap(14, 17)
 @pytest.mark.parametrize("then", [None, pod(metadata={"uid": "another"}), pod(status={"phase": "Succeeded"})])
-def test_a_pod_found_gone_when_it_is_read_anew_is_forgotten(
+def test_a_pod_that_is_gone_at_a_second_read_is_removed_from_the_cache(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock, then: dict[str, object] | None
 ) -> None:
     authenticator = make_authenticator()
@@ -197,7 +197,7 @@ def test_a_pod_found_gone_when_it_is_read_anew_is_forgotten(
         assert raised.value.status == 401
 
 
-def test_an_api_server_away_when_a_pod_is_read_anew_loses_nobody(
+def test_an_api_server_failure_at_a_second_read_keeps_the_cached_caller(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
     authenticator = make_authenticator()
@@ -209,7 +209,7 @@ def test_an_api_server_away_when_a_pod_is_read_anew_loses_nobody(
     assert authenticator.get_cached(token(), PEER)
 
 
-def test_a_pod_read_anew_does_not_put_off_the_next_review(
+def test_a_second_read_of_a_pod_does_not_delay_the_next_review(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
     authenticator = make_authenticator(cache_ttl=60)
@@ -225,20 +225,20 @@ def test_a_pod_read_anew_does_not_put_off_the_next_review(
 
 
 @pytest.mark.trap(30)
-@pytest.mark.parametrize(("lifetime", "remembered"), [(3600, 60), (30, 30)])
-def test_an_acceptance_ends_after_its_time_and_with_the_token(
-    make_authenticator: AuthenticatorFactory, time: Clock, lifetime: float, remembered: float
+@pytest.mark.parametrize(("lifetime", "cached_for"), [(3600, 60), (30, 30)])
+def test_a_caller_is_cached_for_cache_ttl_and_never_beyond_its_token(
+    make_authenticator: AuthenticatorFactory, time: Clock, lifetime: float, cached_for: float
 ) -> None:
     authenticator, text = make_authenticator(cache_ttl=60), token(exp=NOW + lifetime)
     authenticator.authenticate(text, PEER)
-    time.passes(remembered - 0.1)
+    time.passes(cached_for - 0.1)
     assert authenticator.get_cached(text, PEER)
     time.passes(0.1)
     assert authenticator.get_cached(text, PEER) is None
 
 
 @pytest.mark.trap(48)
-def test_a_token_expired_by_our_clock_is_for_the_api_server_to_judge(
+def test_a_token_expired_within_the_clock_skew_is_reviewed(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     authenticator, text = make_authenticator(), token(exp=NOW - 30)
@@ -260,7 +260,7 @@ def test_a_caller_stays_connected_until_its_token_expires(
 
 
 @pytest.mark.trap(20)
-def test_a_pod_on_the_host_network_is_refused_unless_asked_for(
+def test_a_pod_on_the_host_network_is_denied_unless_the_option_accepts_it(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     fake_api.pod = pod(spec={"hostNetwork": True})
@@ -271,28 +271,26 @@ def test_a_pod_on_the_host_network_is_refused_unless_asked_for(
     assert make_authenticator(host_network=True).authenticate(token(), PEER).pod.host_network
 
 
-def test_where_addresses_are_not_compared_a_token_is_enough(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
-) -> None:
+def test_with_source_address_off_a_token_is_enough(make_authenticator: AuthenticatorFactory, fake_api: FakeAPI) -> None:
     fake_api.pod = pod(spec={"hostNetwork": True})
     authenticator = make_authenticator(source_address="off")
     assert authenticator.authenticate(token(), None)
     assert authenticator.get_cached(token(), None)
 
 
-def test_who_is_not_on_the_list_is_refused(make_authenticator: AuthenticatorFactory) -> None:
+def test_a_service_account_that_is_not_on_the_allow_list_is_denied(make_authenticator: AuthenticatorFactory) -> None:
     assert make_authenticator(allow=["default/al*"]).authenticate(token(), PEER)
     with pytest.raises(NotAllowed) as raised:
         make_authenticator(allow=["payments/*"]).authenticate(token(), PEER)
     assert raised.value.pod == "default/alice-pod"
 
 
-@pytest.mark.parametrize("trouble", [Unavailable("away"), RuntimeError("s3cret"), KeyError("s3cret")])
-def test_our_trouble_is_503_says_nothing_of_the_token_and_is_not_remembered(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, trouble: Exception
+@pytest.mark.parametrize("failure", [Unavailable("away"), RuntimeError("s3cret"), KeyError("s3cret")])
+def test_an_api_server_failure_is_503_without_token_text_and_is_not_cached(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, failure: Exception
 ) -> None:
     authenticator = make_authenticator()
-    fake_api.review = trouble
+    fake_api.review = failure
     with pytest.raises(Unavailable) as raised:
         authenticator.authenticate(token(), PEER)
     assert "s3cret" not in str(raised.value)
@@ -302,7 +300,7 @@ def test_our_trouble_is_503_says_nothing_of_the_token_and_is_not_remembered(
 
 
 @pytest.mark.trap(33)
-def test_unforeseen_trouble_is_told_by_its_kind_and_place(
+def test_an_unexpected_exception_is_named_by_its_class_and_line(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     fake_api.review = ZeroDivisionError("s3cret")
@@ -311,49 +309,49 @@ def test_unforeseen_trouble_is_told_by_its_kind_and_place(
 
 
 @pytest.mark.trap(27)
-def test_who_gives_up_leaves_the_answer_for_the_others(
+def test_a_request_that_times_out_leaves_the_review_to_the_others(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
-    answer = threading.Event()
-    fake_api.before = lambda: answer.wait(SECONDS)
+    may_respond = threading.Event()
+    fake_api.before = lambda: may_respond.wait(SECONDS)
     authenticator = make_authenticator(timeout=0.05)
     with pytest.raises(Unavailable, match=r"no response from the API server within 0\.05 s"):
         authenticator.authenticate(token(), PEER)
-    others = authenticator.start(token(), PEER)
-    answer.set()
-    assert authenticator.check_peer(others.result(SECONDS), PEER)
+    other = authenticator.start(token(), PEER)
+    may_respond.set()
+    assert authenticator.check_peer(other.result(SECONDS), PEER)
     assert authenticator.get_cached(token(), PEER)
     assert fake_api.reviews == 1
 
 
 @pytest.mark.trap(27)
-def test_a_failure_is_shared_by_all_who_wait_for_it(
+def test_a_failure_is_shared_by_all_that_wait_for_it(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
-    answer = threading.Event()
-    fake_api.before = lambda: answer.wait(SECONDS)
+    may_respond = threading.Event()
+    fake_api.before = lambda: may_respond.wait(SECONDS)
     fake_api.review = Unavailable("away")
     authenticator = make_authenticator()
     waiting = [authenticator.start(token(), PEER) for _ in range(20)]
-    answer.set()
-    for flight in waiting:
+    may_respond.set()
+    for future in waiting:
         with pytest.raises(Unavailable):
-            authenticator.check_peer(flight.result(SECONDS), PEER)
+            authenticator.check_peer(future.result(SECONDS), PEER)
     assert fake_api.reviews == 1
 
 
-def test_who_has_waited_too_long_in_the_queue_costs_the_api_server_nothing(
+def test_a_review_still_queued_at_its_deadline_costs_no_api_call(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
-    answer = threading.Event()
-    fake_api.before = lambda: answer.wait(SECONDS)
+    may_respond = threading.Event()
+    fake_api.before = lambda: may_respond.wait(SECONDS)
     authenticator = make_authenticator(max_reviews=1, timeout=5)
     first, second = (
         authenticator.start(token(jti="1"), PEER),
         authenticator.start(token(jti="2"), PEER),
     )
     time.passes(5)
-    answer.set()
+    may_respond.set()
     assert authenticator.check_peer(first.result(SECONDS), PEER)
     with pytest.raises(Unavailable, match="no thread was free"):
         authenticator.check_peer(second.result(SECONDS), PEER)
@@ -361,43 +359,41 @@ def test_who_has_waited_too_long_in_the_queue_costs_the_api_server_nothing(
 
 
 @pytest.mark.trap(29)
-def test_a_flood_of_forgeries_is_answered_with_503_and_known_callers_from_memory(
+def test_in_a_flood_of_forgeries_unknown_tokens_are_503_and_cached_callers_are_served(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     authenticator = make_authenticator(max_reviews=1)
     authenticator.authenticate(token(), PEER)
-    answer = threading.Event()
-    fake_api.before = lambda: answer.wait(SECONDS)
+    may_respond = threading.Event()
+    fake_api.before = lambda: may_respond.wait(SECONDS)
     waiting = [authenticator.start(token(jti=str(number)), PEER) for number in range(17)]
     with pytest.raises(Overloaded):
         authenticator.authenticate(token(jti="one too many"), PEER)
     assert authenticator.get_cached(token(), PEER)
-    answer.set()
-    for flight in waiting:
-        flight.result(SECONDS)
+    may_respond.set()
+    for future in waiting:
+        future.result(SECONDS)
 
 
-def refuse_many(authenticator: Authenticator, fake_api: FakeAPI, many: int = MAX_REJECTIONS) -> None:
-    """Have the API server refuse so many tokens that come from Alice's address."""
-    vouching, fake_api.review = fake_api.review, review(authenticated=False)
+def reject_many(authenticator: Authenticator, fake_api: FakeAPI, many: int = MAX_REJECTIONS) -> None:
+    """Have the API server reject so many tokens from Alice's address."""
+    review_before, fake_api.review = fake_api.review, review(authenticated=False)
     for number in range(many):
         with pytest.raises(TokenReviewFailed):
             authenticator.authenticate(token(jti=f"forged {number}"), PEER)
-    fake_api.review = vouching
+    fake_api.review = review_before
 
 
 @pytest.mark.trap(29)
-def test_where_much_was_refused_of_late_no_other_token_is_asked_about(
+def test_after_20_rejected_tokens_from_an_address_no_other_token_from_there_is_reviewed(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
     authenticator = make_authenticator(rejection_ttl=10)
     authenticator.authenticate(token(), PEER)
-    refuse_many(authenticator, fake_api)
+    reject_many(authenticator, fake_api)
     time.passes(9.9)
     with pytest.raises(Overloaded, match=f"20 tokens from {PEER} were rejected"):
-        authenticator.start(
-            token(jti="new"), PEER, authenticator.monotonic() + 5
-        )  # at once: it takes no place in the queue from anybody
+        authenticator.start(token(jti="new"), PEER, authenticator.monotonic() + 5)  # at once, not in the queue
     assert authenticator.get_cached(token(), PEER)
     assert fake_api.reviews == 1 + MAX_REJECTIONS
     time.passes(0.1)
@@ -405,38 +401,40 @@ def test_where_much_was_refused_of_late_no_other_token_is_asked_about(
 
 
 @pytest.mark.trap(29)
-def test_those_who_wait_while_much_is_refused_are_not_asked_about_either(
+def test_tokens_already_queued_when_the_limit_is_reached_are_not_reviewed(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
-    answer = threading.Event()
-    fake_api.before = lambda: answer.wait(SECONDS)
+    may_respond = threading.Event()
+    fake_api.before = lambda: may_respond.wait(SECONDS)
     fake_api.review = review(authenticated=False)
     authenticator = make_authenticator(max_reviews=2)
-    flights = [authenticator.start(token(jti=f"forged {number}"), PEER) for number in range(34)]
-    answer.set()
-    outcomes = [flight.result(SECONDS) for flight in flights]
-    refused = sum(isinstance(outcome, TokenReviewFailed) for outcome in outcomes)
-    assert refused in (MAX_REJECTIONS, MAX_REJECTIONS + 1)  # one more may be under way, two at a time
-    assert all(isinstance(outcome, TokenReviewFailed | Overloaded) for outcome in outcomes)
+    futures = [authenticator.start(token(jti=f"forged {number}"), PEER) for number in range(34)]
+    may_respond.set()
+    results = [future.result(SECONDS) for future in futures]
+    rejected = sum(isinstance(result, TokenReviewFailed) for result in results)
+    assert rejected in (MAX_REJECTIONS, MAX_REJECTIONS + 1)  # one more may be under way, two at a time
+    assert all(isinstance(result, TokenReviewFailed | Overloaded) for result in results)
 
 
 @pytest.mark.trap(29)
-def test_a_flood_of_forgeries_from_one_address_is_nobody_elses_trouble(
+def test_rejected_tokens_from_one_address_do_not_affect_other_addresses(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     authenticator = make_authenticator()
-    refuse_many(authenticator, fake_api)
+    reject_many(authenticator, fake_api)
     fake_api.pod = pod(status={"podIP": ELSEWHERE, "podIPs": [{"ip": ELSEWHERE}]})
     assert authenticator.authenticate(token(), ELSEWHERE)
 
 
-def test_a_few_refused_tokens_keep_nobody_out(make_authenticator: AuthenticatorFactory, fake_api: FakeAPI) -> None:
+def test_fewer_than_20_rejected_tokens_do_not_limit_an_address(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+) -> None:
     authenticator = make_authenticator()
-    refuse_many(authenticator, fake_api, MAX_REJECTIONS - 1)
+    reject_many(authenticator, fake_api, MAX_REJECTIONS - 1)
     assert authenticator.authenticate(token(), PEER)
 
 
-def test_what_the_api_server_could_not_say_is_held_against_no_address(
+def test_api_server_failures_do_not_count_as_rejected_tokens(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     authenticator = make_authenticator()
@@ -448,7 +446,7 @@ def test_what_the_api_server_could_not_say_is_held_against_no_address(
     assert authenticator.authenticate(token(), PEER)
 
 
-def test_where_addresses_are_not_compared_none_is_held_responsible(
+def test_with_source_address_off_rejected_tokens_are_not_limited(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
     authenticator = make_authenticator(source_address="off")
@@ -459,7 +457,9 @@ def test_where_addresses_are_not_compared_none_is_held_responsible(
 
 
 @pytest.mark.trap(28)
-def test_refused_tokens_push_no_accepted_one_out(make_authenticator: AuthenticatorFactory, fake_api: FakeAPI) -> None:
+def test_rejected_tokens_do_not_evict_accepted_ones(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+) -> None:
     authenticator = make_authenticator(cache_size=2, rejection_size=2)
     authenticator.authenticate(token(), PEER)
     fake_api.review = review(authenticated=False)
@@ -481,8 +481,24 @@ def test_an_authenticator_can_be_closed_and_used_again(make_authenticator: Authe
     assert authenticator.authenticate(token(), PEER)
 
 
+def test_a_caller_that_was_cached_meanwhile_is_not_reviewed_again(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+) -> None:
+    authenticator = make_authenticator()
+    alice = authenticator.authenticate(token(), PEER)
+    result = authenticator.start(token(), PEER).result(SECONDS)
+    assert authenticator.check_peer(result, PEER).identity is alice
+    assert (fake_api.reviews, fake_api.reads) == (1, 1)
+
+
+@pytest.mark.trap(1)
+def test_a_token_that_no_header_can_hold_is_denied(make_authenticator: AuthenticatorFactory) -> None:
+    with pytest.raises(MalformedCredential, match="no header can hold"):
+        make_authenticator().authenticate("\u20ac", PEER)
+
+
 @pytest.mark.trap(33)
-def test_nothing_is_logged_by_the_core_but_by_those_who_answer(
+def test_an_authenticator_logs_nothing_itself(
     make_authenticator: AuthenticatorFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG):

@@ -12,16 +12,16 @@ from tests.support.fake_api import PEER, FakeAPI, pod
 ALICE = ServiceAccount("default", "alice", "account-uid")
 
 
-def match_podd(answer: dict[str, Any]) -> Pod:
-    return match_pod(answer, ALICE, "alice-pod", "pod-uid")
+def matched(response: dict[str, Any]) -> Pod:
+    return match_pod(response, ALICE, "alice-pod", "pod-uid")
 
 
-def test_a_live_pod_is_found(fake_api: FakeAPI) -> None:
+def test_a_live_pod_is_returned(fake_api: FakeAPI) -> None:
     found = PodLookup(fake_api).get(ALICE, "alice-pod", "pod-uid", 0)
     assert found == Pod("default", "alice-pod", "pod-uid", (PEER,), "node1")
 
 
-def test_a_pod_that_is_not_there_is_gone(fake_api: FakeAPI) -> None:
+def test_a_pod_that_does_not_exist_is_pod_gone(fake_api: FakeAPI) -> None:
     fake_api.pod = None
     with pytest.raises(PodGone, match="no pod default/alice-pod"):
         PodLookup(fake_api).get(ALICE, "alice-pod", "pod-uid", 0)
@@ -29,35 +29,35 @@ def test_a_pod_that_is_not_there_is_gone(fake_api: FakeAPI) -> None:
 
 @pytest.mark.trap(14)
 @pytest.mark.parametrize("uid", ["another", "", None, 7])
-def test_a_pod_of_the_same_name_made_anew_is_another(uid: object) -> None:
+def test_a_recreated_pod_of_the_same_name_is_pod_gone(uid: object) -> None:
     with pytest.raises(PodGone, match="was recreated"):
-        match_podd(pod(metadata={"uid": uid}))
+        matched(pod(metadata={"uid": uid}))
 
 
 @pytest.mark.trap(15)
 @pytest.mark.parametrize("account", ["mallory", "", None, ["alice"]])
-def test_a_pod_that_runs_as_another_is_refused(account: object) -> None:
+def test_a_pod_of_another_service_account_is_denied(account: object) -> None:
     with pytest.raises(ServiceAccountMismatch):
-        match_podd(pod(spec={"serviceAccountName": account}))
+        matched(pod(spec={"serviceAccountName": account}))
 
 
 @pytest.mark.trap(17)
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed", "Unknown", "running", "", None, 7, "x" * 1000])
-def test_a_finished_pod_is_refused_even_with_a_valid_token(phase: object) -> None:
+def test_a_finished_pod_is_denied_even_with_a_valid_token(phase: object) -> None:
     with pytest.raises(PodFinished) as raised:
-        match_podd(pod(status={"phase": phase}))
+        matched(pod(status={"phase": phase}))
     assert len(str(raised.value)) < 100
 
 
 @pytest.mark.parametrize("phase", ["Pending", "Running"])
 def test_a_pod_may_call_as_soon_as_its_first_container_runs(phase: str) -> None:
-    assert match_podd(pod(status={"phase": phase})).name == "alice-pod"
+    assert matched(pod(status={"phase": phase})).name == "alice-pod"
 
 
 @pytest.mark.trap(16)
-def test_a_terminating_pod_may_call_until_its_end() -> None:
-    ending = {"deletionTimestamp": "2027-01-15T08:00:00Z", "deletionGracePeriodSeconds": 30}
-    assert match_podd(pod(metadata=ending)).addresses == (PEER,)
+def test_a_terminating_pod_may_call_during_its_grace_period() -> None:
+    terminating = {"deletionTimestamp": "2027-01-15T08:00:00Z", "deletionGracePeriodSeconds": 30}
+    assert matched(pod(metadata=terminating)).addresses == (PEER,)
 
 
 @pytest.mark.trap(19)
@@ -72,39 +72,41 @@ def test_a_terminating_pod_may_call_until_its_end() -> None:
     ],
 )
 def test_a_pod_has_all_its_addresses(status: dict[str, object], addresses: tuple[str, ...]) -> None:
-    assert match_podd(pod(status=status)).addresses == addresses
+    assert matched(pod(status=status)).addresses == addresses
 
 
 @pytest.mark.trap(18)
 def test_a_pod_may_have_no_address_yet() -> None:
-    answer = pod(status={"phase": "Pending"})
-    del answer["status"]["podIP"], answer["status"]["podIPs"]
-    assert match_podd(answer).addresses == ()
+    response = pod(status={"phase": "Pending"})
+    del response["status"]["podIP"], response["status"]["podIPs"]
+    assert matched(response).addresses == ()
 
 
 @pytest.mark.trap(20)
-@pytest.mark.parametrize(("value", "host"), [(None, False), (False, False), (True, True), ("false", True), (0, True)])
-def test_a_pod_on_the_host_network_is_known_as_such(value: object, host: bool) -> None:
-    assert match_podd(pod(spec={"hostNetwork": value})).host_network is host
+@pytest.mark.parametrize(
+    ("value", "host_network"), [(None, False), (False, False), (True, True), ("false", True), (0, True)]
+)
+def test_anything_but_false_means_the_host_network(value: object, host_network: bool) -> None:
+    assert matched(pod(spec={"hostNetwork": value})).host_network is host_network
 
 
 @pytest.mark.parametrize("node", [None, 7])
 def test_a_pod_may_have_no_node(node: object) -> None:
-    assert match_podd(pod(spec={"nodeName": node})).node is None
+    assert matched(pod(spec={"nodeName": node})).node is None
 
 
 @pytest.mark.trap(9)
 @pytest.mark.parametrize("part", ["metadata", "spec", "status"])
 @pytest.mark.parametrize("value", [None, [], "text"])
-def test_a_pod_without_its_parts_is_no_answer(part: str, value: object) -> None:
+def test_a_pod_without_metadata_spec_or_status_is_an_unusable_response(part: str, value: object) -> None:
     with pytest.raises(Unavailable, match=f"no {part}"):
-        match_podd(pod() | {part: value})
+        matched(pod() | {part: value})
 
 
 @pytest.mark.trap(9)
 @pytest.mark.parametrize(
     "changes", [{"name": "another"}, {"namespace": "another"}, {"name": None}, {"namespace": None}]
 )
-def test_another_pod_than_the_one_asked_for_is_no_answer(changes: dict[str, object]) -> None:
+def test_a_pod_of_another_name_is_an_unusable_response(changes: dict[str, object]) -> None:
     with pytest.raises(Unavailable, match="another pod than default/alice-pod"):
-        match_podd(pod(metadata=changes))
+        matched(pod(metadata=changes))

@@ -18,43 +18,43 @@ from tests.support.fake_api import FakeAPI, review, reviewed_user
 EXTRA: dict[str, Any] = review()["status"]["user"]["extra"]
 
 
-def test_a_vouched_token_has_an_account_a_pod_and_an_audience() -> None:
-    voucher = parse_token_review(review(), ["bob"])
-    assert voucher.service_account == ServiceAccount("default", "alice", "account-uid")
-    assert (voucher.pod_name, voucher.pod_uid) == ("alice-pod", "pod-uid")
-    assert voucher.audience == "bob"
-    assert voucher.credential_id == "JTI=1"
-    assert voucher.groups == ("system:serviceaccounts", "system:authenticated")
-    assert voucher.extra[POD_NAME] == ("alice-pod",)
+def test_an_authenticated_token_has_a_service_account_a_pod_and_an_audience() -> None:
+    reviewed = parse_token_review(review(), ["bob"])
+    assert reviewed.service_account == ServiceAccount("default", "alice", "account-uid")
+    assert (reviewed.pod_name, reviewed.pod_uid) == ("alice-pod", "pod-uid")
+    assert reviewed.audience == "bob"
+    assert reviewed.credential_id == "JTI=1"
+    assert reviewed.groups == ("system:serviceaccounts", "system:authenticated")
+    assert reviewed.extra[POD_NAME] == ("alice-pod",)
 
 
-def test_a_verifier_asks_for_its_audiences(fake_api: FakeAPI) -> None:
+def test_a_verifier_reviews_for_its_own_audiences(fake_api: FakeAPI) -> None:
     assert TokenReviewVerifier(fake_api, ["bob"]).verify("token", 0).pod_name == "alice-pod"
     with pytest.raises(TokenReviewFailed):
         TokenReviewVerifier(fake_api, ["carol"]).verify("token", 0)
 
 
 @pytest.mark.trap(3)
-def test_one_of_our_audiences_must_be_echoed() -> None:
+def test_the_audience_is_one_of_ours_that_the_review_returned() -> None:
     assert parse_token_review(review(audiences=["eve", "bob"]), ["carol", "bob"]).audience == "bob"
 
 
 @pytest.mark.trap(3, 9)
 @pytest.mark.parametrize("audiences", [None, [], ["eve"], "bob", {"bob": 1}, ["bob", 7], [["bob"]], ["bobby"], ["BOB"]])
-def test_a_token_vouched_for_and_not_for_us_is_refused(audiences: object) -> None:
+def test_a_token_authenticated_for_other_audiences_is_rejected(audiences: object) -> None:
     with pytest.raises(TokenReviewFailed, match="none of our audiences"):
         parse_token_review(review(audiences=audiences), ["bob"])
 
 
 @pytest.mark.trap(9)
 @pytest.mark.parametrize("authenticated", [False, None, "true", 1, "True", [True]])
-def test_nothing_but_true_is_authenticated(authenticated: object) -> None:
+def test_only_true_is_authenticated(authenticated: object) -> None:
     with pytest.raises(TokenReviewFailed, match="is not authenticated"):
         parse_token_review(review(authenticated=authenticated), ["bob"])
 
 
 @pytest.mark.trap(6)
-def test_the_error_text_decides_nothing_and_is_not_repeated() -> None:
+def test_the_error_text_of_a_review_decides_nothing_and_is_not_quoted() -> None:
     assert parse_token_review(review(error="[invalid bearer token, s3cret]"), ["bob"])
     with pytest.raises(TokenReviewFailed) as raised:
         parse_token_review({"status": {"error": "s3cret"}}, ["bob"])
@@ -62,22 +62,22 @@ def test_the_error_text_decides_nothing_and_is_not_repeated() -> None:
 
 
 @pytest.mark.trap(9)
-@pytest.mark.parametrize("answer", [{}, {"status": None}, {"status": []}, {"status": "fine"}])
-def test_an_answer_without_a_status_is_no_answer(answer: dict[str, Any]) -> None:
+@pytest.mark.parametrize("response", [{}, {"status": None}, {"status": []}, {"status": "fine"}])
+def test_a_review_without_a_status_is_an_unusable_response(response: dict[str, Any]) -> None:
     with pytest.raises(Unavailable, match="no status"):
-        parse_token_review(answer, ["bob"])
+        parse_token_review(response, ["bob"])
 
 
 @pytest.mark.trap(9)
 @pytest.mark.parametrize("user", [None, [], "alice", {}])
-def test_a_vouched_token_of_nobody_is_refused(user: object) -> None:
+def test_a_review_without_a_user_is_rejected(user: object) -> None:
     with pytest.raises(TokenReviewFailed, match="user"):
         parse_token_review(review(user=user), ["bob"])
 
 
 @pytest.mark.trap(9)
 @pytest.mark.parametrize("changes", [{"username": None}, {"username": 7}, {"uid": None}, {"uid": ""}, {"uid": 7}])
-def test_a_user_without_a_name_or_a_uid_is_refused(changes: dict[str, object]) -> None:
+def test_a_user_without_a_name_or_a_uid_is_rejected(changes: dict[str, object]) -> None:
     with pytest.raises(TokenReviewFailed, match="without a name or a UID"):
         parse_token_review(reviewed_user(**changes), ["bob"])
 
@@ -86,7 +86,7 @@ def test_a_user_without_a_name_or_a_uid_is_refused(changes: dict[str, object]) -
 @pytest.mark.parametrize(
     "username", ["system:anonymous", "admin", "system:node:node1", "system:serviceaccount:default"]
 )
-def test_a_user_that_is_no_service_account_is_refused_with_our_audience_and_all(username: str) -> None:
+def test_a_user_that_is_not_a_service_account_is_rejected_even_with_our_audience(username: str) -> None:
     with pytest.raises(TokenReviewFailed, match="not a service account"):
         parse_token_review(reviewed_user(username=username), ["bob"])
 
@@ -94,12 +94,12 @@ def test_a_user_that_is_no_service_account_is_refused_with_our_audience_and_all(
 @pytest.mark.trap(9, 12)
 @pytest.mark.parametrize("key", [POD_NAME, POD_UID])
 @pytest.mark.parametrize("values", [None, [], ["a", "a"], ["a", "b"], "alice-pod", [7], [None], [""], ["a", 7]])
-def test_a_token_without_exactly_one_pod_is_refused(key: str, values: object) -> None:
+def test_a_token_without_exactly_one_pod_is_rejected(key: str, values: object) -> None:
     with pytest.raises(NotPodBound):
         parse_token_review(reviewed_user(extra=EXTRA | {key: values}), ["bob"])
 
 
-def test_what_all_requests_of_a_token_share_cannot_be_changed_by_one() -> None:
+def test_extra_is_read_only_because_requests_share_it() -> None:
     extra: Any = parse_token_review(reviewed_user(), ["bob"]).extra
     with pytest.raises(TypeError, match="does not support item assignment"):
         extra[POD_NAME] = ("another",)
@@ -107,7 +107,7 @@ def test_what_all_requests_of_a_token_share_cannot_be_changed_by_one() -> None:
 
 @pytest.mark.trap(12)
 @pytest.mark.parametrize("extra", [None, {}, [], "pod"])
-def test_a_token_without_extras_is_bound_to_no_pod(extra: object) -> None:
+def test_a_token_without_extra_is_bound_to_no_pod(extra: object) -> None:
     with pytest.raises(NotPodBound):
         parse_token_review(reviewed_user(extra=extra), ["bob"])
 
@@ -129,28 +129,28 @@ def test_a_token_without_extras_is_bound_to_no_pod(extra: object) -> None:
         (POD_UID, "a\n"),
     ],
 )
-def test_a_pods_name_or_uid_out_of_form_is_refused(key: str, value: str) -> None:
+def test_a_malformed_pod_name_or_uid_is_rejected(key: str, value: str) -> None:
     with pytest.raises(NotPodBound):
         parse_token_review(reviewed_user(extra=EXTRA | {key: [value]}), ["bob"])
 
 
 @pytest.mark.parametrize("name", ["a", "a.b-c.d", "a" * 253])
-def test_a_pods_name_may_be_long_and_hold_dots(name: str) -> None:
+def test_a_pod_name_may_have_253_characters_and_dots(name: str) -> None:
     assert parse_token_review(reviewed_user(extra=EXTRA | {POD_NAME: [name]}), ["bob"]).pod_name == name
 
 
 @pytest.mark.trap(11)
-def test_a_cluster_before_1_30_names_no_credential() -> None:
+def test_before_kubernetes_1_30_there_is_no_credential_id() -> None:
     extra = {key: value for key, value in EXTRA.items() if key != CREDENTIAL_ID}
     assert parse_token_review(reviewed_user(extra=extra), ["bob"]).credential_id is None
 
 
 @pytest.mark.parametrize("groups", [None, "system:masters", {"a": 1}, ["a", 7]])
-def test_groups_that_are_no_list_of_names_are_none(groups: object) -> None:
+def test_groups_that_are_not_a_list_of_strings_are_empty(groups: object) -> None:
     assert parse_token_review(reviewed_user(groups=groups), ["bob"]).groups == ()
 
 
 @pytest.mark.trap(4)
-def test_an_audience_is_always_asked_for() -> None:
+def test_without_audiences_every_token_is_rejected() -> None:
     with pytest.raises(InvalidToken):
         parse_token_review(review(), [])

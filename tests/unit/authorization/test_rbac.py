@@ -36,20 +36,20 @@ ALICE = PodIdentity(
     groups=("system:serviceaccounts", "system:authenticated"),
     extra={POD_UID: ("pod-uid",)},
 )
-SECONDS = 10  # that a test waits at the most for another thread
+SECONDS = 10  # that a test waits at most for another thread
 
 
 @dataclass
 class FakeReviewer:
-    """Responds to access reviews as a test says, and keeps what was asked."""
+    """Responds to access reviews as a test says, and keeps the specs that were asked for."""
 
     status: object = field(default_factory=lambda: {"allowed": True})
     before: Callable[[], object] = lambda: None
-    asked: list[Mapping[str, Any]] = field(default_factory=list)
+    specs: list[Mapping[str, Any]] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
 
     def review_access(self, spec: Mapping[str, Any], deadline: float) -> Mapping[str, Any]:
-        self.asked.append(spec)
+        self.specs.append(spec)
         self.deadlines.append(deadline)
         self.before()
         if isinstance(self.status, Exception):
@@ -108,7 +108,7 @@ def decide(
 
 def test_a_review_is_about_the_caller_the_verb_and_the_path(rbac: AccessReviews, reviewer: FakeReviewer) -> None:
     assert decide(rbac, "POST") is True
-    assert reviewer.asked == [
+    assert reviewer.specs == [
         {
             "user": "system:serviceaccount:default:alice",
             "uid": "account-uid",
@@ -121,19 +121,19 @@ def test_a_review_is_about_the_caller_the_verb_and_the_path(rbac: AccessReviews,
 
 def test_a_prefix_goes_before_each_path(make_reviews: MakeReviews, reviewer: FakeReviewer) -> None:
     assert decide(make_reviews(prefix="/bob"), path="/api/invoices") is True
-    assert reviewer.asked[0]["nonResourceAttributes"]["path"] == "/bob/api/invoices"
+    assert reviewer.specs[0]["nonResourceAttributes"]["path"] == "/bob/api/invoices"
 
 
 @pytest.mark.parametrize(
     ("method", "verb"),
     [("GET", "get"), ("HEAD", "get"), ("POST", "create"), ("PUT", "update"), ("PATCH", "patch"), ("DELETE", "delete")],
 )
-def test_a_resource_is_reviewed_whatever_the_path(
+def test_a_resource_is_reviewed_for_every_path(
     make_reviews: MakeReviews, reviewer: FakeReviewer, method: str, verb: str
 ) -> None:
     rbac = make_reviews(resource="services/proxy", namespace="default", name="bob")
     assert decide(rbac, method, "/api/whatever") is True
-    assert reviewer.asked[0]["resourceAttributes"] == {
+    assert reviewer.specs[0]["resourceAttributes"] == {
         "verb": verb,
         "group": "",
         "resource": "services",
@@ -141,7 +141,7 @@ def test_a_resource_is_reviewed_whatever_the_path(
         "namespace": "default",
         "name": "bob",
     }
-    assert "nonResourceAttributes" not in reviewer.asked[0]
+    assert "nonResourceAttributes" not in reviewer.specs[0]
 
 
 def test_a_method_without_a_kubernetes_verb_is_denied(make_reviews: MakeReviews) -> None:
@@ -159,7 +159,7 @@ def test_paths_that_every_service_account_may_read_are_denied_without_a_review(
 ) -> None:
     with pytest.raises(NotAllowed, match=r'RBAC\(prefix="/bob"\)'):
         check(rbac, "GET", path)
-    assert reviewer.asked == []
+    assert reviewer.specs == []
     assert decide(rbac, path="/apiary") is True
 
 
@@ -179,10 +179,10 @@ def test_a_permission_is_cached_for_a_minute_and_a_denial_for_ten_seconds(
             decide(rbac)
     else:
         assert decide(rbac) is True
-    assert len(reviewer.asked) == 1
+    assert len(reviewer.specs) == 1
     time.passes(0.2)
     decide(rbac)
-    assert len(reviewer.asked) == 2
+    assert len(reviewer.specs) == 2
 
 
 def test_each_caller_method_and_path_has_a_review_of_its_own(rbac: AccessReviews, reviewer: FakeReviewer) -> None:
@@ -190,13 +190,13 @@ def test_each_caller_method_and_path_has_a_review_of_its_own(rbac: AccessReviews
         ALICE.service_account, ALICE.pod, "bob", 0, groups=ALICE.groups, extra={POD_UID: ("other",)}
     )
     other_account = PodIdentity(
-        ServiceAccount("default", "alice", "made-anew"), ALICE.pod, "bob", 0, groups=ALICE.groups
+        ServiceAccount("default", "alice", "recreated"), ALICE.pod, "bob", 0, groups=ALICE.groups
     )
     for _ in range(2):
         for identity in (ALICE, other_pod, other_account):
             for method, path in (("GET", "/a"), ("PUT", "/a"), ("GET", "/a/b")):
                 decide(rbac, method, path, identity)
-    assert len(reviewer.asked) == 9
+    assert len(reviewer.specs) == 9
 
 
 @pytest.mark.trap(27)
@@ -206,7 +206,7 @@ def test_equal_requests_at_the_same_time_share_one_review(rbac: AccessReviews, r
     futures = [check(rbac, "GET", "/a") for _ in range(5)]
     begin.set()
     assert [future.result(SECONDS) for future in futures if future is not None] == [True] * 5
-    assert len(reviewer.asked) == 1
+    assert len(reviewer.specs) == 1
 
 
 def test_too_many_pending_reviews_are_503(make_reviews: MakeReviews, reviewer: FakeReviewer) -> None:
@@ -246,11 +246,11 @@ def test_a_review_that_would_begin_after_its_deadline_is_not_made(
     assert first.result(SECONDS) is True
     assert second is not None
     assert isinstance(second.result(SECONDS), Unavailable)
-    assert len(reviewer.asked) == 1
+    assert len(reviewer.specs) == 1
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("arguments", "message"),
     [
         ({"prefix": "bob"}, "invalid RBAC prefix 'bob': expected a plain path"),
         ({"prefix": "/"}, "invalid RBAC prefix '/'"),
@@ -260,46 +260,48 @@ def test_a_review_that_would_begin_after_its_deadline_is_not_made(
         ({"namespace": "default"}, "need a resource"),
     ],
 )
-def test_a_combination_that_cannot_work_is_an_error(given: dict[str, str], said: str) -> None:
-    with pytest.raises(ConfigurationError, match=said):
-        RBAC(**given)  # type: ignore[arg-type]  # each is a text
+def test_invalid_or_contradicting_arguments_are_configuration_errors(arguments: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        RBAC(**arguments)  # type: ignore[arg-type]  # each is a string
 
 
-def test_a_middleware_reviews_and_caches(make_client: Callable[..., MiddlewareClient], reviewer: FakeReviewer) -> None:
-    app = make_client(policy=RBAC(reviewer=reviewer))
-    assert [app("/invoices").status for _ in range(3)] == [200] * 3
+def test_a_middleware_caches_allowed_and_denied_access_reviews(
+    make_client: Callable[..., MiddlewareClient], reviewer: FakeReviewer
+) -> None:
+    client = make_client(policy=RBAC(reviewer=reviewer))
+    assert [client("/invoices").status for _ in range(3)] == [200] * 3
     reviewer.status = {"allowed": False}
-    denied = [app("/reports") for _ in range(3)]
-    assert [answer.status for answer in denied] == [403] * 3
+    denied = [client("/reports") for _ in range(3)]
+    assert [response.status for response in denied] == [403] * 3
     assert denied[0].headers["Content-Type"] == "application/problem+json"
-    assert [spec["nonResourceAttributes"]["path"] for spec in reviewer.asked] == ["/invoices", "/reports"]
+    assert [spec["nonResourceAttributes"]["path"] for spec in reviewer.specs] == ["/invoices", "/reports"]
     reviewer.status = Unavailable("away")
-    away = app("/others")
+    away = client("/others")
     assert (away.status, away.headers["Retry-After"]) == (503, "1")
 
 
 def test_a_middlewares_settings_are_those_of_its_access_reviews(
     make_client: Callable[..., MiddlewareClient], reviewer: FakeReviewer, time: Clock
 ) -> None:
-    app = make_client(policy=RBAC(reviewer=reviewer), cache_ttl=5, rejection_ttl=2)
+    client = make_client(policy=RBAC(reviewer=reviewer), cache_ttl=5, rejection_ttl=2)
     for path, allowed, seconds in (("/a", True, 5), ("/b", False, 2)):
         reviewer.status = {"allowed": allowed}
-        reviewer.asked.clear()
-        app(path)
+        reviewer.specs.clear()
+        client(path)
         time.passes(seconds - 0.1)
-        app(path)
-        assert len(reviewer.asked) == 1
+        client(path)
+        assert len(reviewer.specs) == 1
         time.passes(0.1)
-        app(path)
-        assert len(reviewer.asked) == 2
+        client(path)
+        assert len(reviewer.specs) == 2
 
 
 def test_authentication_and_authorization_share_one_deadline(
     make_client: Callable[..., MiddlewareClient], reviewer: FakeReviewer, fake_api: FakeAPI, time: Clock
 ) -> None:
     fake_api.before = lambda: time.passes(0.9)
-    app = make_client(policy=RBAC(reviewer=reviewer), timeout=1)
-    assert app("/a").status == 200
+    client = make_client(policy=RBAC(reviewer=reviewer), timeout=1)
+    assert client("/a").status == 200
     assert reviewer.deadlines == [NOW + 1]
 
 
@@ -323,7 +325,7 @@ def rbac_client() -> Iterator[Client]:
     authenticator.close()
 
 
-def test_threads_and_client_are_shared_with_the_token_reviews(cluster: Cluster, rbac_client: Client) -> None:
+def test_access_reviews_share_the_threads_and_client_of_token_reviews(cluster: Cluster, rbac_client: Client) -> None:
     caller = cluster.pod("default/caller", service_account="caller", addresses=["127.0.0.1"])
     cluster.grant("default/caller", verbs=["get"], non_resource_urls=["/"])
     before = {*threading.enumerate()}
@@ -346,7 +348,7 @@ def test_a_review_that_takes_too_long_is_503(
 
 
 @pytest.mark.anyio
-async def test_an_event_loop_goes_on_while_a_review_is_under_way(
+async def test_the_event_loop_runs_while_a_review_is_pending(
     make_authenticator: AuthenticatorFactory, reviewer: FakeReviewer
 ) -> None:
     begin = threading.Event()
@@ -372,12 +374,12 @@ async def test_an_event_loop_goes_on_while_a_review_is_under_way(
         tasks.start_soon(
             PodAuthMiddleware(app, authenticator=make_authenticator(policy=RBAC(reviewer=reviewer))), scope, never, send
         )
-        while not reviewer.asked:  # which needs this loop to run
+        while not reviewer.specs:  # which needs this loop to run
             await anyio.lowlevel.checkpoint()
         assert sent == []
         begin.set()
     assert str(sent[0].service_account) == "default/alice"
-    assert reviewer.asked[0]["nonResourceAttributes"] == {"verb": "get", "path": "/ws"}
+    assert reviewer.specs[0]["nonResourceAttributes"] == {"verb": "get", "path": "/ws"}
 
 
 def test_a_cluster_role_allows_its_callers(cluster: Cluster) -> None:

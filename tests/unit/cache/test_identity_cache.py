@@ -19,7 +19,7 @@ def cache(time: Clock) -> IdentityCache[Entry]:
     return IdentityCache(3, time)
 
 
-def test_an_entry_is_cached_until_its_own_end(cache: IdentityCache[Entry], time: Clock) -> None:
+def test_an_entry_is_cached_until_its_cached_until(cache: IdentityCache[Entry], time: Clock) -> None:
     entry = Entry("alice", NOW + 5)
     cache.put(b"a", entry)
     time.passes(4.9)
@@ -29,7 +29,7 @@ def test_an_entry_is_cached_until_its_own_end(cache: IdentityCache[Entry], time:
     assert cache.get(b"b") is None
 
 
-def test_a_newer_entry_takes_the_place_of_an_older_one(cache: IdentityCache[Entry]) -> None:
+def test_a_newer_entry_replaces_an_older_one(cache: IdentityCache[Entry]) -> None:
     cache.put(b"a", Entry("old", NOW + 50))
     cache.put(b"a", Entry("new", NOW + 5))
     assert cache.get(b"a") == Entry("new", NOW + 5)

@@ -33,7 +33,7 @@ def response() -> Iterator[threading.Event]:
 
 
 @pytest.mark.trap(27)
-def test_all_who_ask_for_one_key_at_the_same_time_share_one_call(
+def test_concurrent_submits_of_one_key_share_one_call(
     single_flight: SingleFlight[str, str], response: threading.Event
 ) -> None:
     calls: list[str] = []
@@ -75,7 +75,7 @@ def test_a_call_past_its_deadline_is_not_shared(
     assert (first.result(SECONDS), third.result(SECONDS)) == ("late", "late")
 
 
-def test_a_call_that_is_done_and_not_yet_cleared_away_is_not_shared(
+def test_a_call_that_is_done_and_not_yet_removed_is_not_shared(
     single_flight: SingleFlight[str, str], response: threading.Event
 ) -> None:
     first = single_flight.submit("a", lambda: str(response.wait(SECONDS)))
@@ -86,7 +86,7 @@ def test_a_call_that_is_done_and_not_yet_cleared_away_is_not_shared(
         again.append(single_flight.submit("a", lambda: "again"))
         done.set()
 
-    # A future's waiters are woken before its callbacks run: this one goes before the one that clears the call away.
+    # A future's waiters are woken before its callbacks run: this one goes before the one that removes the call.
     first._done_callbacks.insert(0, submit_again)  # type: ignore[attr-defined]
     response.set()
     assert done.wait(SECONDS)

@@ -13,7 +13,7 @@ def cache(time: Clock) -> TTLCache[str, str]:
     return TTLCache("test", size=3, ttl=5, monotonic=time)
 
 
-def test_a_value_is_cached_until_its_time_is_up(cache: TTLCache[str, str], time: Clock) -> None:
+def test_a_value_is_cached_for_the_ttl(cache: TTLCache[str, str], time: Clock) -> None:
     cache.put("a", "value")
     time.passes(4.9)
     assert cache.get("a") == cache.peek("a") == "value"
@@ -22,9 +22,7 @@ def test_a_value_is_cached_until_its_time_is_up(cache: TTLCache[str, str], time:
     assert cache.get("b") is None
 
 
-def test_a_newer_value_takes_the_place_of_an_older_one_and_begins_its_time_anew(
-    cache: TTLCache[str, str], time: Clock
-) -> None:
+def test_a_newer_value_replaces_an_older_one_and_has_its_whole_ttl(cache: TTLCache[str, str], time: Clock) -> None:
     cache.put("a", "old")
     time.passes(4)
     cache.put("a", "new")
@@ -48,7 +46,7 @@ def test_the_least_recently_used_value_is_evicted_for_the_newest(cache: TTLCache
     assert [number for number in range(100) if cache.get(str(number))] == [97, 98, 99]
 
 
-def test_a_cache_without_time_holds_nothing(time: Clock) -> None:
+def test_a_cache_with_ttl_0_holds_nothing(time: Clock) -> None:
     cache: TTLCache[str, str] = TTLCache("test", size=3, ttl=0, monotonic=time)
     cache.put("a", "value")
     assert cache.get("a") is None

@@ -1,41 +1,19 @@
-"""What a known caller costs: counted in calls, which is the same on every machine."""
+"""What a known caller costs, in function calls: the same number on every machine."""
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Callable, Iterable
-from pathlib import Path
-from types import FrameType
+from collections.abc import Iterable
 from typing import Any
 
 import anyio
 import pytest
 
-import podproof
 from podproof.asgi import PodAuthMiddleware as ASGIMiddleware
 from podproof.wsgi import PodAuthMiddleware as WSGIMiddleware
+from tests.support.call_counter import count_calls
 from tests.support.fake_api import PEER, AuthenticatorFactory, token
 
 MAX_CALLS = 12
-OURS = str(Path(podproof.__file__).parent)
-
-
-def count_calls(work: Callable[[], object]) -> Counter[str]:
-    """Return how often each of podproof's own functions is called, or resumed, by some work."""
-    calls: Counter[str] = Counter()
-
-    def profile(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_filename.startswith(OURS):
-            calls[f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"] += 1
-
-    before = sys.getprofile()
-    sys.setprofile(profile)
-    try:
-        work()
-    finally:
-        sys.setprofile(before)
-    return calls
 
 
 def call_asgi(middleware: ASGIMiddleware) -> None:

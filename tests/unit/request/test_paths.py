@@ -4,7 +4,7 @@ import pytest
 
 from podproof._request.paths import ExemptPaths
 
-PATHS = ExemptPaths(["/healthz", "/health/", "/public/*", "/"])
+EXEMPT = ExemptPaths(["/healthz", "/health/", "/public/*", "/"])
 
 
 @pytest.mark.parametrize(
@@ -21,9 +21,9 @@ PATHS = ExemptPaths(["/healthz", "/health/", "/public/*", "/"])
         "/public/a/",
     ],
 )
-def test_an_exempt_path_is_open(path: str) -> None:
-    assert PATHS.cover(path)
-    assert PATHS.cover(path, path)
+def test_these_paths_are_exempt(path: str) -> None:
+    assert EXEMPT.cover(path)
+    assert EXEMPT.cover(path, path)
 
 
 @pytest.mark.trap(38)
@@ -63,16 +63,16 @@ def test_an_exempt_path_is_open(path: str) -> None:
         "/public/..\n",
     ],
 )
-def test_a_path_that_only_looks_like_one_is_not(path: str) -> None:
-    assert not PATHS.cover(path)
+def test_similar_and_ambiguous_paths_are_not_exempt(path: str) -> None:
+    assert not EXEMPT.cover(path)
 
 
 @pytest.mark.trap(38)
 @pytest.mark.parametrize("raw_path", ["/%68ealthz", "/health%7A", "/healthz%"])
-def test_a_path_that_was_sent_with_an_escape_is_not_exempt(raw_path: str) -> None:
-    assert not PATHS.cover("/healthz", raw_path)
+def test_an_exempt_path_sent_with_an_escape_is_not_exempt(raw_path: str) -> None:
+    assert not EXEMPT.cover("/healthz", raw_path)
 
 
-def test_without_paths_nothing_is_exempt() -> None:
+def test_nothing_else_is_exempt() -> None:
     assert not ExemptPaths([]).cover("/healthz")
     assert not ExemptPaths(["/healthz"]).cover("")

@@ -32,10 +32,10 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 @pytest.fixture
 def pipeline(make_authenticator: AuthenticatorFactory) -> RequestPipeline:
-    return pipeline_with(make_authenticator)
+    return build(make_authenticator)
 
 
-def pipeline_with(make_authenticator: AuthenticatorFactory, **options: object) -> RequestPipeline:
+def build(make_authenticator: AuthenticatorFactory, **options: object) -> RequestPipeline:
     return build_pipeline({"authenticator": make_authenticator(**options)}, new_id=lambda: "17")
 
 
@@ -110,14 +110,14 @@ def test_a_known_caller_is_looked_up_by_credential_and_address(pipeline: Request
     ("options", "checks"),
     [({}, False), ({"source_address": "off"}, False), ({"exempt": ["/healthz"]}, True), ({"policy": "rbac"}, True)],
 )
-def test_where_paths_matter_a_known_caller_is_not_enough(
+def test_the_fast_path_is_taken_only_where_no_path_has_to_be_checked(
     make_authenticator: AuthenticatorFactory, options: dict[str, object], checks: bool
 ) -> None:
-    assert pipeline_with(make_authenticator, **options).checks_paths is checks
+    assert build(make_authenticator, **options).checks_paths is checks
 
 
 def test_an_exempt_path_needs_no_credential_whatever_it_comes_with(make_authenticator: AuthenticatorFactory) -> None:
-    pipeline = pipeline_with(make_authenticator, exempt=["/healthz"])
+    pipeline = build(make_authenticator, exempt=["/healthz"])
     for authorization in ([], ["junk"], [f"Bearer {token()}"], ["a", "b"]):
         assert decide(pipeline, path="/healthz", raw_path="/healthz", authorization=authorization) is None
     assert decide(pipeline, path="/healthz", raw_path=None, remote=None) is None
@@ -128,8 +128,8 @@ def test_an_exempt_path_needs_no_credential_whatever_it_comes_with(make_authenti
 
 
 @pytest.mark.trap(35)
-def test_optional_is_about_no_credential_not_about_a_bad_one(make_authenticator: AuthenticatorFactory) -> None:
-    pipeline = pipeline_with(make_authenticator, optional=True)
+def test_optional_allows_a_missing_credential_and_denies_a_bad_one(make_authenticator: AuthenticatorFactory) -> None:
+    pipeline = build(make_authenticator, optional=True)
     assert decide(pipeline, authorization=[]) is None
     assert decide(pipeline) is not None
     for authorization in ([""], ["Bearer"], ["Bearer "], ["a", "b"], ["Basic YTpi"]):
@@ -138,8 +138,8 @@ def test_optional_is_about_no_credential_not_about_a_bad_one(make_authenticator:
 
 
 @pytest.mark.trap(22, 23)
-def test_the_peer_is_found_by_the_options(make_authenticator: AuthenticatorFactory) -> None:
-    behind = pipeline_with(make_authenticator, trusted_proxies=["10.9.0.0/16"])
+def test_the_peer_is_found_with_the_trusted_proxies_of_the_options(make_authenticator: AuthenticatorFactory) -> None:
+    behind = build(make_authenticator, trusted_proxies=["10.9.0.0/16"])
     assert decide(behind, remote="10.9.0.1", x_forwarded_for=[PEER]) is not None
     assert decide(behind, remote="10.9.0.1", forwarded=[f"for={PEER}"]) is not None
     with pytest.raises(PeerUnknown):
@@ -148,35 +148,35 @@ def test_the_peer_is_found_by_the_options(make_authenticator: AuthenticatorFacto
         decide(behind, remote=None)
 
 
-def test_where_addresses_are_not_compared_none_is_needed(make_authenticator: AuthenticatorFactory) -> None:
-    pipeline = pipeline_with(make_authenticator, source_address="off")
+def test_source_address_off_needs_no_address(make_authenticator: AuthenticatorFactory) -> None:
+    pipeline = build(make_authenticator, source_address="off")
     assert decide(pipeline, remote=None, rewritten=True) is not None
     assert pipeline.get_known(sha256(f"Bearer {token()}".encode()).digest(), None) is not None
 
 
-def test_a_request_that_was_authenticated_before_is_told_so(pipeline: RequestPipeline) -> None:
+def test_a_request_authenticated_by_an_outer_middleware_is_denied_with_that_reason(pipeline: RequestPipeline) -> None:
     with pytest.raises(NoCredential, match=r"another PodAuthMiddleware around this one .* wrap the app once"):
         decide(pipeline, authorization=[], authenticated=True)
     assert decide(pipeline, authenticated=True) is not None
 
 
 def test_an_ambiguous_path_is_covered_by_no_rule(make_authenticator: AuthenticatorFactory) -> None:
-    pipeline = pipeline_with(make_authenticator, rules=[Rule("/*", allow=["*/*"])])
+    pipeline = build(make_authenticator, rules=[Rule("/*", allow=["*/*"])])
     assert decide(pipeline) is not None
     with pytest.raises(NotAllowed, match="different ways") as raised:
         decide(pipeline, path="/a//b")
     assert (raised.value.service_account, raised.value.peer) == ("default/alice", PEER)
 
 
-def test_an_authenticator_has_options_of_its_own(make_authenticator: AuthenticatorFactory) -> None:
+def test_an_authenticators_own_options_cannot_be_combined_with_others(make_authenticator: AuthenticatorFactory) -> None:
     authenticator = make_authenticator(keep_authorization=True)
     assert build_pipeline({"authenticator": authenticator}).keep_authorization
     with pytest.raises(ConfigurationError, match="authenticator cannot be combined with audience"):
         build_pipeline({"authenticator": authenticator, "audience": "bob"})
 
 
-class Stub:
-    """An authenticator as the test of a view has it."""
+class StubAuthenticator:
+    """An authenticator as a user writes it to test a view."""
 
     def authenticate(self, token: str, peer: str | None) -> PodIdentity:
         if token == "bad":
@@ -188,7 +188,9 @@ class Stub:
 
 
 def test_a_stub_of_a_few_lines_is_an_authenticator() -> None:
-    pipeline = build_pipeline({"authenticator": Stub(), "audience": "bob", "exempt": ["/healthz"]}, environ={})
+    pipeline = build_pipeline(
+        {"authenticator": StubAuthenticator(), "audience": "bob", "exempt": ["/healthz"]}, environ={}
+    )
     pipeline.begin()
     caller = decide(pipeline)
     assert caller is not None
@@ -209,7 +211,7 @@ def test_options_are_read_where_no_authenticator_is_given() -> None:
         build_pipeline({"audience": "bob"}, environ={"PODPROOF_TIMEOUT": "x"})
 
 
-def test_a_response_leads_to_its_log_line_and_says_no_more(
+def test_a_response_has_the_request_id_of_its_log_line_and_no_reason(
     pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture
 ) -> None:
     error = TokenReviewFailed("the TokenReview says that the token is not authenticated").with_subject(
@@ -234,7 +236,9 @@ def test_an_api_server_failure_is_logged_as_an_error(
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
-def test_a_log_line_can_be_read_by_machines(pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_log_record_has_code_status_and_request_id(
+    pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture
+) -> None:
     deny(pipeline)
     assert [vars(caplog.records[0])[name] for name in ("code", "status", "request_id")] == [
         "token-review-failed",
@@ -256,20 +260,20 @@ def test_a_log_line_can_be_read_by_machines(pipeline: RequestPipeline, caplog: p
         ("00-<script>-b7ad6b7169203331-01", "17"),
     ],
 )
-def test_a_request_in_a_trace_is_named_by_the_trace(
+def test_the_request_id_is_the_trace_id_of_a_valid_traceparent(
     pipeline: RequestPipeline, traceparent: str | None, request_id: str
 ) -> None:
     assert json.loads(deny(pipeline, traceparent=traceparent).body)["request_id"] == request_id
 
 
-def test_other_requests_are_named_at_random(make_authenticator: AuthenticatorFactory) -> None:
+def test_without_a_traceparent_the_request_id_is_random(make_authenticator: AuthenticatorFactory) -> None:
     pipeline = build_pipeline({"authenticator": make_authenticator()})
-    names = {json.loads(deny(pipeline).body)["request_id"] for _ in range(10)}
-    assert len(names) == 10
+    request_ids = {json.loads(deny(pipeline).body)["request_id"] for _ in range(10)}
+    assert len(request_ids) == 10
 
 
 @pytest.mark.parametrize("name", ["method", "full_path", "remote"])
-def test_a_caller_writes_no_log_line_of_its_own(
+def test_a_request_cannot_inject_log_lines(
     pipeline: RequestPipeline, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     deny(pipeline, None, **{name: "/\r\ndenied with 200 \x1b[2J\u2028\xff"})

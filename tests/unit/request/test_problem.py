@@ -11,7 +11,7 @@ from podproof.errors import PodAuthError
 
 @pytest.mark.trap(39)
 @pytest.mark.parametrize(
-    ("refusal", "status", "challenge"),
+    ("error", "status", "challenge"),
     [
         (errors.NoCredential, 401, 'Bearer realm="bob"'),
         (errors.MalformedCredential, 400, 'Bearer realm="bob", error="invalid_request"'),
@@ -20,30 +20,30 @@ from podproof.errors import PodAuthError
         (errors.Overloaded, 503, None),
     ],
 )
-def test_an_answer_has_its_status_and_its_challenge(
-    refusal: type[PodAuthError], status: int, challenge: str | None
+def test_a_denial_has_its_status_challenge_and_retry_after(
+    error: type[PodAuthError], status: int, challenge: str | None
 ) -> None:
-    given = problem_response(refusal("why"), realm="bob", request_id="17")
-    headers = dict(given.headers)
-    assert given.status == status
+    response = problem_response(error("why"), realm="bob", request_id="17")
+    headers = dict(response.headers)
+    assert response.status == status
     assert headers.get("WWW-Authenticate") == challenge
     assert headers.get("Retry-After") == ("1" if status == 503 else None)
-    assert len(headers) == len(given.headers)
+    assert len(headers) == len(response.headers)
 
 
 @pytest.mark.trap(6)
 def test_the_body_is_problem_details_without_the_reason() -> None:
-    given = problem_response(
+    response = problem_response(
         errors.TokenReviewFailed("s3cret").with_subject("default/s3cret", "default/s3cret"),
         realm="bob",
         request_id="17",
     )
-    headers = dict(given.headers)
+    headers = dict(response.headers)
     assert headers["Content-Type"] == "application/problem+json"
-    assert headers["Content-Length"] == str(len(given.body))
+    assert headers["Content-Length"] == str(len(response.body))
     assert headers["Cache-Control"] == "no-store"
-    assert "s3cret" not in repr(given)
-    assert json.loads(given.body) == {
+    assert "s3cret" not in repr(response)
+    assert json.loads(response.body) == {
         "type": "about:blank",
         "title": "Unauthorized",
         "status": 401,

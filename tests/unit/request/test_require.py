@@ -25,7 +25,7 @@ from tests.unit.test_asgi import call, headers_of, scope_of, status_of
 AUTHORIZATION = {"Authorization": f"Bearer {token()}"}
 
 
-def is_our_refusal(status: int, kind: str | None, body: bytes) -> bool:
+def is_our_denial(status: int, kind: str | None, body: bytes) -> bool:
     problem = {key: value for key, value in json.loads(body).items() if key != "request_id"}
     return (status, kind) == (403, "application/problem+json") and problem == {
         "type": "about:blank",
@@ -35,7 +35,7 @@ def is_our_refusal(status: int, kind: str | None, body: bytes) -> bool:
     }
 
 
-def test_what_an_app_requires_it_gets(make_client: Callable[..., MiddlewareClient]) -> None:
+def test_check_returns_the_required_caller(make_client: Callable[..., MiddlewareClient]) -> None:
     got: list[object] = []
     allowed = require("batch/*", "default/alice")
     assert make_client(lambda: got.append(allowed.check()))().status == 200
@@ -43,30 +43,30 @@ def test_what_an_app_requires_it_gets(make_client: Callable[..., MiddlewareClien
     assert isinstance(got[0], PodIdentity)
 
 
-def test_who_is_not_it_gets_the_middlewares_own_answer(
+def test_any_other_caller_gets_the_middlewares_own_denial(
     make_client: Callable[..., MiddlewareClient], caplog: pytest.LogCaptureFixture
 ) -> None:
-    answer = make_client(require("batch/*").check)("/reports")
-    assert is_our_refusal(answer.status, answer.headers["Content-Type"], answer.body)
-    assert answer.headers["Www-Authenticate"] == 'Bearer realm="bob", error="insufficient_scope"'
+    response = make_client(require("batch/*").check)("/reports")
+    assert is_our_denial(response.status, response.headers["Content-Type"], response.body)
+    assert response.headers["Www-Authenticate"] == 'Bearer realm="bob", error="insufficient_scope"'
     (record,) = caplog.records
     assert "not-allowed: default/alice is not among batch/* [service_account=default/alice" in record.getMessage()
     assert vars(record)["pod_uid"] == "pod-uid"
-    assert json.loads(answer.body)["request_id"] == vars(record)["request_id"]
+    assert json.loads(response.body)["request_id"] == vars(record)["request_id"]
 
 
-def test_an_anonymous_caller_is_asked_for_a_credential(make_client: Callable[..., MiddlewareClient]) -> None:
-    answer = make_client(require("*/*").check, optional=True)(headers={"Authorization": ""})
-    assert (answer.status, answer.headers["Www-Authenticate"]) == (401, 'Bearer realm="bob"')
+def test_an_anonymous_caller_is_401_with_a_challenge(make_client: Callable[..., MiddlewareClient]) -> None:
+    response = make_client(require("*/*").check, optional=True)(headers={"Authorization": ""})
+    assert (response.status, response.headers["Www-Authenticate"]) == (401, 'Bearer realm="bob"')
 
 
 @pytest.mark.parametrize("patterns", [(), ("alice",)])
-def test_a_requirement_out_of_form_is_an_error(patterns: tuple[str, ...]) -> None:
+def test_an_invalid_pattern_is_a_value_error(patterns: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"pattern|form"):
         require(*patterns)
 
 
-def test_outside_a_request_nobody_is_known() -> None:
+def test_outside_a_request_there_is_no_caller() -> None:
     with pytest.raises(NoCredential):
         require("*/*").check()
     with pytest.raises(RuntimeError, match="did not pass through PodAuthMiddleware"):
@@ -104,7 +104,7 @@ def flask_app(make_authenticator: AuthenticatorFactory) -> Flask:
         raise AssertionError
 
     @app.errorhandler(Exception)
-    def make_it_a_page(error: Exception) -> tuple[str, int]:
+    def render_error_page(error: Exception) -> tuple[str, int]:
         return "a page", 500
 
     app.register_blueprint(batch)
@@ -113,27 +113,27 @@ def flask_app(make_authenticator: AuthenticatorFactory) -> Flask:
 
 
 @pytest.mark.parametrize("path", ["/alice", "/async/alice"])
-def test_flask_s_views_are_for_those_required(make_authenticator: AuthenticatorFactory, path: str) -> None:
+def test_a_flask_view_is_open_to_the_required_caller(make_authenticator: AuthenticatorFactory, path: str) -> None:
     client = flask_app(make_authenticator).test_client()
     assert client.get(path, headers=AUTHORIZATION, environ_overrides={"REMOTE_ADDR": PEER}).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["/jobs/1", "/async", "/batch/"])
-def test_flask_s_views_are_for_nobody_else(
+def test_a_flask_view_is_denied_to_any_other_caller(
     make_authenticator: AuthenticatorFactory, caplog: pytest.LogCaptureFixture, path: str
 ) -> None:
     client = flask_app(make_authenticator).test_client()
-    answer = client.get(path, headers=AUTHORIZATION, environ_overrides={"REMOTE_ADDR": PEER})
-    assert is_our_refusal(answer.status_code, answer.mimetype, answer.data)
+    response = client.get(path, headers=AUTHORIZATION, environ_overrides={"REMOTE_ADDR": PEER})
+    assert is_our_denial(response.status_code, response.mimetype, response.data)
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert vars(caplog.records[0])["path"] == path
-    answer.close()
+    response.close()
     assert current_request.get() is None
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_quart_s_views_are_for_those_required(make_authenticator: AuthenticatorFactory) -> None:
+async def test_a_quart_view_is_open_to_the_required_caller_only(make_authenticator: AuthenticatorFactory) -> None:
     app = Quart(__name__)
 
     @app.get("/alice")
@@ -146,11 +146,11 @@ async def test_quart_s_views_are_for_those_required(make_authenticator: Authenti
     async def for_batch() -> str:
         raise AssertionError
 
-    served = ASGIMiddleware(app, authenticator=make_authenticator())
-    known: dict[str, Any] = {"http_version": "1.1", "scheme": "http", "extensions": {}}
-    assert status_of(await call(served, scope_of(path="/alice", **known), [{"type": "http.request"}])) == 200
-    sent = await call(served, scope_of(path="/batch", **known), [{"type": "http.request"}])
-    assert is_our_refusal(status_of(sent), headers_of(sent)["content-type"], sent[1]["body"])
+    protected_app = ASGIMiddleware(app, authenticator=make_authenticator())
+    facts: dict[str, Any] = {"http_version": "1.1", "scheme": "http", "extensions": {}}
+    assert status_of(await call(protected_app, scope_of(path="/alice", **facts), [{"type": "http.request"}])) == 200
+    sent = await call(protected_app, scope_of(path="/batch", **facts), [{"type": "http.request"}])
+    assert is_our_denial(status_of(sent), headers_of(sent)["content-type"], sent[1]["body"])
 
 
 def fastapi_app(make_authenticator: AuthenticatorFactory) -> TestClient:
@@ -178,25 +178,25 @@ def fastapi_app(make_authenticator: AuthenticatorFactory) -> TestClient:
     return TestClient(app, client=(PEER, 4711), headers=AUTHORIZATION)
 
 
-def test_fastapi_s_endpoints_are_given_who_is_required(make_authenticator: AuthenticatorFactory) -> None:
-    answer = fastapi_app(make_authenticator).get("/alice")
-    assert (answer.status_code, answer.json()) == (200, "default/alice-pod")
+def test_a_fastapi_endpoint_gets_the_required_caller(make_authenticator: AuthenticatorFactory) -> None:
+    response = fastapi_app(make_authenticator).get("/alice")
+    assert (response.status_code, response.json()) == (200, "default/alice-pod")
 
 
-def test_fastapi_s_endpoints_are_for_nobody_else(make_authenticator: AuthenticatorFactory) -> None:
-    answer = fastapi_app(make_authenticator).get("/batch")
-    assert is_our_refusal(answer.status_code, answer.headers["Content-Type"], answer.content)
+def test_a_fastapi_endpoint_is_denied_to_any_other_caller(make_authenticator: AuthenticatorFactory) -> None:
+    response = fastapi_app(make_authenticator).get("/batch")
+    assert is_our_denial(response.status_code, response.headers["Content-Type"], response.content)
 
 
-def test_so_it_is_with_websockets(make_authenticator: AuthenticatorFactory) -> None:
+def test_a_fastapi_websocket_is_denied_to_any_other_caller(make_authenticator: AuthenticatorFactory) -> None:
     client = fastapi_app(make_authenticator)
     with (
-        pytest.raises(WebSocketDenialResponse) as refused,
+        pytest.raises(WebSocketDenialResponse) as raised,
         client.websocket_connect("/ws/batch"),
     ):
         raise AssertionError
-    denied = refused.value
-    assert is_our_refusal(denied.status_code, denied.headers["Content-Type"], denied.content)
+    denied = raised.value
+    assert is_our_denial(denied.status_code, denied.headers["Content-Type"], denied.content)
     with client.websocket_connect("/ws") as websocket:
         websocket.send_text("")
         with pytest.raises(WebSocketDisconnect) as ended:
@@ -205,7 +205,7 @@ def test_so_it_is_with_websockets(make_authenticator: AuthenticatorFactory) -> N
 
 
 @pytest.mark.anyio
-async def test_a_refusal_that_comes_too_late_is_an_error(make_authenticator: AuthenticatorFactory) -> None:
+async def test_a_denial_after_the_response_has_started_is_an_error(make_authenticator: AuthenticatorFactory) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         raise NotAllowed("too late")
@@ -215,14 +215,14 @@ async def test_a_refusal_that_comes_too_late_is_an_error(make_authenticator: Aut
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("said", [["websocket.close"], ["websocket.accept", "websocket.close"]])
-async def test_to_a_websocket_that_is_closed_nothing_more_is_said(
-    make_authenticator: AuthenticatorFactory, said: list[str]
+@pytest.mark.parametrize("sent_by_app", [["websocket.close"], ["websocket.accept", "websocket.close"]])
+async def test_nothing_more_is_sent_to_a_websocket_that_is_closed(
+    make_authenticator: AuthenticatorFactory, sent_by_app: list[str]
 ) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        for kind in said:
+        for kind in sent_by_app:
             await send({"type": kind})
         raise NotAllowed("too late")
 
     sent = await call(ASGIMiddleware(app, authenticator=make_authenticator()), scope_of("websocket"))
-    assert [message["type"] for message in sent] == said
+    assert [message["type"] for message in sent] == sent_by_app

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from podproof import asgi, wsgi
-from podproof._request.setup import build_authenticator, build_pipeline
-from podproof.errors import ConfigurationError
+from podproof._request.setup import build_authenticator, build_authorize, build_pipeline
+from podproof.errors import ConfigurationError, NotAllowed
+from podproof.identity import PodIdentity
 from podproof.options import Options
 from podproof.testing import Cluster
+from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, token
 from tests.support.startup import wait_for_startup_check
 
 
@@ -56,7 +58,7 @@ users:
 
 
 @pytest.mark.trap(4)
-def test_an_app_for_the_api_servers_own_audience_does_not_start_in_a_pod(
+def test_in_a_pod_the_api_servers_own_audience_is_a_configuration_error(
     cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mounted = cluster.mount(tmp_path, "default/bob")
@@ -65,7 +67,25 @@ def test_an_app_for_the_api_servers_own_audience_does_not_start_in_a_pod(
         build_authenticator(Options(audience=(cluster.issuer,)))
 
 
-def test_an_app_asks_the_api_server_of_its_surroundings(cluster: Cluster) -> None:
+class ReadOnly:
+    """A policy of the user's own."""
+
+    def check(self, identity: PodIdentity, method: str, path: str) -> None:
+        if method != "GET":
+            raise NotAllowed(f"{identity.display_name} may only read {path}")
+
+
+def test_a_policy_of_the_users_own_decides_by_caller_method_and_path(make_authenticator: AuthenticatorFactory) -> None:
+    authenticator = make_authenticator(policy=ReadOnly())
+    authorize = build_authorize(authenticator.options, authenticator)
+    assert authorize is not None
+    alice = authenticator.authenticate(token(), PEER)
+    assert authorize(alice, "GET", "/invoices", NOW + 5) is None
+    with pytest.raises(NotAllowed, match="default/alice may only read /invoices"):
+        authorize(alice, "POST", "/invoices", NOW + 5)
+
+
+def test_by_default_the_api_server_is_the_one_that_the_environment_names(cluster: Cluster) -> None:
     alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["10.1.2.3"])
     authenticator = build_authenticator(Options(audience=("bob",)))
     token = alice.token("bob")
@@ -89,7 +109,7 @@ def test_missing_permissions_are_logged_with_the_first_request(
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 3
 
 
-def test_addresses_that_are_not_compared_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_source_address_off_is_logged_as_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     build_authenticator(Options(audience=("bob",), source_address="off"))
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "source_address is off" in caplog.text

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 BUCKETS = re.compile(r"_(bucket|count|sum)$")
 
 
-class Counts:
+class MetricGrowth:
     """How much each metric has grown since this was made."""
 
     def __init__(self) -> None:
@@ -47,80 +47,82 @@ class Counts:
 
 
 @pytest.fixture
-def counts() -> Counts:
-    return Counts()
+def growth_of() -> MetricGrowth:
+    return MetricGrowth()
 
 
-def ours() -> list[Metric]:
+def podproof_metrics() -> list[Metric]:
     return [family for family in REGISTRY.collect() if family.name.startswith("podproof_")]
 
 
 def test_decisions_are_counted_by_their_code(
-    make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI, counts: Counts
+    make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI, growth_of: MetricGrowth
 ) -> None:
-    app = make_client(exempt=["/healthz"])
-    app()
-    app()
-    app("/healthz")
-    app(peer="10.9.9.9")
-    app(headers={"Authorization": ""})
+    client = make_client(exempt=["/healthz"])
+    client()
+    client()
+    client("/healthz")
+    client(peer="10.9.9.9")
+    client(headers={"Authorization": ""})
     fake_api.review = Unavailable("away")
-    app(headers={"Authorization": f"Bearer {token(jti='other')}"})
-    assert counts("decisions_total", "allowed", "authenticated") == 2
-    assert counts("decisions_total", "allowed", "anonymous") == 1
-    assert counts("decisions_total", "denied", "wrong-address") == 1
-    assert counts("decisions_total", "denied", "no-credential") == 1
-    assert counts("decisions_total", "denied", "unavailable") == 1
+    client(headers={"Authorization": f"Bearer {token(jti='other')}"})
+    assert growth_of("decisions_total", "allowed", "authenticated") == 2
+    assert growth_of("decisions_total", "allowed", "anonymous") == 1
+    assert growth_of("decisions_total", "denied", "wrong-address") == 1
+    assert growth_of("decisions_total", "denied", "no-credential") == 1
+    assert growth_of("decisions_total", "denied", "unavailable") == 1
 
 
-def test_lookups_are_hits_or_misses(make_client: Callable[..., MiddlewareClient], counts: Counts) -> None:
-    app = make_client()
-    for _ in range(3):
-        app()
-    assert counts("cache_lookups_total", "identity", "hit") == 2
-    assert counts("cache_lookups_total", "identity", "miss") == 1
-    assert counts("cache_lookups_total", "denied", "miss") == 1
-
-
-def test_entries_evicted_for_lack_of_room_are_counted(
-    make_client: Callable[..., MiddlewareClient], time: Clock, counts: Counts
+def test_cache_lookups_are_hits_or_misses(
+    make_client: Callable[..., MiddlewareClient], growth_of: MetricGrowth
 ) -> None:
-    app = make_client(cache_size=1)
+    client = make_client()
+    for _ in range(3):
+        client()
+    assert growth_of("cache_lookups_total", "identity", "hit") == 2
+    assert growth_of("cache_lookups_total", "identity", "miss") == 1
+    assert growth_of("cache_lookups_total", "denied", "miss") == 1
+
+
+def test_evictions_from_a_full_cache_are_counted(
+    make_client: Callable[..., MiddlewareClient], time: Clock, growth_of: MetricGrowth
+) -> None:
+    client = make_client(cache_size=1)
     for number in range(3):
-        app(headers={"Authorization": f"Bearer {token(jti=str(number))}"})
-    assert counts("cache_evictions_total", "identity") == 2
+        client(headers={"Authorization": f"Bearer {token(jti=str(number))}"})
+    assert growth_of("cache_evictions_total", "identity") == 2
     time.passes(60)
-    app()
-    assert counts("cache_evictions_total", "identity") == 2
+    client()
+    assert growth_of("cache_evictions_total", "identity") == 2
 
 
 def test_reviews_in_flight_go_up_and_down(
     make_client: Callable[..., MiddlewareClient],
     fake_api: FakeAPI,
     make_authenticator: AuthenticatorFactory,
-    counts: Counts,
+    growth_of: MetricGrowth,
 ) -> None:
     seen: list[float] = []
-    fake_api.before = lambda: seen.append(counts("reviews_in_flight", "token"))
+    fake_api.before = lambda: seen.append(growth_of("reviews_in_flight", "token"))
     make_client()()
     assert seen == [1]
     make_authenticator.made[0].close()
-    assert counts("reviews_in_flight", "token") == 0
+    assert growth_of("reviews_in_flight", "token") == 0
 
 
-def test_the_life_that_is_left_of_a_token_is_seen_at_its_review(
-    make_client: Callable[..., MiddlewareClient], counts: Counts
+def test_the_remaining_lifetime_of_a_token_is_observed_at_its_review(
+    make_client: Callable[..., MiddlewareClient], growth_of: MetricGrowth
 ) -> None:
-    app = make_client()
+    client = make_client()
     for _ in range(3):
-        app(headers={"Authorization": f"Bearer {token(exp=NOW + 700)}"})
-    assert counts("token_remaining_seconds_count") == 1
-    assert counts("token_remaining_seconds_sum") == pytest.approx(700)
-    assert counts("token_remaining_seconds_bucket", "600.0") == 0
-    assert counts("token_remaining_seconds_bucket", "1200.0") == 1
+        client(headers={"Authorization": f"Bearer {token(exp=NOW + 700)}"})
+    assert growth_of("token_remaining_seconds_count") == 1
+    assert growth_of("token_remaining_seconds_sum") == pytest.approx(700)
+    assert growth_of("token_remaining_seconds_bucket", "600.0") == 0
+    assert growth_of("token_remaining_seconds_bucket", "1200.0") == 1
 
 
-def test_calls_to_the_api_server_are_timed(cluster: Cluster, counts: Counts) -> None:
+def test_calls_to_the_api_server_are_timed(cluster: Cluster, growth_of: MetricGrowth) -> None:
     alice = cluster.pod("default/alice-pod", service_account="alice")
     with closing(APIServerClient()) as client:
         deadline = monotonic() + 5
@@ -131,30 +133,30 @@ def test_calls_to_the_api_server_are_timed(cluster: Cluster, counts: Counts) -> 
         with pytest.raises(PodAuthError):
             client.read_pod("default", "alice-pod", deadline)
     for resource, calls in (("tokenreviews", 1), ("pods", 2), ("subjectaccessreviews", 1)):
-        assert counts("api_request_duration_seconds_count", resource) == calls
-        assert counts("api_request_duration_seconds_sum", resource) > 0
+        assert growth_of("api_request_duration_seconds_count", resource) == calls
+        assert growth_of("api_request_duration_seconds_sum", resource) > 0
 
 
-def test_it_is_seen_when_our_own_token_expires(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_expiry_of_our_own_token_is_a_metric(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig_for("default/bob")))
     metrics.own_token_end.set(0)
     with closing(APIServerClient()) as client:
         own = client.own_token()
     assert own is not None
-    seen = REGISTRY.get_sample_value("podproof_own_token_expiration_timestamp_seconds")
-    assert seen == read_claims(own)["exp"]
+    value = REGISTRY.get_sample_value("podproof_own_token_expiration_timestamp_seconds")
+    assert value == read_claims(own)["exp"]
 
 
-def test_an_own_token_that_says_no_end_is_left_alone(cluster: Cluster) -> None:
+def test_an_own_token_without_an_expiry_does_not_change_the_metric(cluster: Cluster) -> None:
     metrics.own_token_end.set(0)
     with closing(APIServerClient()) as client:  # the administrator's is opaque
         assert client.own_token() is not None
     assert REGISTRY.get_sample_value("podproof_own_token_expiration_timestamp_seconds") == 0
 
 
-def test_names_and_units_are_as_prometheus_has_them() -> None:
-    assert len(ours()) == 7
-    for family in ours():
+def test_names_and_units_follow_prometheus_conventions() -> None:
+    assert len(podproof_metrics()) == 7
+    for family in podproof_metrics():
         assert re.fullmatch(r"podproof(_[a-z]+)+", family.name)
         assert family.documentation.endswith(".")
         if "duration" in family.name or "remaining" in family.name or "expiration" in family.name:
@@ -162,7 +164,7 @@ def test_names_and_units_are_as_prometheus_has_them() -> None:
 
 
 def test_no_label_grows_with_the_callers() -> None:
-    assert {label for family in ours() for sample in family.samples for label in sample.labels} <= {
+    assert {label for family in podproof_metrics() for sample in family.samples for label in sample.labels} <= {
         "decision",
         "code",
         "cache",
@@ -173,20 +175,20 @@ def test_no_label_grows_with_the_callers() -> None:
     }
 
 
-def test_the_dashboard_shows_these_metrics_and_no_others(make_client: Callable[..., MiddlewareClient]) -> None:
+def test_the_dashboard_shows_all_metrics_and_no_others(make_client: Callable[..., MiddlewareClient]) -> None:
     make_client()()
     with metrics.timed("tokenreviews"):  # a labelled metric has no samples before its first
         pass
     dashboard = json.loads((ROOT / "manifests" / "grafana-dashboard.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     shown = {name for expression in expressions for name in re.findall(r"podproof_\w+", expression)}
-    samples = {sample.name for family in ours() for sample in family.samples}
+    samples = {sample.name for family in podproof_metrics() for sample in family.samples}
     assert shown <= samples
     families = {BUCKETS.sub("", name) for name in shown}
-    assert families == {family.name + ("_total" if family.type == "counter" else "") for family in ours()}
+    assert families == {family.name + ("_total" if family.type == "counter" else "") for family in podproof_metrics()}
     labels = {label for expression in expressions for label in re.findall(r"by \(([\w, ]+)\)", expression)}
-    known = {label for family in ours() for sample in family.samples for label in sample.labels}
-    assert {label for group in labels for label in group.split(", ")} <= known
+    used = {label for family in podproof_metrics() for sample in family.samples for label in sample.labels}
+    assert {label for group in labels for label in group.split(", ")} <= used
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
@@ -209,8 +211,8 @@ from contextlib import closing
 from tests.support.fake_api import AuthenticatorFactory, Clock, FakeAPI
 from tests.support.middleware_client import MiddlewareClient
 def one_request(kind):
-    door = AuthenticatorFactory(FakeAPI(), Clock())
-    with closing(door()) as authenticator:
+    make_authenticator = AuthenticatorFactory(FakeAPI(), Clock())
+    with closing(make_authenticator()) as authenticator:
         return MiddlewareClient(kind, authenticator, lambda: None)().status
 """
 
@@ -246,11 +248,11 @@ print(json.dumps({{
 """
 
 
-def test_without_the_optional_packages_all_is_the_same() -> None:
+def test_without_the_optional_packages_requests_are_served() -> None:
     assert run(WITHOUT) == [200, 200, False, False]
 
 
-def test_the_workers_of_one_server_are_counted_together(tmp_path: Path) -> None:
+def test_the_workers_of_one_server_share_their_metrics(tmp_path: Path) -> None:
     counted = run(IN_TWO_PROCESSES, PROMETHEUS_MULTIPROC_DIR=str(tmp_path))
     assert counted["podproof_decisions_total['allowed', 'authenticated']"] == 2
     assert counted["podproof_cache_lookups_total['identity', 'miss']"] == 2

@@ -15,7 +15,7 @@ from tests.support.fake_api import FakeAPI, review
 from tests.support.middleware_client import MiddlewareClient
 
 EXPORTER = InMemorySpanExporter()
-OF_ALICE = {
+ALICE_ATTRIBUTES = {
     "k8s.namespace.name": "default",
     "k8s.pod.name": "alice-pod",
     "k8s.pod.uid": "pod-uid",
@@ -33,64 +33,64 @@ def provider() -> TracerProvider:
 
 
 @pytest.fixture
-def ask(provider: TracerProvider) -> Callable[[Callable[[], object]], list[ReadableSpan]]:
-    """Call within a server's span, and return all spans in the order of their end."""
+def spans_of(provider: TracerProvider) -> Callable[[Callable[[], object]], list[ReadableSpan]]:
+    """Return a call that makes a request within a server's span, and returns all spans in the order of their end."""
 
-    def ask(request: Callable[[], object]) -> list[ReadableSpan]:
+    def collect(request: Callable[[], object]) -> list[ReadableSpan]:
         EXPORTER.clear()
         with provider.get_tracer("server").start_as_current_span("server", kind=trace.SpanKind.SERVER):
             request()
         return [*EXPORTER.get_finished_spans()]
 
-    return ask
+    return collect
 
 
-Ask = Callable[[Callable[[], object]], list[ReadableSpan]]
+SpansOf = Callable[[Callable[[], object]], list[ReadableSpan]]
 
 
-def test_the_caller_is_on_the_server_s_span(ask: Ask, make_client: Callable[..., MiddlewareClient]) -> None:
-    server = ask(make_client())[-1]
+def test_the_servers_span_has_the_caller(spans_of: SpansOf, make_client: Callable[..., MiddlewareClient]) -> None:
+    server = spans_of(make_client())[-1]
     assert server.name == "server"
-    assert server.attributes == OF_ALICE
+    assert server.attributes == ALICE_ATTRIBUTES
 
 
-def test_nobody_is_on_the_span_of_what_is_open_or_refused(
-    ask: Ask, make_client: Callable[..., MiddlewareClient]
+def test_the_span_of_an_exempt_or_denied_request_has_no_caller(
+    spans_of: SpansOf, make_client: Callable[..., MiddlewareClient]
 ) -> None:
-    app = make_client(exempt=["/healthz"])
-    for request in (lambda: app("/healthz"), lambda: app(peer="10.9.9.9")):
-        assert ask(request)[-1].attributes == {}
+    client = make_client(exempt=["/healthz"])
+    for request in (lambda: client("/healthz"), lambda: client(peer="10.9.9.9")):
+        assert spans_of(request)[-1].attributes == {}
 
 
-def test_a_miss_has_a_span_below_the_server_s(ask: Ask, make_client: Callable[..., MiddlewareClient]) -> None:
-    app = make_client()
-    miss, server = ask(app)
-    assert miss.name == "podproof review token"
-    assert miss.parent == server.context
-    assert miss.attributes == {}
-    assert [span.name for span in ask(app)] == ["server"]
+def test_a_review_has_a_span_below_the_servers(spans_of: SpansOf, make_client: Callable[..., MiddlewareClient]) -> None:
+    client = make_client()
+    review_span, server = spans_of(client)
+    assert review_span.name == "podproof review token"
+    assert review_span.parent == server.context
+    assert review_span.attributes == {}
+    assert [span.name for span in spans_of(client)] == ["server"]
 
 
-def test_a_refusal_by_review_is_named_on_its_span(
-    ask: Ask, make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI
+def test_the_span_of_a_rejected_token_has_the_error_code(
+    spans_of: SpansOf, make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI
 ) -> None:
     fake_api.review = review(authenticated=False)
-    miss, _ = ask(make_client())
-    assert miss.attributes == {"error.type": "token-review-failed"}
-    assert miss.status.status_code is trace.StatusCode.UNSET
+    review_span, _ = spans_of(make_client())
+    assert review_span.attributes == {"error.type": "token-review-failed"}
+    assert review_span.status.status_code is trace.StatusCode.UNSET
 
 
-def test_our_own_trouble_is_an_error_of_the_span(
-    ask: Ask, make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI
+def test_an_api_server_failure_is_an_error_of_the_span(
+    spans_of: SpansOf, make_client: Callable[..., MiddlewareClient], fake_api: FakeAPI
 ) -> None:
     fake_api.review = Unavailable("s3cret")
-    miss, _ = ask(make_client())
-    assert miss.attributes == {"error.type": "unavailable"}
-    assert miss.status.status_code is trace.StatusCode.ERROR
-    assert "s3cret" not in miss.to_json()
+    review_span, _ = spans_of(make_client())
+    assert review_span.attributes == {"error.type": "unavailable"}
+    assert review_span.status.status_code is trace.StatusCode.ERROR
+    assert "s3cret" not in review_span.to_json()
 
 
-def test_without_opentelemetry_a_caller_is_noted_nowhere(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opentelemetry_no_attribute_is_set(spans_of: SpansOf, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(traces, "INSTALLED", False)
     identity = PodIdentity(ServiceAccount("default", "alice"), Pod("default", "alice-pod", "uid"), "bob", 0)
-    assert ask(lambda: traces.set_caller_attributes(identity))[-1].attributes == {}
+    assert spans_of(lambda: traces.set_caller_attributes(identity))[-1].attributes == {}
