@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -13,7 +14,10 @@ HEAVY = {"aiohttp", "cryptography", "django", "fastapi", "flask", "jwt", "kubern
 def modules_after(statement: str) -> set[str]:
     """Return the names of the modules that a fresh interpreter has loaded after a statement."""
     program = f"import sys\n{statement}\nprint(*sys.modules)"
-    return {*subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()}
+    # Without coverage's own modules, which a subprocess has where coverage measures it too.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    command = [sys.executable, "-c", program]
+    return {*subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout.split()}
 
 
 def loaded_after(statement: str) -> set[str]:
