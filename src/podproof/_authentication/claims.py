@@ -36,7 +36,7 @@ def check_claims(
     seconds; the clocks may differ by CLOCK_SKEW. An empty `issuers` accepts every issuer, since a cluster that changes
     its issuer honours both for a while.
 
-    Raises OtherAudience, OtherIssuer, Expired, Unbound, and NotAToken where a claim is not of its form.
+    Raises WrongAudience, WrongIssuer, Expired, NotPodBound, or MalformedToken for a claim of another form.
     """
     named = claims.get("aud")
     if isinstance(named, str):
