@@ -49,7 +49,7 @@ def make_app(
     def make(**options: Any) -> Callable[..., ClientResponse]:
         policy = RBAC(allowed_ttl=0, denied_ttl=0, **options)
         authenticator = build_authenticator(Options(audience=("bob",), policy=policy))
-        opened.extend((policy, authenticator))
+        opened.append(authenticator)
         client = MiddlewareClient(request.param, authenticator, lambda: None)
         return lambda path, **given: client(path, headers={"Authorization": f"Bearer {token}"}, **given)
 

@@ -40,15 +40,15 @@ class StartupCheck:
         self._error: ConfigurationError | None = None
 
     def begin(self) -> None:
-        """Start the checks, at the first call in a process: never before a fork.
-
-        Raises Unavailable if they have found an audience that is the API server's own.
-        """
-        if self._error is not None:
-            raise Unavailable(str(self._error))
+        """Start the checks, at the first call in a process: never before a fork."""
         mine = object()
         if self._begun.setdefault(os.getpid(), mine) is mine:
             threading.Thread(target=self.run, name="podproof-startup", daemon=True).start()
+
+    def raise_if_failed(self) -> None:
+        """Raise Unavailable if the checks have found an audience that is the API server's own."""
+        if self._error is not None:
+            raise Unavailable(str(self._error))
 
     def run(self) -> None:
         """Log an error for each permission that is missing, and for an audience that is the API server's own."""

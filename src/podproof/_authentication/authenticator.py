@@ -60,7 +60,7 @@ class Authenticator:
     parts: `get_cached`, then `start`, whose future it waits for in its own way, then `check_peer`. A peer is an address
     in canonical form, None where addresses are not compared. To deny, all raise a PodAuthError.
 
-    `access_reviewer` is for a policy that asks the same API server. `startup` is begun with the first review.
+    `access_reviewer` is for a policy that asks the same API server. `startup` is begun with the first request.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Authenticator:
 
         Raises InvalidToken, Forbidden, NoAddressYet or Unavailable.
         """
+        self.begin()
         deadline = self.monotonic() + self.options.timeout
         cached = self.get_cached(token, peer)
         if cached is None:
@@ -101,7 +102,7 @@ class Authenticator:
         return cached.identity
 
     def begin(self) -> None:
-        """Start what is checked once a process, at the first call in a process. Raises Unavailable if it has failed."""
+        """Start what is checked once a process, at the first call in a process."""
         if self._startup is not None:
             self._startup.begin()
 
@@ -153,7 +154,8 @@ class Authenticator:
         expires_at = check_claims(
             read_claims(token), audiences=options.audience, issuers=options.issuers, now=self._now()
         )
-        self.begin()
+        if self._startup is not None:
+            self._startup.raise_if_failed()
         state = self._state.get()
         review = PendingReview(token, key or credential_key(token), peer, expires_at, deadline)
         self._check_rate(state, peer)

@@ -94,6 +94,7 @@ class RequestPipeline:
 
         `key` is the `credential_key` of its token, `known` what `get_known` has found, each where it is known already.
         """
+        self.begin()
         if self._exempt is not None and self._exempt.cover(request.path, request.raw_path):
             return self._allow(None, None, request)
         if not request.authorization and self._options.optional:

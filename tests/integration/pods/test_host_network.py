@@ -11,7 +11,7 @@ from tests.integration.pods.actors import AppDeployment, CallerPod
 
 @pytest.fixture(scope="module")
 def host_network_pod(new_caller: Callable[..., CallerPod]) -> CallerPod:
-    return new_caller("host_network_pod", hostNetwork=True)
+    return new_caller("host-network-pod", hostNetwork=True)
 
 
 @pytest.mark.trap(20)

@@ -121,4 +121,4 @@ def test_after_the_check_has_found_the_api_servers_own_audience_every_review_is_
     wait_for_startup_check()
     assert "invalid audience 'bob', which is the API server's own" in caplog.text
     with pytest.raises(Unavailable, match="invalid audience 'bob'"):
-        check.begin()
+        check.raise_if_failed()

@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from flask import Flask
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from werkzeug.test import Client
 
 from podproof import asgi, wsgi
 from podproof._request.setup import build_authenticator, build_authorize, build_pipeline
@@ -113,3 +117,20 @@ def test_source_address_off_is_logged_as_a_warning(caplog: pytest.LogCaptureFixt
     build_authenticator(Options(audience=("bob",), source_address="off"))
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
     assert "source_address is off" in caplog.text
+
+
+@pytest.mark.trap(13, 52)
+@pytest.mark.parametrize("middleware", [wsgi.PodAuthMiddleware, asgi.PodAuthMiddleware], ids=["wsgi", "asgi"])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer junk"}], ids=["no credential", "junk"])
+@pytest.mark.parametrize("path", ["/healthz", "/"])
+def test_any_request_is_the_first_one_of_a_process(
+    cluster: Cluster, middleware: Any, headers: dict[str, str], path: str
+) -> None:
+    app = Starlette() if middleware is asgi.PodAuthMiddleware else Flask("app")
+    wrapped = middleware(app, audience="bob", exempt=["/healthz"])
+    client: Any = (
+        TestClient(wrapped, client=("127.0.0.1", 50000)) if middleware is asgi.PodAuthMiddleware else Client(wrapped)
+    )
+    assert client.get(path, headers=headers).status_code in (401, 403, 404)
+    wait_for_startup_check()
+    assert cluster.count("selfsubjectaccessreviews") == 2
