@@ -24,6 +24,7 @@ from podproof._authentication.claims import MAX_TOKEN
 from podproof._request.context import IDENTITY, CurrentRequest, current_request
 from podproof._request.incoming import IncomingRequest
 from podproof._request.lifetime import run_http, run_websocket, send_response
+from podproof._request.peer import ADDRESS_HEADERS, MAX_LENGTH, MAX_LINES
 from podproof._request.problem import HTTPResponse
 from podproof._request.setup import MiddlewareOptions, build_pipeline
 from podproof.errors import ConfigurationError, PodAuthError
@@ -39,8 +40,13 @@ AnyASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI app, whatever its framework calls the types of the three."""
 
 _REQUESTS = frozenset({"http", "websocket"})
-_WATCHED = frozenset({b"authorization", b"x-forwarded-for", b"forwarded"})
+_ADDRESS_HEADERS = frozenset(name.encode() for name in ADDRESS_HEADERS)
+# Where one of these is beside the credential, the peer's address may not be the socket's: such a request goes the whole
+# way.
+_WATCHED = _ADDRESS_HEADERS | {b"authorization"}
+_READ = _WATCHED | {b"traceparent", b"trailer", b"transfer-encoding"}
 _LONGEST = len("Bearer ") + MAX_TOKEN
+_MAX_LINES = 1000  # of a request; servers that bound them allow fewer
 
 
 class PodAuthMiddleware:
@@ -138,6 +144,8 @@ class PodAuthMiddleware:
 def _credential_index(headers: Sequence[tuple[bytes, bytes]]) -> int:
     """Return the index of the one Authorization header, -1 if there is not one, or a forwarded header beside it."""
     found = -1
+    if len(headers) > _MAX_LINES:
+        return -1
     for index, (name, _) in enumerate(headers):
         if name in _WATCHED:
             if found >= 0 or name != b"authorization":
@@ -175,15 +183,22 @@ def _deny(pipeline: RequestPipeline, scope: Scope, error: PodAuthError) -> HTTPR
 
 
 def _read(scope: Scope) -> IncomingRequest:
-    occurrences: dict[bytes, list[str]] = {
-        b"authorization": [],
-        b"x-forwarded-for": [],
-        b"forwarded": [],
-        b"traceparent": [],
-    }
-    for name, value in scope["headers"]:
-        if name in occurrences:
-            occurrences[name].append(value.decode("latin-1"))
+    lines = scope["headers"]
+    overlong = len(lines) > _MAX_LINES
+    occurrences: dict[bytes, list[str]] = {}
+    for name, value in () if overlong else lines:
+        if name in _READ:
+            values = occurrences.setdefault(name, [])
+            # One line and one byte more than is accepted show that there are too many.
+            if len(values) <= MAX_LINES:
+                values.append(value[: _LONGEST + 1].decode("latin-1"))
+    authorization, traceparent, trailer, chunked, x_forwarded_for, forwarded = (
+        occurrences.pop(name, [])
+        for name in (
+            *(b"authorization", b"traceparent", b"trailer", b"transfer-encoding"),
+            *(b"x-forwarded-for", b"forwarded"),
+        )
+    )
     host, port = scope.get("client") or (None, None)
     raw_path: bytes | None = scope.get("raw_path")
     return IncomingRequest(
@@ -193,14 +208,26 @@ def _read(scope: Scope) -> IncomingRequest:
         raw_path=raw_path.decode("latin-1") if raw_path else None,
         full_path=scope["path"],
         remote=host,
-        authorization=occurrences[b"authorization"],
-        x_forwarded_for=occurrences[b"x-forwarded-for"],
-        forwarded=occurrences[b"forwarded"],
-        traceparent=next(iter(occurrences[b"traceparent"]), None),
+        authorization=authorization,
+        x_forwarded_for=x_forwarded_for,
+        forwarded=forwarded,
+        traceparent=next(iter(traceparent), None),
         rewritten=port == 0,
         authenticated=IDENTITY in scope,
         websocket=scope["type"] == "websocket",
+        address_headers=[value for values in occurrences.values() for value in values],
+        trailers=bool(chunked) and (_names_watched(trailer) or max(len(x_forwarded_for), len(forwarded)) > 1),
+        overlong=overlong,
     )
+
+
+def _names_watched(trailer: Sequence[str]) -> bool:
+    """Return True if a Trailer header (RFC 9110 section 6.6.2) announces a header that decides.
+
+    uvicorn with httptools adds trailers to the headers. One that is too long to be read may announce anything.
+    """
+    value = ",".join(trailer)
+    return len(value) > MAX_LENGTH or any(name.strip().lower().encode() in _WATCHED for name in value.split(","))
 
 
 def _route_path(scope: Scope) -> str:

@@ -50,7 +50,7 @@ class Pod:
     """A live pod; `str()` gives `namespace/name`.
 
     `addresses` are all of `status.podIPs` in canonical form, IPv4-mapped ones unmapped. A pod on the host network
-    shares them with its node.
+    shares them with its node, whose addresses are `node_addresses`, all of `status.hostIPs`.
     """
 
     namespace: str
@@ -59,6 +59,7 @@ class Pod:
     addresses: tuple[str, ...] = ()
     node: str | None = None
     host_network: bool = False
+    node_addresses: tuple[str, ...] = field(default=(), repr=False)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"

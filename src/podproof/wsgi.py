@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Unpack
 from podproof._authentication.claims import MAX_TOKEN
 from podproof._request.context import IDENTITY, CurrentRequest, current_request
 from podproof._request.incoming import IncomingRequest
+from podproof._request.peer import ADDRESS_HEADERS
 from podproof._request.problem import HTTPResponse
 from podproof._request.setup import MiddlewareOptions, build_pipeline
 from podproof.errors import IdentityEnded, PodAuthError
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
 # Where one of these is there, the peer's address may not be the socket's: such a request goes the whole way.
-_UNUSUAL = frozenset({"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED", "werkzeug.proxy_fix.orig", IDENTITY})
+_ADDRESS_KEYS = frozenset("HTTP_" + name.upper().replace("-", "_") for name in ADDRESS_HEADERS)
+_UNUSUAL = _ADDRESS_KEYS | {"werkzeug.proxy_fix.orig", IDENTITY}
+_OTHER_KEYS = _ADDRESS_KEYS - {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"}
 _LONGEST = len("Bearer ") + MAX_TOKEN
 
 
@@ -173,6 +176,7 @@ def _read(environ: WSGIEnvironment) -> IncomingRequest:
         () if forwarded is None else (forwarded,),
         environ.get("HTTP_TRACEPARENT"),
         authenticated=IDENTITY in environ,
+        address_headers=[environ[key] for key in _OTHER_KEYS & environ.keys()],
     )
 
 

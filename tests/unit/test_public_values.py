@@ -36,6 +36,7 @@ IDENTITY_JSON = {
         "addresses": ["10.1.2.3", "fd00::3"],
         "node": "node1",
         "host_network": False,
+        "node_addresses": [],
     },
     "audience": "bob",
     "expires_at": 1_800_000_000.0,

@@ -5,6 +5,7 @@ Each check has a file of its own beside this one.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from podproof._apiserver.protocols import AccessReviewer
 from podproof._apiserver.startup import StartupCheck
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import check_claims, check_token_alphabet
-from podproof._authentication.pod_address import accepted_addresses, check_address, server_spellings
+from podproof._authentication.pod_address import accepted_addresses, check_address, is_within, server_spellings
 from podproof._authentication.pods import PodStore
 from podproof._authentication.token_review import ReviewedToken
 from podproof._cache.fork_local import ForkLocal
@@ -34,8 +35,10 @@ from podproof.errors import (
     PodAuthError,
     WrongAddress,
 )
-from podproof.identity import PodIdentity
+from podproof.identity import Pod, PodIdentity
 from podproof.options import Options
+
+log = logging.getLogger("podproof")
 
 REREAD_INTERVAL = 1.0
 """Seconds between two reads of one pod that a caller at a wrong address can cause."""
@@ -170,7 +173,12 @@ class Authenticator:
             raise result.without_traceback()
         if peer is not None:
             try:
-                check_address(result.identity.pod, peer, host_network=self.options.host_network)
+                check_address(
+                    result.identity.pod,
+                    peer,
+                    host_network=self.options.host_network,
+                    trusted=self.options.trusted_proxies,
+                )
             except PodAuthError as denial:
                 raise denial.with_identity(result.identity, peer) from None
         return result
@@ -209,6 +217,7 @@ class Authenticator:
             if review.peer is not None:
                 state.rejections.update(review.peer, lambda count: (count or 0) + 1)
             raise
+        self._warn_of_trusted_pod(state, identity.pod)
         read_at, left = self.monotonic(), review.expires_at - self._now()
         return CachedIdentity(
             identity=identity,
@@ -242,6 +251,18 @@ class Authenticator:
             extra=reviewed.extra,
         )
 
+    def _warn_of_trusted_pod(self, state: _State, pod: Pod) -> None:
+        """Warn once a process of a trusted network that contains pods: each of them can write any address."""
+        inside = [address for address in pod.addresses if is_within(address, self.options.trusted_proxies)]
+        if inside and not state.warned:
+            state.warned = True
+            log.warning(
+                "trusted_proxies contains %s, an address of pod %s, which calls: every pod in that network can claim "
+                "to be at any address; name only the proxies' own addresses",
+                inside[0],
+                pod,
+            )
+
     def _reread(self, identity: PodIdentity, deadline: float) -> PodIdentity:
         pod = self._pods.get(identity.service_account, identity.pod.name, identity.pod.uid, deadline)
         return replace(identity, pod=pod)
@@ -262,6 +283,7 @@ class _State:
     """One process's caches and pending reviews."""
 
     def __init__(self, options: Options, executor: Executor, monotonic: Callable[[], float]) -> None:
+        self.warned = False
         self.identities: IdentityCache[CachedIdentity] = IdentityCache(options.cache_size, monotonic)
         denied: TTLCache[bytes, PodAuthError] = TTLCache(
             "denied", size=options.rejection_size, ttl=options.rejection_ttl, monotonic=monotonic

@@ -60,9 +60,10 @@ def match_pod(pod: Mapping[str, Any], service_account: ServiceAccount, name: str
         namespace=namespace,
         name=name,
         uid=uid,
-        addresses=_addresses(status),
+        addresses=_addresses(status, "podIP"),
         node=node if isinstance(node, str) else None,
         host_network=host_network is not None and host_network is not False,
+        node_addresses=_addresses(status, "hostIP"),
     )
 
 
@@ -73,10 +74,10 @@ def _mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     return value
 
 
-def _addresses(status: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return all of the pod's addresses, the primary one first: both families on a dual-stack cluster."""
-    listed = status.get("podIPs")
-    entries = [status.get("podIP")]
+def _addresses(status: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    """Return all addresses under a key and its plural, the primary one first: both families on a dual-stack cluster."""
+    listed = status.get(f"{key}s")
+    entries = [status.get(key)]
     if isinstance(listed, list):
         entries += [entry.get("ip") for entry in listed if isinstance(entry, dict)]
     found = (canonical(entry) for entry in entries if isinstance(entry, str))

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from podproof._authentication.claims import MAX_TOKEN
 from podproof.errors import MalformedCredential, NoCredential
 
+MAX_SCHEME = 64
+
 _SCHEME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # a token of RFC 9110 section 5.6.2
 
 
@@ -22,8 +24,8 @@ def bearer_token(headers: Sequence[str]) -> str:
     if len(headers) > 1:
         raise MalformedCredential(f"{len(headers)} Authorization headers")
     scheme, blank, token = headers[0].partition(" ")
-    if scheme.lower() != "bearer":
-        if _SCHEME.fullmatch(scheme) is None:
+    if scheme[:MAX_SCHEME].lower() != "bearer":
+        if len(scheme) > MAX_SCHEME or _SCHEME.fullmatch(scheme) is None:
             raise MalformedCredential("the Authorization header names no scheme")
         raise NoCredential("the Authorization header is not of the Bearer scheme")
     if not blank or not token:

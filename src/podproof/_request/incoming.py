@@ -13,6 +13,8 @@ class IncomingRequest(NamedTuple):
     not say), `full_path` the path with the root it is mounted at. `remote` is the address of the socket's other end as
     the server spells it; `rewritten` means that the server has put a header's address in its place. `authenticated`
     means that another PodAuthMiddleware has handled the request already, `websocket` that it is a handshake.
+    `address_headers` are the other headers that may hold an address (`ADDRESS_HEADERS`). `trailers` means that
+    forwarded headers may be trailers, `overlong` that there are too many header lines to be read.
     """
 
     method: str
@@ -27,3 +29,6 @@ class IncomingRequest(NamedTuple):
     rewritten: bool = False
     authenticated: bool = False
     websocket: bool = False
+    address_headers: Sequence[str] = ()
+    trailers: bool = False
+    overlong: bool = False

@@ -21,7 +21,7 @@ from podproof._request.peer import find_peer
 from podproof._request.problem import HTTPResponse, problem_response
 from podproof._telemetry import decision_log, metrics, traces
 from podproof._telemetry.decision_log import RequestRecord
-from podproof.errors import NoCredential, NotAllowed, PodAuthError
+from podproof.errors import MalformedCredential, NoCredential, NotAllowed, PodAuthError
 from podproof.identity import PodIdentity
 from podproof.options import Options
 
@@ -97,6 +97,8 @@ class RequestPipeline:
         self.begin()
         if self._exempt is not None and self._exempt.cover(request.path, request.raw_path):
             return self._allow(None, None, request)
+        if request.overlong:
+            raise MalformedCredential("the request has too many header lines")
         if not request.authorization and self._options.optional:
             return self._allow(None, None, request)
         caller, peer = known, request.remote
@@ -153,7 +155,9 @@ class RequestPipeline:
             self._options.trusted_proxies,
             x_forwarded_for=request.x_forwarded_for,
             forwarded=request.forwarded,
+            others=request.address_headers,
             rewritten=request.rewritten,
+            trailers=request.trailers,
         )
 
     def _check_policy(
