@@ -163,9 +163,25 @@ TRAPS = {
         "servers fork in C: a thread started before dies with the locks that it holds",
         "no thread, no I/O and no connection before the first request of a process",
     ),
+    53: Trap(
+        "a server or middleware takes an address from X-Real-Ip, True-Client-IP, CF-Connecting-IP or another header",
+        "the peer's address is looked for in every header that names one, before it is trusted",
+    ),
+    54: Trap(
+        "OpenShift's router and Knative's queue-proxy send X-Forwarded-For and Forwarded, with empty parameters",
+        "accepted where both lead to the same peer; an empty parameter is skipped",
+    ),
+    55: Trap(
+        "the peer is the pod's node or a bridge (SNAT), and advice to trust it lets every process there in",
+        "named as what it is, never as a proxy; a proxy that is trusted already is not to be named again",
+    ),
     56: Trap(
-        "trusted_proxies that cover every address void the address check",
-        "a configuration error",
+        "trusted_proxies that cover every address, or the pod network, void the address check",
+        "a configuration error; a warning; if all hops are trusted, none is the caller",
+    ),
+    57: Trap(
+        "long headers cost CPU time before a token is looked at",
+        "each header is bounded before it is parsed, and what a caller wrote is in no shared cache",
     ),
     59: Trap(
         "one hung connection takes the whole deadline, and each idle connection of the pool one request",
@@ -186,6 +202,10 @@ TRAPS = {
     65: Trap(
         "ASGI scopes other than http, websocket and lifespan reach the app unauthenticated",
         "denied; only lifespan passes",
+    ),
+    68: Trap(
+        "uvicorn's httptools parser adds trailers, which the caller writes, to the headers",
+        "denied behind a trusted proxy where a header is there twice or announced as a trailer",
     ),
 }
 

@@ -33,9 +33,11 @@ ADDRESS_HEADERS = frozenset(
 
 MAX_LINES = 64
 MAX_LENGTH = 4096
+MAX_PARTS = 256
 MAX_WORDS = 64
-"""The bounds of all these headers together, checked before they are parsed: lines, characters, and words that may be
-addresses. Fifty hops fit in, and what a caller writes costs less than a millisecond."""
+"""The bounds of all these headers together, checked before they are parsed: lines, characters, parts between commas and
+semicolons, and words that may be addresses. Dozens of hops fit in, and what a caller writes costs less than a
+millisecond."""
 
 # RFC 7239 section 4, of each pair the name and the value; besides, a value may hold colons and brackets without quotes,
 # and may be empty: HAProxy's templates write `proto-version=` for a connection without such a version. No quantifier
@@ -82,6 +84,8 @@ def find_peer(
             f"the headers that name addresses are too long: expected at most {MAX_LINES} lines and {MAX_LENGTH} "
             "characters in all"
         )
+    if sum(value.count(",") + value.count(";") for value in headers) > MAX_PARTS:
+        raise PeerUnknown(f"the headers that name addresses have too many parts: expected at most {MAX_PARTS}")
     # uvicorn believes X-Forwarded-For from 127.0.0.1 unless told otherwise, and Tornado X-Real-Ip with xheaders; they
     # leave no trace of the true peer: an address that stands in a header may have been taken from there. hypercorn's
     # middleware reads more leniently than the RFC has it, so it is enough that the address stands there in any way.
@@ -164,7 +168,9 @@ def _named(values: Sequence[str]) -> set[str | None]:
     candidates = [word for word in words if "." in word or ":" in word]
     if len(candidates) > MAX_WORDS:
         raise PeerUnknown(f"the headers that name addresses hold too many of them: expected at most {MAX_WORDS}")
-    return {canonical_address(_without_port(word)) for word in candidates}
+    # waitress takes what stands after the last colon for a port, in an IPv6 address without brackets too.
+    readings = {_without_port(word) for word in candidates} | {word.rpartition(":")[0] for word in candidates}
+    return {canonical_address(reading) for reading in readings}
 
 
 def _forwarded_for(value: str) -> list[str]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ipaddress import ip_network
+from typing import Any
+
 import pytest
 
+from podproof._authentication import pod_address
 from podproof._authentication.pod_address import canonical_address, check_address
 from podproof.errors import Forbidden, HostNetwork, NoAddressYet, WrongAddress
 from podproof.identity import Pod
@@ -52,13 +57,10 @@ def test_text_that_is_not_an_address_has_no_canonical_form(text: str) -> None:
     assert canonical_address(text) is None
 
 
-@pytest.mark.trap(28)
-def test_text_too_long_for_an_address_is_not_cached() -> None:
-    from podproof._authentication.pod_address import _canonical  # noqa: PLC0415  # the cache itself
-
-    before = _canonical.cache_info().currsize
+@pytest.mark.trap(28, 57)
+def test_no_text_is_cached_as_an_address() -> None:
+    assert [name for name, value in vars(pod_address).items() if hasattr(value, "cache_info")] == []
     assert canonical_address("f" * 60_000) is None
-    assert _canonical.cache_info().currsize == before
 
 
 @pytest.mark.trap(19)
@@ -70,11 +72,58 @@ def test_a_pod_may_call_from_each_of_its_addresses(peer: str) -> None:
 @pytest.mark.trap(18, 21)
 @pytest.mark.parametrize(
     ("addresses", "peer"),
-    [(("10.0.0.1",), "10.0.0.2"), (("fe80::1",), "fe80::1%eth0"), (("10.0.0.1",), "10.0.0.11")],
+    [(("10.0.0.1",), "10.0.0.2"), (("10.0.0.1",), "10.0.0.11"), (("10.0.0.1", "fd00::2"), "fd00::3")],
 )
 def test_any_other_address_is_denied_as_wrong_address(addresses: tuple[str, ...], peer: str) -> None:
-    with pytest.raises(WrongAddress, match=r"-pod has (10\.0\.0\.1|fe80::1); if .* trusted_proxies$"):
+    with pytest.raises(WrongAddress, match=r"-pod has 10\.0\.0\.1(, fd00::2)?; if .* trusted_proxies$"):
         check_address(Pod("default", "alice-pod", "uid", addresses), peer, host_network=False)
+
+
+def reason(peer: str, trusted: Sequence[str] = (), **fields: Any) -> str:
+    pod = Pod("default", "alice-pod", "uid", **{"addresses": ("10.0.0.7", "fd00::7:8")} | fields)
+    with pytest.raises(WrongAddress) as denied:
+        check_address(pod, peer, host_network=True, trusted=[ip_network(one) for one in trusted])
+    return str(denied.value)
+
+
+@pytest.mark.trap(55)
+@pytest.mark.parametrize("peer", ["10.250.0.4", "10.0.0.1", "fd00:ffff::4"])
+def test_the_pods_own_node_is_named_as_masquerading_and_never_as_a_proxy(peer: str) -> None:
+    said = reason(peer, node_addresses=(peer,))
+    assert "SNAT" in said
+    assert "ClusterIP" in said
+    assert "trusted_proxies" not in said
+
+
+@pytest.mark.trap(55)
+@pytest.mark.parametrize("peer", ["169.254.1.1", "fe80::1", "fe80::1%eth0", "10.0.0.1", "fd00::1"])
+def test_a_link_or_a_bridge_is_named_as_a_hairpin_call(peer: str) -> None:
+    said = reason(peer)
+    assert "hairpin" in said
+    assert "trusted_proxies" not in said
+
+
+@pytest.mark.trap(55)
+@pytest.mark.parametrize(
+    ("peer", "fields"),
+    [
+        ("10.0.0.2", {}),
+        ("10.0.1.1", {}),
+        ("fd00:0:0:1::1", {}),
+        ("10.0.0.1", {"addresses": ("fd00::7",)}),
+        ("10.0.0.1", {"host_network": True}),
+    ],
+)
+def test_any_other_peer_may_be_a_proxy(peer: str, fields: dict[str, Any]) -> None:
+    assert reason(peer, **fields).endswith("if that is a proxy of yours, name it in trusted_proxies")
+
+
+@pytest.mark.trap(55)
+@pytest.mark.parametrize("peer", ["10.9.0.1", "127.0.0.1", "169.254.1.1", "10.250.0.4"])
+def test_a_proxy_that_is_named_already_need_not_be_named(peer: str) -> None:
+    said = reason(peer, [f"{peer}/32"], node_addresses=("10.250.0.4",))
+    assert "in trusted_proxies already" in said
+    assert "name it" not in said
 
 
 @pytest.mark.trap(18)

@@ -75,6 +75,20 @@ def test_a_pod_has_all_its_addresses(status: dict[str, object], addresses: tuple
     assert matched(pod(status=status)).addresses == addresses
 
 
+@pytest.mark.trap(55)
+@pytest.mark.parametrize(
+    ("status", "addresses"),
+    [
+        ({"hostIP": "10.250.0.4", "hostIPs": [{"ip": "10.250.0.4"}, {"ip": "FD00::4"}]}, ("10.250.0.4", "fd00::4")),
+        ({"hostIP": "10.250.0.4"}, ("10.250.0.4",)),
+        ({}, ()),
+    ],
+)
+def test_a_pod_has_the_addresses_of_its_node(status: dict[str, object], addresses: tuple[str, ...]) -> None:
+    found = match_podd(pod(status=status))
+    assert (found.addresses, found.node_addresses) == ((PEER,), addresses)
+
+
 @pytest.mark.trap(18)
 def test_a_pod_may_have_no_address_yet() -> None:
     response = pod(status={"phase": "Pending"})
