@@ -85,7 +85,7 @@ def test_a_pod_has_all_its_addresses(status: dict[str, object], addresses: tuple
     ],
 )
 def test_a_pod_has_the_addresses_of_its_node(status: dict[str, object], addresses: tuple[str, ...]) -> None:
-    found = match_podd(pod(status=status))
+    found = matched(pod(status=status))
     assert (found.addresses, found.node_addresses) == ((PEER,), addresses)
 
 
