@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from podproof._request.context import current_request
 from podproof.testing import Cluster
 from tests.security.case_counter import pytest_terminal_summary  # noqa: F401  xdist's own process finds it only here
 from tests.support.fake_api import AuthenticatorFactory, Clock, FakeAPI
@@ -22,6 +23,12 @@ def no_options_around_us(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*os.environ]:
         if name.startswith("PODPROOF_"):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_request_is_current() -> None:
+    """Forget the request of a WSGI test client whose response was not closed: a server would close it (PEP 3333)."""
+    current_request.set(None)
 
 
 @pytest.fixture(autouse=True)
