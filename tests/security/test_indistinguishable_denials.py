@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from podproof._cache.review_cache import MAX_PENDING_PER_THREAD
+from podproof._cache.review_threads import MAX_PENDING_PER_THREAD
 from podproof.errors import Forbidden, InvalidToken, PodAuthError, Unavailable
 from podproof.testing._emulator.tokens import parse
 from tests.security.attacked_app import ALICE, ENTRY_POINTS, MALLORY, AttackedApp, AttackEnv, AttackResult
