@@ -44,7 +44,7 @@ TRAPS = {
     ),
     6: Trap(
         "status.error has the same text for every failure, also for those that pass",
-        "logged, never parsed and never sent to the caller",
+        "logged, never sent to the caller, and never a reason to accept a token",
     ),
     7: Trap(
         "some errors of the API server look as if they would pass, and do not",
@@ -183,17 +183,25 @@ TRAPS = {
         "long headers cost CPU time before a token is looked at",
         "each header is bounded before it is parsed, and what a caller wrote is in no shared cache",
     ),
+    58: Trap(
+        "one address fills the queue of reviews before its first rejection is counted",
+        "an address has a share of the places, waiting addresses take turns, and IPv6 counts by /64",
+    ),
     59: Trap(
         "one hung connection takes the whole deadline, and each idle connection of the pool one request",
         "an attempt has a share of the deadline, and idle connections are not tried one by one",
+    ),
+    60: Trap(
+        "a stray 404, or an error of etcd or a webhook in a TokenReview, is cached against a valid token",
+        "401 needs the API server's word about this token or this pod; all else is 503, and is not cached",
     ),
     61: Trap(
         "servers take an error in the lifespan for an app without one, and start an app that answers 500",
         "a wrong option fails the startup with its message",
     ),
     62: Trap(
-        "a WSGI response is discarded after its side effects, or goes on beyond the token's expiry",
-        "the expiry is known before the app runs, and the first chunk is always sent",
+        "a WSGI response is discarded after its side effects; a body, a file or an upload goes on beyond the expiry",
+        "the expiry is known before the app runs, and the first chunk is always sent; then each body ends",
     ),
     63: Trap(
         "HTTP_PROXY in the caller's pod sends the token of a plain-http request to the proxy",
