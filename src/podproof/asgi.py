@@ -26,6 +26,7 @@ from podproof._request.incoming import IncomingRequest
 from podproof._request.lifetime import run_http, run_websocket, send_response
 from podproof._request.peer import ADDRESS_HEADERS, MAX_LENGTH, MAX_LINES
 from podproof._request.problem import HTTPResponse
+from podproof._request.routing import Routing
 from podproof._request.setup import MiddlewareOptions, build_pipeline
 from podproof.errors import ConfigurationError, PodAuthError
 from podproof.options import signature
@@ -68,6 +69,7 @@ class PodAuthMiddleware:
 
     def __init__(self, app: AnyASGIApp, **given: Unpack[MiddlewareOptions]) -> None:
         self.app: ASGIApp = app
+        self._routing = Routing(app)
         self._pipeline: RequestPipeline | None = None
         self._error: ConfigurationError | None = None
         try:
@@ -100,7 +102,7 @@ class PodAuthMiddleware:
                 del headers[index]
         else:
             try:
-                caller = await _decide(pipeline, scope, key, caller)
+                caller = await _decide(pipeline, self._routing, scope, key, caller)
             except PodAuthError as denial:
                 await send_response(_deny(pipeline, scope, denial), scope, send)
                 return
@@ -163,9 +165,10 @@ def _on_event_loop() -> bool:
 
 
 async def _decide(
-    pipeline: RequestPipeline, scope: Scope, key: bytes | None, known: CachedIdentity | None
+    pipeline: RequestPipeline, routing: Routing, scope: Scope, key: bytes | None, known: CachedIdentity | None
 ) -> CachedIdentity | None:
-    request = _read(scope)
+    paths = routing.read_asgi(scope["path"], scope.get("root_path", "")) if pipeline.checks_paths else ("",)
+    request = _read(scope, paths)
     if key is not None and not request.authorization[0].startswith("Bearer "):
         key = None  # the scheme in another case: the same token has another key
     flow = pipeline.decide(request, key, known)
@@ -182,7 +185,7 @@ def _deny(pipeline: RequestPipeline, scope: Scope, error: PodAuthError) -> HTTPR
     return pipeline.record_denied(error, _read(scope))
 
 
-def _read(scope: Scope) -> IncomingRequest:
+def _read(scope: Scope, paths: Sequence[str] = ("",)) -> IncomingRequest:
     lines = scope["headers"]
     overlong = len(lines) > _MAX_LINES
     occurrences: dict[bytes, list[str]] = {}
@@ -204,7 +207,7 @@ def _read(scope: Scope) -> IncomingRequest:
     return IncomingRequest(
         # The handshake of a WebSocket is a GET (RFC 6455 section 4.1).
         method=scope.get("method", "GET"),
-        path=_route_path(scope),
+        path=paths[0],
         raw_path=raw_path.decode("latin-1") if raw_path else None,
         full_path=scope["path"],
         remote=host,
@@ -218,6 +221,7 @@ def _read(scope: Scope) -> IncomingRequest:
         address_headers=[value for values in occurrences.values() for value in values],
         trailers=bool(chunked) and (_names_watched(trailer) or max(len(x_forwarded_for), len(forwarded)) > 1),
         overlong=overlong,
+        other_paths=paths[1:],
     )
 
 
@@ -228,13 +232,6 @@ def _names_watched(trailer: Sequence[str]) -> bool:
     """
     value = ",".join(trailer)
     return len(value) > MAX_LENGTH or any(name.strip().lower().encode() in _WATCHED for name in value.split(","))
-
-
-def _route_path(scope: Scope) -> str:
-    """Return the path as the wrapped app's routes see it: what is below the path that the app is mounted at."""
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    return path[len(root) :] if root and (path == root or path.startswith(f"{root}/")) else path
 
 
 async def wait_for_future(future: Future[Any], seconds: float) -> None:

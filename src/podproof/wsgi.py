@@ -8,7 +8,7 @@ require_extra(__name__, "wsgi")
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
@@ -22,6 +22,7 @@ from podproof._request.context import IDENTITY, CurrentRequest, current_request
 from podproof._request.incoming import IncomingRequest
 from podproof._request.peer import ADDRESS_HEADERS
 from podproof._request.problem import HTTPResponse
+from podproof._request.routing import Routing
 from podproof._request.setup import MiddlewareOptions, build_pipeline
 from podproof.errors import IdentityEnded, PodAuthError
 from podproof.options import signature
@@ -66,6 +67,7 @@ class PodAuthMiddleware:
 
     def __init__(self, app: WSGIApplication, **given: Unpack[MiddlewareOptions]) -> None:
         self.app = app
+        self._routing = Routing(app)
         self._pipeline = build_pipeline(given)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -123,7 +125,8 @@ class PodAuthMiddleware:
     def _decide(
         self, environ: WSGIEnvironment, key: bytes | None, known: CachedIdentity | None
     ) -> CachedIdentity | None:
-        request = _read(environ)
+        paths = self._routing.read_wsgi(environ.get("PATH_INFO", "")) if self._pipeline.checks_paths else ("",)
+        request = _read(environ, paths)
         if key is not None and not request.authorization[0].startswith("Bearer "):
             key = None  # the scheme in another case: the same token has another key
         flow = self._pipeline.decide(request, key, known)
@@ -212,8 +215,7 @@ class _Body:
                 current_request.set(None)
 
 
-def _read(environ: WSGIEnvironment) -> IncomingRequest:
-    path = environ.get("PATH_INFO", "")
+def _read(environ: WSGIEnvironment, paths: Sequence[str] = ("",)) -> IncomingRequest:
     # ProxyFix keeps what it replaces.
     original = environ.get("werkzeug.proxy_fix.orig", environ)
     # WSGI servers join several occurrences of a header with commas, in order.
@@ -222,9 +224,9 @@ def _read(environ: WSGIEnvironment) -> IncomingRequest:
     forwarded = environ.get("HTTP_FORWARDED")
     return IncomingRequest(
         environ["REQUEST_METHOD"],
-        path,
+        paths[0],
         _raw_path(environ),
-        environ.get("SCRIPT_NAME", "") + path,
+        environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
         original.get("REMOTE_ADDR"),
         () if authorization is None else (authorization,),
         () if x_forwarded_for is None else (x_forwarded_for,),
@@ -232,6 +234,7 @@ def _read(environ: WSGIEnvironment) -> IncomingRequest:
         environ.get("HTTP_TRACEPARENT"),
         authenticated=IDENTITY in environ,
         address_headers=[environ[key] for key in _OTHER_KEYS & environ.keys()],
+        other_paths=paths[1:],
     )
 
 

@@ -155,6 +155,14 @@ TRAPS = {
     47: Trap("retries of urllib3 multiply a timeout", "no retries, one deadline, also if the server hangs or drips"),
     48: Trap("clocks differ by some seconds", "the API server decides; local checks allow 60 s either way"),
     # Servers, frameworks, people
+    49: Trap(
+        "each framework takes a root off the path in its own way, wherever it stands, or by a root of its own",
+        "read as the wrapped app's framework does; a path with two readings is covered by no exemption and no rule",
+    ),
+    50: Trap(
+        "a path with a trailing slash leads to the handler of the one without, past its rule",
+        "an exact rule is about both forms; where a framework takes one for the other, both have to be allowed",
+    ),
     51: Trap(
         "servers copy contexts into tasks, threads, timers and the next request of a kept connection",
         "what the context variable holds is emptied when the request ends",

@@ -21,8 +21,9 @@ _METHOD = re.compile(r"[A-Za-z][A-Za-z-]*")
 class Rule:
     """Lets service accounts call a path by some methods.
 
-    `path` is an exact path, or `prefix/*` for all paths below it; `/*` is every path. `methods` defaults to all; GET
-    includes HEAD. `allow` is "namespace/name" with shell globs; an empty list denies everyone.
+    `path` is an exact path, with or without a trailing slash, or `prefix/*` for all paths below it; `/*` is every path.
+    `methods` defaults to all; GET includes HEAD. `allow` is "namespace/name" with shell globs; an empty list denies
+    everyone.
 
     Raises ValueError for an invalid value, and TypeError for a string in place of a list.
     """
@@ -73,6 +74,9 @@ class _CompiledRule:
     def __init__(self, rule: Rule) -> None:
         self._rule = rule
         self._prefix = rule.path.removesuffix("*") if rule.path.endswith("/*") else None
+        # Some frameworks take a path with and without its trailing slash for one, so an exact rule does.
+        bare = rule.path.rstrip("/")
+        self._exact = frozenset({bare, f"{bare}/"}) if bare else frozenset({"/"})
         self._methods = frozenset(rule.methods or ())
         if "GET" in self._methods:
             self._methods |= {"HEAD"}  # RFC 9110 section 9.3.2: the same, without the content
@@ -82,7 +86,7 @@ class _CompiledRule:
         """Return True if the rule is for this method and path."""
         if self._methods and method not in self._methods:
             return False
-        return path == self._rule.path if self._prefix is None else path.startswith(self._prefix)
+        return path in self._exact if self._prefix is None else path.startswith(self._prefix)
 
     def authorize(self, identity: PodIdentity) -> None:
         """Raise NotAllowed for a caller that the rule does not allow."""

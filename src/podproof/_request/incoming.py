@@ -9,7 +9,8 @@ from typing import NamedTuple
 class IncomingRequest(NamedTuple):
     """What decides on a request, and what is logged about it. Headers are decoded as Latin-1, in order.
 
-    `path` is the path as the wrapped app routes it, `raw_path` the path as the client sent it (None if the server does
+    `path` is the path as the wrapped app routes it, empty if it may be read in different ways, and `other_paths` are
+    what some frameworks may take it for besides, `raw_path` the path as the client sent it (None if the server does
     not say), `full_path` the path with the root it is mounted at. `remote` is the address of the socket's other end as
     the server spells it; `rewritten` means that the server has put a header's address in its place. `authenticated`
     means that another PodAuthMiddleware has handled the request already, `websocket` that it is a handshake.
@@ -32,3 +33,4 @@ class IncomingRequest(NamedTuple):
     address_headers: Sequence[str] = ()
     trailers: bool = False
     overlong: bool = False
+    other_paths: Sequence[str] = ()

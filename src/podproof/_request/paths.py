@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 
 # Whatever some router along the way may read as another path: empty and dot segments, backslashes, path parameters,
-# control characters, and escapes that are still there after decoding.
-_AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|$)|[\\%;\x00-\x1f\x7f]")
+# fragments, whatever is not printable ASCII (Bottle drops bytes that are no UTF-8), and escapes that are still there
+# after decoding.
+_AMBIGUOUS = re.compile(r"//|/\.{1,2}(?:/|$)|[\\%;#?]|[^!-~]")
 
 
 def is_unambiguous(path: str, raw_path: str | None) -> bool:
@@ -19,6 +20,25 @@ def is_unambiguous(path: str, raw_path: str | None) -> bool:
     return path.startswith("/") and (raw_path is None or "%" not in raw_path) and _AMBIGUOUS.search(path) is None
 
 
+def path_below(path: str, root: str) -> str | None:
+    """Return the path below the root that an app is mounted at, None if routers read it in different ways.
+
+    The root is at the path's start, as whole segments, or nowhere in it, where a server passes on a root that a proxy
+    has taken off. Elsewhere Litestar splits the path at the root, and Quart and Django take it off a longer segment.
+    """
+    if root == "/":
+        return path[1:] if path.startswith("//") else path
+    if not root or root not in path:
+        return path
+    below = path.removeprefix(root)
+    return below if len(below) < len(path) and below[:1] in {"", "/"} else None
+
+
+def with_other_slash(path: str) -> str:
+    """Return a path without its trailing slash if it has one, else with one; "/" as it is."""
+    return path.removesuffix("/") or "/" if path.endswith("/") else f"{path}/"
+
+
 class ExemptPaths:
     """Exact paths, and `prefix/*` ones for whole segments below the prefix."""
 
@@ -26,6 +46,16 @@ class ExemptPaths:
         self._exact = frozenset(path for path in paths if not path.endswith("/*"))
         self._prefixes = tuple(path.removesuffix("*") for path in paths if path.endswith("/*"))
 
-    def cover(self, path: str, raw_path: str | None = None) -> bool:
-        """Return True if a path needs no credential; an ambiguous one (see `is_unambiguous`) always does."""
-        return (path in self._exact or path.startswith(self._prefixes)) and is_unambiguous(path, raw_path)
+    def cover(self, path: str, raw_path: str | None = None, other_paths: Sequence[str] = ()) -> bool:
+        """Return True if a path needs no credential; an ambiguous one (see `is_unambiguous`) always does.
+
+        So must be what some frameworks may take it for besides; of that, an exact path is about both forms.
+        """
+        return (
+            self._cover(path)
+            and is_unambiguous(path, raw_path)
+            and all(self._cover(other) or with_other_slash(other) in self._exact for other in other_paths)
+        )
+
+    def _cover(self, path: str) -> bool:
+        return path in self._exact or path.startswith(self._prefixes)

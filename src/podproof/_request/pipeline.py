@@ -95,7 +95,7 @@ class RequestPipeline:
         `key` is the `credential_key` of its token, `known` what `get_known` has found, each where it is known already.
         """
         self.begin()
-        if self._exempt is not None and self._exempt.cover(request.path, request.raw_path):
+        if self._exempt is not None and self._exempt.cover(request.path, request.raw_path, request.other_paths):
             return self._allow(None, None, request)
         if request.overlong:
             raise MalformedCredential("the request has too many header lines")
@@ -166,12 +166,13 @@ class RequestPipeline:
         try:
             if not is_unambiguous(request.path, request.raw_path):
                 raise NotAllowed("routers may read this path in different ways, so no rule covers it")
-            # Some frameworks route "get" as GET.
-            future = authorize(identity, request.method.upper(), request.path, deadline)
-            if future is not None:
-                decision = yield from self._wait_for(future, deadline)
-                if isinstance(decision, PodAuthError):
-                    raise decision.without_traceback()
+            for path in (request.path, *request.other_paths):
+                # Some frameworks route "get" as GET.
+                future = authorize(identity, request.method.upper(), path, deadline)
+                if future is not None:
+                    decision = yield from self._wait_for(future, deadline)
+                    if isinstance(decision, PodAuthError):
+                        raise decision.without_traceback()
         except PodAuthError as denial:
             raise denial.with_identity(identity, peer) from None
 

@@ -35,6 +35,7 @@ RULES = Rules(
         ("POST", "/invoices/1/lines"),
         ("GET", "/invoices/"),
         ("HEAD", "/reports"),
+        ("HEAD", "/reports/"),
         ("DELETE", "/closed"),
     ],
 )
@@ -50,13 +51,29 @@ def test_the_first_rule_that_matches_path_and_method_decides(method: str, path: 
         ("GET", "/invoices", "no rule matches this path and method"),
         ("GET", "/invoicesx", "no rule"),
         ("GET", "/reports", "no rule"),
-        ("HEAD", "/reports/", "no rule"),
+        ("HEAD", "/reports//", "no rule"),
         ("GET", "/", "no rule"),
     ],
 )
 def test_everything_else_is_denied_with_a_reason(method: str, path: str, reason: str) -> None:
     with pytest.raises(NotAllowed, match=reason):
         RULES.check(ALICE, method, path)
+
+
+@pytest.mark.trap(50)
+@pytest.mark.parametrize("exact", ["/admin", "/admin/"])
+def test_an_exact_rule_is_about_the_path_with_and_without_a_trailing_slash(exact: str) -> None:
+    rules = Rules([Rule(exact, allow=["default/admin"]), Rule("/*", allow=["default/*"])])
+    for path in ("/admin", "/admin/"):
+        with pytest.raises(NotAllowed, match=f"rule \\* {exact}: "):
+            rules.check(ALICE, "GET", path)
+    assert rules.check(ALICE, "GET", "/admin/x") is None
+
+
+def test_an_exact_rule_for_the_root_is_about_the_root_alone() -> None:
+    assert Rules([Rule("/", allow=["*/*"])]).check(ALICE, "GET", "/") is None
+    with pytest.raises(NotAllowed, match="no rule"):
+        Rules([Rule("/", allow=["*/*"])]).check(ALICE, "GET", "/a")
 
 
 def test_a_rule_may_match_every_path() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from podproof._request.paths import ExemptPaths
+from podproof._request.paths import ExemptPaths, path_below, with_other_slash
 
 EXEMPT = ExemptPaths(["/healthz", "/health/", "/public/*", "/"])
 
@@ -61,6 +61,10 @@ def test_these_paths_are_exempt(path: str) -> None:
         "/public/%2e%2e/admin",
         "/public/a\x7f",
         "/public/..\n",
+        "/public/a b",
+        "/public/a#b",
+        "/public/a?b",
+        "/public/caf\xe9",
     ],
 )
 def test_similar_and_ambiguous_paths_are_not_exempt(path: str) -> None:
@@ -76,3 +80,43 @@ def test_an_exempt_path_sent_with_an_escape_is_not_exempt(raw_path: str) -> None
 def test_nothing_else_is_exempt() -> None:
     assert not ExemptPaths([]).cover("/healthz")
     assert not ExemptPaths(["/healthz"]).cover("")
+
+
+@pytest.mark.trap(50)
+def test_a_path_is_exempt_if_all_is_that_a_framework_may_take_it_for() -> None:
+    assert EXEMPT.cover("/public/a/", other_paths=["/public/a"])
+    assert EXEMPT.cover("/healthz", other_paths=["/healthz/"])
+    assert not EXEMPT.cover("/public/", other_paths=["/public"])
+    assert not EXEMPT.cover("/healthz/", other_paths=["/healthz"])
+
+
+@pytest.mark.trap(49)
+@pytest.mark.parametrize(
+    ("path", "root", "below"),
+    [
+        ("/admin", "", "/admin"),
+        ("/admin", "/api", "/admin"),
+        ("/api/admin", "/api", "/admin"),
+        ("/api/x/api/admin", "/api", "/x/api/admin"),
+        ("/api", "/api", ""),
+        ("/apiadmin", "/api", None),
+        ("/x/api/admin", "/api", None),
+        ("/public/api/admin", "/api", None),
+        ("/public/apiadmin", "/api", None),
+        ("/admin/api", "/api", None),
+        ("/apihttp://bob/admin", "/api", None),
+        ("/api//admin", "/api/", "/admin"),
+        ("/api/admin", "/api/", None),
+        ("/admin", "/api/", "/admin"),
+        ("/admin", "/", "/admin"),
+        ("//admin", "/", "/admin"),
+        ("api/admin", "api", "/admin"),
+        ("/api/admin", "api", None),
+    ],
+)
+def test_the_root_is_at_the_start_of_a_path_or_nowhere(path: str, root: str, below: str | None) -> None:
+    assert path_below(path, root) == below
+
+
+def test_the_other_slash() -> None:
+    assert [with_other_slash(path) for path in ("/", "/a", "/a/")] == ["/", "/a/", "/a"]
