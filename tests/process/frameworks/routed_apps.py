@@ -7,24 +7,24 @@ every other path leads to a handler that notes the path which the framework has 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 import bottle
-import django
 import falcon.asgi
 import fastapi
 import flask
 import litestar
 import quart
 from django.conf import settings
-from django.core.asgi import get_asgi_application
-from django.core.wsgi import get_wsgi_application
+from django.core.handlers.asgi import ASGIHandler
+from django.core.handlers.wsgi import WSGIHandler
+from django.db import connections
 from django.http import HttpRequest, HttpResponse
-from django.test import override_settings
-from django.urls import re_path
+from django.urls import clear_url_caches, re_path
+from django.utils.functional import empty
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -43,10 +43,6 @@ HANDLERS = {
 }
 RAN: list[str] = []
 """The handlers that have run: their names, or the path that the last one has seen."""
-
-if not settings.configured:
-    settings.configure(ALLOWED_HOSTS=["*"])
-django.setup()
 
 
 def note(name: str, path: str = "") -> str:
@@ -168,18 +164,37 @@ def _async_view(name: str) -> Any:
     return view
 
 
-def django_app(get_application: Callable[[], Any], *, force: str | None) -> RoutedApp:
-    module = "sync" if get_application is get_wsgi_application else "async"
+def django_app(handler: type[ASGIHandler | WSGIHandler], *, force: str | None) -> RoutedApp:
+    is_async = issubclass(handler, ASGIHandler)
     return RoutedApp(
-        f"Django, {module}, FORCE_SCRIPT_NAME={force}",
-        lambda wrap: wrap(get_application()),
-        lambda: override_settings(
-            ROOT_URLCONF=DjangoURLs if module == "sync" else AsyncDjangoURLs,
+        f"Django, {'async' if is_async else 'sync'}, FORCE_SCRIPT_NAME={force}",
+        lambda wrap: wrap(handler()),
+        lambda: _django_settings(
+            ROOT_URLCONF=AsyncDjangoURLs if is_async else DjangoURLs,
             MIDDLEWARE=[],
             FORCE_SCRIPT_NAME=force,
             ALLOWED_HOSTS=["*"],
         ),
     )
+
+
+@contextmanager
+def _django_settings(**values: Any) -> Iterator[None]:
+    """Give Django settings for a while; other tests of this process configure it for themselves."""
+    before = settings._wrapped
+    settings._wrapped = empty
+    settings.configure(**values)
+    clear_url_caches()
+    try:
+        yield
+    finally:
+        settings._wrapped = before
+        clear_url_caches()
+        if before is empty:  # what is cached is of these settings
+            vars(connections).pop("settings", None)
+            connections._settings = None
+            with suppress(AttributeError):
+                del connections["default"]
 
 
 def _django_view(name: str) -> Any:
@@ -253,16 +268,16 @@ ASGI = (
     RoutedApp("Litestar, mount", litestar_app(mount=True)),
     RoutedApp("Quart", quart_app(strict=True)),
     RoutedApp("Quart, strict_slashes=False", quart_app(strict=False)),
-    django_app(get_asgi_application, force=None),
-    django_app(get_asgi_application, force="/api"),
+    django_app(ASGIHandler, force=None),
+    django_app(ASGIHandler, force="/api"),
     RoutedApp("Falcon", falcon_app(falcon.asgi.App, _FalconAsyncResource, strip=False)),
     RoutedApp("Falcon, strip", falcon_app(falcon.asgi.App, _FalconAsyncResource, strip=True)),
 )
 WSGI = (
     RoutedApp("Flask", flask_app(strict=True)),
     RoutedApp("Flask, strict_slashes=False", flask_app(strict=False)),
-    django_app(get_wsgi_application, force=None),
-    django_app(get_wsgi_application, force="/api"),
+    django_app(WSGIHandler, force=None),
+    django_app(WSGIHandler, force="/api"),
     RoutedApp("Falcon", falcon_app(falcon.App, _FalconResource, strip=False)),
     RoutedApp("Falcon, strip", falcon_app(falcon.App, _FalconResource, strip=True)),
     RoutedApp("Bottle", bottle_app),
