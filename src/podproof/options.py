@@ -306,7 +306,7 @@ class Options:
     cache_size: int = field(default=10_000, metadata=_count("how many callers are cached"))
     rejection_ttl: float = field(
         default=10.0,
-        metadata=_seconds(0, 3600, "how long a rejected token is cached, and an address with 20 of them is limited"),
+        metadata=_seconds(0, 3600, "how long a rejected token is cached"),
     )
     rejection_size: int = field(
         default=2_000, metadata=_count("how many rejected tokens are cached, and how many addresses they came from")

@@ -183,6 +183,10 @@ TRAPS = {
         "long headers cost CPU time before a token is looked at",
         "each header is bounded before it is parsed, and what a caller wrote is in no shared cache",
     ),
+    58: Trap(
+        "one address fills the queue of reviews before its first rejection is counted",
+        "an address has a share of the places, waiting addresses take turns, and IPv6 counts by /64",
+    ),
     59: Trap(
         "one hung connection takes the whole deadline, and each idle connection of the pool one request",
         "an attempt has a share of the deadline, and idle connections are not tried one by one",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -108,15 +109,18 @@ class AttackEnv:
         leak_detector: LeakDetector,
         clock: OffsetClock | None = None,
         load: LoadConfiguration | None = None,
+        max_rejections: int = sys.maxsize,
         **options: object,
     ) -> AttackedApp:
         """Return an app with these options and caches of its own, by default with a working kubeconfig.
 
-        By default it does not cache rejected tokens: after 20 from one address it would answer that address with 503.
+        By default rejected tokens are neither cached nor counted: after 20 their address would be answered with 503.
         """
         environ = {"KUBECONFIG": str(self.cluster.kubeconfig_for("default/bob"))}
         load = load or partial(load_configuration, environ=environ)
-        app = AttackedApp(self.runner, leak_detector, clock or OffsetClock(), load, options)
+        app = AttackedApp(
+            self.runner, leak_detector, clock or OffsetClock(), load, options, max_rejections=max_rejections
+        )
         self._stack.callback(app.close)
         return app
 
@@ -131,13 +135,15 @@ class AttackedApp:
         clock: OffsetClock,
         load: LoadConfiguration,
         given: dict[str, object],
+        *,
+        max_rejections: int,
     ) -> None:
         self._leak_detector = leak_detector
         self._runner = runner
         self.client = APIServerClient(load=load, monotonic=clock, sleep=clock.sleep)
         options = Options.read({"audience": "bob", "rejection_ttl": 0} | given, {})
         verifier, pods = TokenReviewVerifier(self.client, options.audience), PodLookup(self.client)
-        self.authenticator = Authenticator(options, verifier, pods, monotonic=clock)
+        self.authenticator = Authenticator(options, verifier, pods, max_rejections=max_rejections, monotonic=clock)
         self._callers: list[PodIdentity | None] = []
         self._wsgi = wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
         self._asgi = asgi.PodAuthMiddleware(self._asgi_app, authenticator=self.authenticator)

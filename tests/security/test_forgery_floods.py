@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from podproof._authentication.authenticator import MAX_REJECTIONS
+from podproof._authentication.authenticator import MAX_REJECTIONS, REJECTION_WINDOW
 from tests.security.attacked_app import ALICE, ENTRY_POINTS, MALLORY, AttackEnv, OffsetClock
 from tests.support.leak_detector import LeakDetector
 
 FLOOD = 5 * MAX_REJECTIONS
-REJECTION_TTL = 600
 """Seconds."""
 
 
@@ -19,7 +18,7 @@ def test_only_the_first_forged_tokens_from_an_address_are_reviewed(
     attack_env: AttackEnv, leak_detector: LeakDetector, entry_point: str
 ) -> None:
     clock = OffsetClock()  # it runs on: the rejections must outlast the flood on any machine
-    app = attack_env.make_app(leak_detector, clock, rejection_ttl=REJECTION_TTL)
+    app = attack_env.make_app(leak_detector, clock, max_rejections=MAX_REJECTIONS)
     assert app.send_token(entry_point, attack_env.token, ALICE).allowed
     attack_env.cluster.requests.clear()
     results = [
@@ -31,5 +30,5 @@ def test_only_the_first_forged_tokens_from_an_address_are_reviewed(
     assert app.send_token(entry_point, attack_env.token, ALICE).allowed
     assert app.send_token(entry_point, attack_env.alice.token("bob"), ALICE).code == "overloaded"
     assert app.send_token(entry_point, attack_env.mallory.token("bob"), MALLORY).allowed
-    clock.advance(REJECTION_TTL)
+    clock.advance(REJECTION_WINDOW)
     assert app.send_token(entry_point, attack_env.alice.token("bob"), ALICE).allowed

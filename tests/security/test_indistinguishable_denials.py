@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from podproof._cache.review_cache import MAX_PENDING_PER_THREAD
+from podproof._cache.review_threads import MAX_PENDING_PER_THREAD
 from podproof.errors import Forbidden, InvalidToken, PodAuthError, Unavailable
 from podproof.testing._emulator.tokens import parse
 from tests.security.attacked_app import ALICE, ENTRY_POINTS, MALLORY, AttackedApp, AttackEnv, AttackResult
@@ -144,7 +144,9 @@ def test_all_reasons_for_503_get_the_same_response(attack_env: AttackEnv, leak_d
     # The queue stays full until the API server responds: the timeout is far away.
     busy_app = attack_env.make_app(leak_detector, max_reviews=1, timeout=60)
     attack_env.cluster.fail("hang")
-    queued = [busy_app.authenticator.start(attack_env.alice.token("bob"), ALICE) for _ in range(MAX_PENDING_PER_THREAD)]
+    queued = [
+        busy_app.authenticator.start(attack_env.alice.token("bob"), ALICE) for _ in range(MAX_PENDING_PER_THREAD // 2)
+    ]
     results += [busy_app.send_token(entry_point, attack_env.token) for entry_point in ENTRY_POINTS]
     attack_env.cluster.heal()
     assert all(review.result(TIMEOUT_SECONDS) for review in queued)

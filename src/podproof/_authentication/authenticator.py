@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
@@ -18,13 +18,19 @@ from podproof._apiserver.protocols import AccessReviewer
 from podproof._apiserver.startup import StartupCheck
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import check_claims, check_token_alphabet
-from podproof._authentication.pod_address import accepted_addresses, check_address, is_within, server_spellings
+from podproof._authentication.pod_address import (
+    accepted_addresses,
+    check_address,
+    is_within,
+    peer_network,
+    server_spellings,
+)
 from podproof._authentication.pods import PodStore
 from podproof._authentication.token_review import ReviewedToken
 from podproof._cache.fork_local import ForkLocal
 from podproof._cache.identity_cache import IdentityCache
 from podproof._cache.review_cache import ReviewCache
-from podproof._cache.review_threads import review_threads
+from podproof._cache.review_threads import ReviewThreads, review_threads
 from podproof._cache.ttl_cache import TTLCache
 from podproof._telemetry import metrics
 from podproof._token.jwt import CLOCK_SKEW, read_claims
@@ -43,10 +49,16 @@ log = logging.getLogger("podproof")
 REREAD_INTERVAL = 1.0
 """Seconds between two reads of one pod that a caller at a wrong address can cause."""
 
+REJECTION_WINDOW = 10.0
+"""Seconds for which rejected tokens are counted, from the last one on."""
+
 MAX_REJECTIONS = 20
-"""How many tokens from one address may be rejected, each within `rejection_ttl` of the one before. After those, no
+"""How many tokens from one address may be rejected, each within `REJECTION_WINDOW` of the one before. After those, no
 further token from there is reviewed until that time has passed: a flood of forgeries costs the API server two reviews a
 second."""
+
+WITHOUT_ADDRESSES = 5
+"""How many times as many may be rejected where addresses are not compared, so that all callers have one count."""
 
 
 class TokenVerifier(Protocol):
@@ -64,6 +76,7 @@ class Authenticator:
     in canonical form, None where addresses are not compared. To deny, all raise a PodAuthError.
 
     `access_reviewer` is for a policy that asks the same API server. `startup` is begun with the first request.
+    `max_rejections` is how many tokens from one address may be rejected.
     """
 
     def __init__(
@@ -74,6 +87,7 @@ class Authenticator:
         *,
         access_reviewer: AccessReviewer | None = None,
         startup: StartupCheck | None = None,
+        max_rejections: int = MAX_REJECTIONS,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,6 +96,7 @@ class Authenticator:
         self.threads = review_threads(options.max_reviews)
         self.access_reviewer = access_reviewer
         self._startup = startup
+        self._max_rejections = max_rejections * (WITHOUT_ADDRESSES if options.source_address == "off" else 1)
         self._verifier = verifier
         self._pods = pods
         self._now = now
@@ -160,9 +175,10 @@ class Authenticator:
         if self._startup is not None:
             self._startup.raise_if_failed()
         state = self._state.get()
-        review = PendingReview(token, key or credential_key(token), peer, expires_at, deadline)
-        self._check_rate(state, peer)
-        return state.reviews.submit(review.key, partial(self._review, state, review), deadline)
+        network = None if peer is None else peer_network(peer)
+        review = PendingReview(token, key or credential_key(token), network, expires_at, deadline)
+        self._check_rate(state, network)
+        return state.reviews.submit(review.key, partial(self._review, state, review), deadline, peer=network)
 
     def check_peer(self, result: AuthenticationResult, peer: str | None) -> CachedIdentity:
         """Return a result's caller if it calls from its pod: compared for each request, never cached.
@@ -198,11 +214,11 @@ class Authenticator:
     def _may_reread(self, cached: CachedIdentity) -> bool:
         return self.monotonic() - cached.read_at >= REREAD_INTERVAL
 
-    def _check_rate(self, state: _State, peer: str | None) -> None:
-        if peer is not None and (state.rejections.peek(peer) or 0) >= MAX_REJECTIONS:
+    def _check_rate(self, state: _State, network: str | None) -> None:
+        if (state.rejections.peek(network) or 0) >= self._max_rejections:
             raise Overloaded(
-                f"{MAX_REJECTIONS} tokens from {peer} were rejected within {self.options.rejection_ttl:g} s of each "
-                "other: further ones are not reviewed until that time has passed"
+                f"{self._max_rejections} tokens from {network or 'all callers'} were rejected within "
+                f"{REJECTION_WINDOW:g} s of each other: further ones are not reviewed until that time has passed"
             )
 
     def _review(self, state: _State, review: PendingReview) -> CachedIdentity:
@@ -210,12 +226,11 @@ class Authenticator:
         cached = state.identities.peek(review.key)
         if cached is not None and not self._may_reread(cached):
             return cached
-        self._check_rate(state, review.peer)  # again: many may have been rejected while this one waited
+        self._check_rate(state, review.network)  # again: many may have been rejected while this one waited
         try:
             identity = self._reread(cached.identity, review.deadline) if cached else self._verify(review)
         except InvalidToken:
-            if review.peer is not None:
-                state.rejections.update(review.peer, lambda count: (count or 0) + 1)
+            state.rejections.update(review.network, lambda count: (count or 0) + 1)
             raise
         self._warn_of_trusted_pod(state, identity.pod)
         read_at, left = self.monotonic(), review.expires_at - self._now()
@@ -270,11 +285,14 @@ class Authenticator:
 
 @dataclass(frozen=True, slots=True)
 class PendingReview:
-    """A token to be reviewed: its key in the cache, its peer, its end in Unix seconds, its monotonic deadline."""
+    """A token to be reviewed: its key in the cache, its end in Unix seconds, its monotonic deadline.
+
+    `network` is its peer's `peer_network`, None where addresses are not compared.
+    """
 
     token: str = field(repr=False)
     key: bytes = field(repr=False)
-    peer: str | None
+    network: str | None
     expires_at: float
     deadline: float
 
@@ -282,19 +300,18 @@ class PendingReview:
 class _State:
     """One process's caches and pending reviews."""
 
-    def __init__(self, options: Options, executor: Executor, monotonic: Callable[[], float]) -> None:
+    def __init__(self, options: Options, threads: ReviewThreads, monotonic: Callable[[], float]) -> None:
         self.warned = False
         self.identities: IdentityCache[CachedIdentity] = IdentityCache(options.cache_size, monotonic)
         denied: TTLCache[bytes, PodAuthError] = TTLCache(
             "denied", size=options.rejection_size, ttl=options.rejection_ttl, monotonic=monotonic
         )
-        self.rejections: TTLCache[str, int] = TTLCache(
-            "rejections", size=options.rejection_size, ttl=options.rejection_ttl, monotonic=monotonic
+        self.rejections: TTLCache[str | None, int] = TTLCache(
+            "rejections", size=options.rejection_size, ttl=REJECTION_WINDOW, monotonic=monotonic
         )
         self.reviews: ReviewCache[CachedIdentity] = ReviewCache(
             "token",
-            executor,
-            threads=options.max_reviews,
+            threads,
             allowed=self.identities,
             denied=denied,
             monotonic=monotonic,

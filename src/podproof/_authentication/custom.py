@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from concurrent.futures import Future
+from functools import partial
 from typing import Protocol
 
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity
@@ -42,8 +43,8 @@ class CustomAuthenticator:
         """Return None: nothing is cached."""
 
     def start(self, token: str, peer: str | None, *_: object) -> Future[AuthenticationResult]:
-        """Return the future of a call to the authenticator."""
-        return self.threads.get().submit(self._authenticate, token, peer)
+        """Return the future of a call to the authenticator. Raises Overloaded, as `ReviewThreads.submit`."""
+        return self.threads.get().submit(peer, partial(self._authenticate, token, peer))
 
     def check_peer(self, result: AuthenticationResult, *_: object) -> CachedIdentity:
         """Return the result. Raises a denial."""

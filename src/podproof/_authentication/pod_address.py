@@ -55,6 +55,12 @@ def is_within(address: str, networks: Networks) -> bool:
     return any(parsed in network for network in networks)
 
 
+def peer_network(peer: str) -> str:
+    """Return what limits count a peer by: an IPv4 address, or an IPv6 /64, of which a host may use any (RFC 4291)."""
+    address = ip_address(peer)
+    return str(IPv6Network((int(address), 64), strict=False)) if isinstance(address, IPv6Address) else peer
+
+
 def accepted_addresses(pod: Pod, *, host_network: bool) -> tuple[str, ...]:
     """Return the addresses that a pod may call from: none if it is on the host network, unless that is accepted."""
     return () if pod.host_network and not host_network else pod.addresses

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from hashlib import sha256
 from typing import Any
@@ -15,6 +15,7 @@ from podproof._authorization.policy import Decision
 from podproof._authorization.rbac import RBAC
 from podproof._cache.fork_local import ForkLocal
 from podproof._cache.review_cache import ReviewCache
+from podproof._cache.review_threads import ReviewThreads
 from podproof._cache.ttl_cache import TTLCache
 from podproof.errors import NotAllowed, Unavailable
 from podproof.identity import PodIdentity
@@ -27,9 +28,8 @@ class AccessReviews:
         self,
         rbac: RBAC,
         reviewer: AccessReviewer,
-        threads: ForkLocal[ThreadPoolExecutor],
+        threads: ForkLocal[ReviewThreads],
         *,
-        reviews: int,
         allowed_ttl: float,
         allowed_size: int,
         denied_ttl: float,
@@ -44,7 +44,6 @@ class AccessReviews:
             return ReviewCache(
                 "access",
                 threads.get(),
-                threads=reviews,
                 allowed=TTLCache("access_allowed", size=allowed_size, ttl=allowed_ttl, monotonic=monotonic),
                 denied=TTLCache("access_denied", size=denied_size, ttl=denied_ttl, monotonic=monotonic),
                 monotonic=monotonic,
@@ -71,7 +70,7 @@ class AccessReviews:
             return None
         if self._rbac.timeout is not None:
             deadline = min(deadline, self._monotonic() + self._rbac.timeout)
-        return cache.submit(key, partial(self._review, spec, deadline), deadline)
+        return cache.submit(key, partial(self._review, spec, deadline), deadline, peer=str(identity.pod))
 
     def _review(self, spec: Mapping[str, Any], deadline: float) -> Decision:
         parse_access_review(self._reviewer.review_access(spec, deadline), spec)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
+from concurrent.futures import Future
 from functools import partial
 from typing import Generic, Protocol, TypeVar
 
+from podproof._cache.review_threads import ReviewThreads
 from podproof._cache.single_flight import SingleFlight
 from podproof._cache.ttl_cache import TTLCache
 from podproof.errors import PodAuthError, Unavailable
 
 V = TypeVar("V")
-
-MAX_PENDING_PER_THREAD = 17
-"""How many reviews may run or wait for each thread that runs them, before a further one is denied with 503."""
 
 
 class Allowed(Protocol[V]):
@@ -43,9 +41,8 @@ class ReviewCache(Generic[V]):
     def __init__(
         self,
         name: str,
-        executor: Executor,
+        threads: ReviewThreads,
         *,
-        threads: int,
         allowed: Allowed[V],
         denied: TTLCache[bytes, PodAuthError],
         monotonic: Callable[[], float] = time.monotonic,
@@ -53,9 +50,7 @@ class ReviewCache(Generic[V]):
         self.allowed = allowed
         self._denied = denied
         self._monotonic = monotonic
-        self._calls: SingleFlight[bytes, V | PodAuthError] = SingleFlight(
-            name, executor, max_pending=threads * MAX_PENDING_PER_THREAD, monotonic=monotonic
-        )
+        self._calls: SingleFlight[bytes, V | PodAuthError] = SingleFlight(name, threads, monotonic=monotonic)
 
     def get(self, key: bytes) -> V | None:
         """Return a cached positive result, None if there is no result. Raises a cached denial."""
@@ -70,14 +65,17 @@ class ReviewCache(Generic[V]):
         if denial is not None:
             raise denial.without_traceback()
 
-    def submit(self, key: bytes, review: Callable[[], V], deadline: float) -> Future[V | PodAuthError]:
+    def submit(
+        self, key: bytes, review: Callable[[], V], deadline: float, *, peer: str | None
+    ) -> Future[V | PodAuthError]:
         """Return the future of a review, whose result is a value or a PodAuthError. It never raises.
 
-        `review` returns the value or raises a PodAuthError. `deadline` is in monotonic seconds.
+        `review` returns the value or raises a PodAuthError. `deadline` is in monotonic seconds. `peer` is who it is
+        for.
 
         Raises Overloaded or Unavailable, as `SingleFlight.submit`.
         """
-        return self._calls.submit(key, partial(self._run, key, review, deadline), deadline)
+        return self._calls.submit(key, partial(self._run, key, review, deadline), deadline, peer=peer)
 
     def _run(self, key: bytes, review: Callable[[], V], deadline: float) -> V | PodAuthError:
         try:

@@ -116,7 +116,6 @@ def _build_access_reviews(
         rbac,
         rbac.reviewer or authenticator.access_reviewer or _default_client(options),
         authenticator.threads if rbac.reviews is None else review_threads(rbac.reviews),
-        reviews=options.max_reviews if rbac.reviews is None else rbac.reviews,
         allowed_ttl=options.cache_ttl if rbac.allowed_ttl is None else rbac.allowed_ttl,
         allowed_size=options.cache_size,
         denied_ttl=options.rejection_ttl if rbac.denied_ttl is None else rbac.denied_ttl,

@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from podproof._authentication.authenticator import MAX_REJECTIONS, Authenticator
+from podproof._authentication.authenticator import MAX_REJECTIONS, REJECTION_WINDOW, WITHOUT_ADDRESSES, Authenticator
+from podproof._cache.review_threads import MAX_PENDING_PER_THREAD
 from podproof.errors import (
     HostNetwork,
     MalformedCredential,
@@ -343,13 +344,19 @@ def test_a_failure_is_shared_by_all_that_wait_for_it(
 def test_a_review_still_queued_at_its_deadline_costs_no_api_call(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
-    may_respond = threading.Event()
-    fake_api.before = lambda: may_respond.wait(SECONDS)
+    asked, may_respond = threading.Event(), threading.Event()
+
+    def before() -> None:
+        asked.set()
+        may_respond.wait(SECONDS)
+
+    fake_api.before = before
     authenticator = make_authenticator(max_reviews=1, timeout=5)
     first, second = (
         authenticator.start(token(jti="1"), PEER),
         authenticator.start(token(jti="2"), PEER),
     )
+    assert asked.wait(SECONDS)
     time.passes(5)
     may_respond.set()
     assert authenticator.check_peer(first.result(SECONDS), PEER)
@@ -366,7 +373,7 @@ def test_in_a_flood_of_forgeries_unknown_tokens_are_503_and_cached_callers_are_s
     authenticator.authenticate(token(), PEER)
     may_respond = threading.Event()
     fake_api.before = lambda: may_respond.wait(SECONDS)
-    waiting = [authenticator.start(token(jti=str(number)), PEER) for number in range(17)]
+    waiting = [authenticator.start(token(jti=str(number)), PEER) for number in range(MAX_PENDING_PER_THREAD // 2)]
     with pytest.raises(Overloaded):
         authenticator.authenticate(token(jti="one too many"), PEER)
     assert authenticator.get_cached(token(), PEER)
@@ -384,14 +391,15 @@ def reject_many(authenticator: Authenticator, fake_api: FakeAPI, many: int = MAX
     fake_api.review = review_before
 
 
-@pytest.mark.trap(29)
+@pytest.mark.trap(29, 58)
+@pytest.mark.parametrize("rejection_ttl", [0, 1, 10, 60])
 def test_after_20_rejected_tokens_from_an_address_no_other_token_from_there_is_reviewed(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock, rejection_ttl: float
 ) -> None:
-    authenticator = make_authenticator(rejection_ttl=10)
+    authenticator = make_authenticator(rejection_ttl=rejection_ttl)
     authenticator.authenticate(token(), PEER)
     reject_many(authenticator, fake_api)
-    time.passes(9.9)
+    time.passes(REJECTION_WINDOW - 0.1)
     with pytest.raises(Overloaded, match=f"20 tokens from {PEER} were rejected"):
         authenticator.start(token(jti="new"), PEER, authenticator.monotonic() + 5)  # at once, not in the queue
     assert authenticator.get_cached(token(), PEER)
@@ -446,14 +454,37 @@ def test_api_server_failures_do_not_count_as_rejected_tokens(
     assert authenticator.authenticate(token(), PEER)
 
 
-def test_with_source_address_off_rejected_tokens_are_not_limited(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+@pytest.mark.trap(58)
+def test_where_addresses_are_not_compared_rejections_are_counted_for_all_together(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
     authenticator = make_authenticator(source_address="off")
-    fake_api.review = review(authenticated=False)
-    for number in range(2 * MAX_REJECTIONS):
+    vouching, fake_api.review = fake_api.review, review(authenticated=False)
+    for number in range(WITHOUT_ADDRESSES * MAX_REJECTIONS):
         with pytest.raises(TokenReviewFailed):
             authenticator.authenticate(token(jti=f"{number}"), None)
+    for number in range(200):
+        with pytest.raises(Overloaded, match="100 tokens from all callers were rejected"):
+            authenticator.authenticate(token(jti=f"further {number}"), None)
+    assert fake_api.reviews == WITHOUT_ADDRESSES * MAX_REJECTIONS
+    time.passes(REJECTION_WINDOW)
+    fake_api.review = vouching
+    assert authenticator.authenticate(token(), None)
+
+
+@pytest.mark.trap(58)
+def test_rejections_of_an_ipv6_network_are_counted_together(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+) -> None:
+    authenticator = make_authenticator()
+    fake_api.review = review(authenticated=False)
+    for number in range(MAX_REJECTIONS):
+        with pytest.raises(TokenReviewFailed):
+            authenticator.authenticate(token(jti=f"{number}"), f"fd00:0:0:1::{number:x}")
+    with pytest.raises(Overloaded, match="20 tokens from fd00:0:0:1::/64 were rejected"):
+        authenticator.authenticate(token(jti="another"), "fd00:0:0:1:ffff::1")
+    with pytest.raises(TokenReviewFailed):
+        authenticator.authenticate(token(jti="elsewhere"), "fd00:0:0:2::1")
 
 
 @pytest.mark.trap(28)

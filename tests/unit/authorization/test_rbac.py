@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from podproof._authorization.access_reviews import AccessReviews
 from podproof._authorization.policy import Decision
 from podproof._authorization.rbac import RBAC
 from podproof._cache.fork_local import ForkLocal
-from podproof._cache.review_threads import review_threads
+from podproof._cache.review_threads import MAX_PENDING_PER_THREAD, ReviewThreads, review_threads
 from podproof._request.setup import build_authenticator
 from podproof.asgi import PodAuthMiddleware
 from podproof.errors import ConfigurationError, NotAllowed, Overloaded, Unavailable
@@ -69,7 +69,7 @@ class MakeReviews(Protocol):
 
 @pytest.fixture
 def make_reviews(reviewer: FakeReviewer, time: Clock) -> Iterator[MakeReviews]:
-    made: list[ForkLocal[ThreadPoolExecutor]] = []
+    made: list[ForkLocal[ReviewThreads]] = []
 
     def make(*, reviews: int = 8, denied_ttl: float = 10, **rbac: Any) -> AccessReviews:
         made.append(review_threads(reviews))
@@ -77,7 +77,6 @@ def make_reviews(reviewer: FakeReviewer, time: Clock) -> Iterator[MakeReviews]:
             RBAC(**rbac),
             reviewer,
             made[-1],
-            reviews=reviews,
             allowed_ttl=60,
             allowed_size=1000,
             denied_ttl=denied_ttl,
@@ -213,7 +212,7 @@ def test_too_many_pending_reviews_are_503(make_reviews: MakeReviews, reviewer: F
     begin = threading.Event()
     reviewer.before = lambda: begin.wait(SECONDS)
     rbac = make_reviews(reviews=1)
-    futures = [check(rbac, "GET", f"/{number}") for number in range(17)]
+    futures = [check(rbac, "GET", f"/{number}") for number in range(MAX_PENDING_PER_THREAD // 2)]
     with pytest.raises(Overloaded):
         check(rbac, "GET", "/one-more")
     begin.set()
@@ -236,10 +235,16 @@ def test_a_failure_is_503_and_is_not_cached(rbac: AccessReviews, reviewer: FakeR
 def test_a_review_that_would_begin_after_its_deadline_is_not_made(
     make_reviews: MakeReviews, reviewer: FakeReviewer, time: Clock, timeout: float | None
 ) -> None:
-    begin = threading.Event()
-    reviewer.before = lambda: begin.wait(SECONDS)
+    asked, begin = threading.Event(), threading.Event()
+
+    def before() -> None:
+        asked.set()
+        begin.wait(SECONDS)
+
+    reviewer.before = before
     rbac = make_reviews(reviews=1, timeout=timeout)
     first, second = (check(rbac, "GET", path) for path in ("/a", "/b"))
+    assert asked.wait(SECONDS)
     time.passes(timeout or 5)
     begin.set()
     assert first is not None

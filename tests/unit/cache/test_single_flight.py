@@ -6,6 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
+from podproof._cache.review_threads import ReviewThreads
 from podproof._cache.single_flight import SingleFlight
 from podproof.errors import Overloaded, Unavailable
 from tests.support.fake_api import Clock
@@ -14,14 +15,15 @@ SECONDS = 10  # that a test waits at most for another thread
 
 
 @pytest.fixture
-def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(2) as threads:
-        yield threads
+def threads() -> Iterator[ReviewThreads]:
+    threads = ReviewThreads(ThreadPoolExecutor(2), max_pending=60)
+    yield threads
+    threads.shutdown()
 
 
 @pytest.fixture
-def single_flight(executor: ThreadPoolExecutor, time: Clock) -> SingleFlight[str, str]:
-    return SingleFlight("test", executor, max_pending=20, monotonic=time)
+def single_flight(threads: ReviewThreads, time: Clock) -> SingleFlight[str, str]:
+    return SingleFlight("test", threads, monotonic=time)
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_a_call_that_is_done_and_not_yet_removed_is_not_shared(
 
 
 @pytest.mark.trap(29)
-def test_a_bounded_number_of_calls_is_pending(executor: ThreadPoolExecutor, response: threading.Event) -> None:
+def test_a_bounded_number_of_calls_is_pending(threads: ReviewThreads, response: threading.Event) -> None:
     running = most = 0
     counting = threading.Lock()
 
@@ -107,9 +109,11 @@ def test_a_bounded_number_of_calls_is_pending(executor: ThreadPoolExecutor, resp
         with counting:
             running -= 1
 
-    single_flight: SingleFlight[int, None] = SingleFlight("test", executor, max_pending=30)
+    single_flight: SingleFlight[int, None] = SingleFlight("test", threads)
     pending = [single_flight.submit(number, call) for number in range(30)]
-    with pytest.raises(Overloaded, match="30 reviews of this kind are pending already"):
+    with pytest.raises(
+        Overloaded, match="30 reviews for all callers are pending already, and 30 of 60 places are left"
+    ):
         single_flight.submit(30, call)
     assert single_flight.submit(0, call) is pending[0]
     response.set()
@@ -119,8 +123,8 @@ def test_a_bounded_number_of_calls_is_pending(executor: ThreadPoolExecutor, resp
     assert most == 2
 
 
-def test_after_shutdown_no_call_is_started(single_flight: SingleFlight[str, str], executor: ThreadPoolExecutor) -> None:
-    executor.shutdown()
+def test_after_shutdown_no_call_is_started(single_flight: SingleFlight[str, str], threads: ReviewThreads) -> None:
+    threads.shutdown()
     for _ in range(2):
         with pytest.raises(Unavailable, match="shutting down"):
             single_flight.submit("a", lambda: "value")
