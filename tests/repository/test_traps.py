@@ -44,7 +44,7 @@ TRAPS = {
     ),
     6: Trap(
         "status.error has the same text for every failure, also for those that pass",
-        "logged, never parsed and never sent to the caller",
+        "logged, never sent to the caller, and never a reason to accept a token",
     ),
     7: Trap(
         "some errors of the API server look as if they would pass, and do not",
@@ -190,6 +190,10 @@ TRAPS = {
     59: Trap(
         "one hung connection takes the whole deadline, and each idle connection of the pool one request",
         "an attempt has a share of the deadline, and idle connections are not tried one by one",
+    ),
+    60: Trap(
+        "a stray 404, or an error of etcd or a webhook in a TokenReview, is cached against a valid token",
+        "401 needs the API server's word about this token or this pod; all else is 503, and is not cached",
     ),
     61: Trap(
         "servers take an error in the lifespan for an app without one, and start an app that answers 500",

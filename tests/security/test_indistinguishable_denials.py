@@ -51,8 +51,14 @@ def app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
 
 @pytest.fixture
 def env_without_pod(attack_env: AttackEnv, tokens: Mapping[str, str]) -> Iterator[AttackEnv]:
-    """Return the environment while the API server answers 404 for the pod `gone`."""
-    attack_env.cluster.fail(404, path="*/pods/gone")
+    """Return the environment while another pod has the name `gone`."""
+
+    def recreate(pod: dict[str, Any]) -> dict[str, Any]:
+        if pod["metadata"].get("name") == "gone":
+            pod["metadata"]["uid"] = "another"
+        return pod
+
+    attack_env.cluster.mutate("pods", recreate)
     yield attack_env
     attack_env.cluster.heal()
 

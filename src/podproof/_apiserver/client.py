@@ -83,13 +83,18 @@ class APIServerClient:
             return _expect_kind("TokenReview", self._call("POST", path, CREATE_TOKENREVIEWS, deadline, body))
 
     def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any] | None:
-        """Return a Pod (v1), read from etcd and not from the API server's cache, or None if there is none."""
+        """Return a Pod (v1), read from etcd and not from the API server's cache, or None if there is none.
+
+        Only a Status about this very pod says so: another 404 is about a path, or from something before the API server.
+        """
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
         with metrics.timed("pods"):
             response = self._call("GET", path, GET_PODS, deadline)
-        if response.status == HTTPStatus.NOT_FOUND:
+        if response.status != HTTPStatus.NOT_FOUND:
+            return _expect_kind("Pod", response)
+        if _is_not_found(response.document, "pods", name):
             return None
-        return _expect_kind("Pod", response)
+        raise Unavailable(f"unexpected API server response: a 404 that is not about the pod {namespace}/{name}")
 
     def review_access(self, spec: Mapping[str, Any], deadline: float) -> Mapping[str, Any]:
         """Return the SubjectAccessReview (authorization.k8s.io/v1) of this spec."""
@@ -175,6 +180,14 @@ def _expect_kind(kind: str, response: APIResponse) -> Mapping[str, Any]:
     if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or document.get("kind") != kind:
         raise Unavailable(f"unexpected API server response: expected a {kind}, got status {response.status}")
     return document
+
+
+def _is_not_found(status: Mapping[str, Any], resource: str, name: str) -> bool:
+    """Return True if a Status (API conventions) says that the core group has no object of that name."""
+    details = status.get("details")
+    if not isinstance(details, dict) or status.get("reason") != "NotFound":
+        return False
+    return (details.get("group", ""), details.get("kind"), details.get("name")) == ("", resource, name)
 
 
 def _explain_denial(status: int, permission: Permission) -> str:

@@ -22,6 +22,26 @@ CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
 _POD_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
 _UID = re.compile(r"[A-Za-z0-9-]{1,128}")
 
+# What the API server's authenticator of service account tokens says of a token that it has examined and rejected
+# (pkg/serviceaccount/jwt.go and claims.go; RAN v1.20, v1.36).
+_VERDICT = re.compile(
+    r"""\btoken\ (?:has\ been\ invalidated|has\ expired|is\ not\ valid\ yet|is\ issued\ in\ the\ future)
+    | \bUID\ \([^()]*\)\ does\ not\ match\b
+    | \b(?:serviceaccounts|secrets|pods|nodes)\ "[^"]*"\ not\ found
+    | \btoken\ audiences\ .*\ is\ invalid\ for\ the\ target\ audiences\b
+    | \binvalid\ signature,\ no\ keys\ found
+    | \bgo-jose:\ error\ in\ cryptographic\ primitive""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+_NOT_RECOGNIZED = "invalid bearer token"
+"""The error of a token that no authenticator recognizes. The others follow it in a list, those of the server too."""
+
+MAX_ERROR = 300
+"""How many characters of `status.error` are logged."""
+
+_QUOTED = 12
+"""How many characters in a row of a token may stand in an error that is logged, at the most."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReviewedToken:
@@ -48,21 +68,25 @@ class TokenReviewVerifier:
 
         Raises InvalidToken of some kind, or Unavailable.
         """
-        return parse_token_review(self._reviewer.review_token(token, self._audiences, deadline), self._audiences)
+        review = self._reviewer.review_token(token, self._audiences, deadline)
+        return parse_token_review(review, self._audiences, token)
 
 
-def parse_token_review(review: Mapping[str, Any], audiences: Sequence[str]) -> ReviewedToken:
+def parse_token_review(review: Mapping[str, Any], audiences: Sequence[str], token: str = "") -> ReviewedToken:
     """Return what a TokenReview says; each field must be exactly as it is for a pod's token for one of our audiences.
 
-    `status.error` reads the same for every failure, and for some successes: it decides nothing.
+    `status.error` is there for some successes too, and never decides who is accepted. Where a token is not, it decides
+    whose fault that is: the token's if there is no error, if no authenticator recognizes the token, or if the one of
+    service account tokens has rejected it. Whatever else it says may be about the server (etcd, a webhook, a timeout).
 
-    Raises TokenReviewFailed, NotPodBound, or Unavailable if this is not a TokenReview with a status.
+    Raises TokenReviewFailed, NotPodBound, or Unavailable if this is not a TokenReview with a status, or if its error
+    says nothing about the token. Reasons quote the error without the `token`.
     """
     status = review.get("status")
     if not isinstance(status, dict):
         raise Unavailable("the API server's TokenReview has no status")
     if status.get("authenticated") is not True:
-        raise TokenReviewFailed("the TokenReview says that the token is not authenticated")
+        raise _explain_failure(status.get("error"), token)
     # An authenticator that knows no audiences echoes none: such a token may be meant for anybody (KEP-1205).
     echoed = _strings(status.get("audiences"))
     audience = next((one for one in audiences if one in echoed), None)
@@ -91,6 +115,28 @@ def parse_token_review(review: Mapping[str, Any], audiences: Sequence[str]) -> R
         groups=_strings(user.get("groups")),
         extra=MappingProxyType(extra),  # all requests of a token share it
     )
+
+
+def _explain_failure(error: object, token: str) -> TokenReviewFailed | Unavailable:
+    if not error:
+        return TokenReviewFailed("the TokenReview says that the token is not authenticated")
+    text = error if isinstance(error, str) else ""
+    shown = repr(_without(token, text[:MAX_ERROR]))
+    if text == _NOT_RECOGNIZED or _VERDICT.search(text):
+        return TokenReviewFailed(f"the TokenReview says that the token is not authenticated: {shown}")
+    return Unavailable(f"the TokenReview failed with an error that is not known to be about the token: {shown}")
+
+
+def _without(token: str, text: str) -> str:
+    """Return a text in which no longer part of a token stands."""
+    parts = {token[start : start + _QUOTED] for start in range(len(token) - _QUOTED + 1)}
+    hidden = {
+        place
+        for start in range(len(text) - _QUOTED + 1)
+        if text[start : start + _QUOTED] in parts
+        for place in range(start, start + _QUOTED)
+    }
+    return "".join("*" if place in hidden else character for place, character in enumerate(text))
 
 
 def _strings(value: object) -> tuple[str, ...]:

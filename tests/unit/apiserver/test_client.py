@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time as real_time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -454,6 +454,40 @@ def test_a_404_that_is_not_the_api_servers_does_not_mean_that_a_pod_is_gone(
     cluster.mutate("pods", lambda _: b"<html>")
     with pytest.raises(Unavailable, match="status 404 without a Status object: not from an API server"):
         recording.client.read_pod("default", "nobody", DEADLINE)
+
+
+NOT_FOUND: Mapping[str, object] = {
+    "kind": "Status",
+    "reason": "NotFound",
+    "code": 404,
+    "details": {"kind": "pods", "name": "alice-pod"},
+}
+
+
+@pytest.mark.trap(60)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"reason": None},
+        {"reason": "Expired"},
+        {"details": None},
+        {"details": {}},
+        {"details": []},
+        {"details": "pods"},
+        *({"details": {"kind": kind, "name": "alice-pod"}} for kind in (None, "namespaces", "podtemplates", "Pod")),
+        *({"details": {"kind": "pods", "name": name}} for name in (None, "alice", "mallory-pod", ["alice-pod"])),
+        {"details": {"kind": "pods", "name": "alice-pod", "group": "metrics.k8s.io"}},
+    ],
+    ids=str,
+)
+def test_a_404_about_anything_but_the_pod_does_not_mean_that_it_is_gone(
+    cluster: Cluster, recording: RecordingClient, changes: Mapping[str, object]
+) -> None:
+    cluster.mutate("pods", lambda _: NOT_FOUND)
+    assert recording.client.read_pod("default", "alice-pod", DEADLINE) is None
+    cluster.mutate("pods", lambda _: {**NOT_FOUND, **changes})
+    with pytest.raises(Unavailable, match="a 404 that is not about the pod default/alice-pod"):
+        recording.client.read_pod("default", "alice-pod", DEADLINE)
 
 
 @pytest.mark.trap(33)

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from podproof._authentication.token_review import (
     CREDENTIAL_ID,
+    MAX_ERROR,
     POD_NAME,
     POD_UID,
     TokenReviewVerifier,
     parse_token_review,
 )
-from podproof.errors import InvalidToken, NotPodBound, TokenReviewFailed, Unavailable
+from podproof.errors import InvalidToken, NotPodBound, PodAuthError, TokenReviewFailed, Unavailable
 from podproof.identity import ServiceAccount
-from tests.support.fake_api import FakeAPI, review, reviewed_user
+from tests.support.fake_api import FakeAPI, review, reviewed_user, token
 
 EXTRA: dict[str, Any] = review()["status"]["user"]["extra"]
 
@@ -54,11 +57,95 @@ def test_only_true_is_authenticated(authenticated: object) -> None:
 
 
 @pytest.mark.trap(6)
-def test_the_error_text_of_a_review_decides_nothing_and_is_not_quoted() -> None:
-    assert parse_token_review(review(error="[invalid bearer token, s3cret]"), ["bob"])
-    with pytest.raises(TokenReviewFailed) as raised:
-        parse_token_review({"status": {"error": "s3cret"}}, ["bob"])
-    assert "s3cret" not in str(raised.value)
+def test_an_error_beside_an_authenticated_token_decides_nothing() -> None:
+    assert parse_token_review(review(error="[invalid bearer token, etcdserver: request timed out]"), ["bob"])
+
+
+RECORDED = Path(__file__).parents[1] / "testing" / "recorded"
+
+
+def recorded_errors() -> set[str]:
+    """Return the error of each TokenReview in what real API servers answered; each is about the token it reviewed."""
+    answers = [
+        answer.get("content")
+        for recording in RECORDED.glob("*.json")
+        for answers in json.loads(recording.read_text()).values()
+        for answer in answers
+    ]
+    reviews = [one for one in answers if isinstance(one, dict) and one.get("kind") == "TokenReview"]
+    return {one["status"]["error"] for one in reviews if "error" in one["status"]}
+
+
+EXPIRED = "service account token has expired"
+SERVER_ERRORS = [
+    "etcdserver: request timed out",
+    "etcdserver: leader changed",
+    "context deadline exceeded",
+    "context canceled",
+    "error validating audiences",
+    "Unauthorized",
+    "unexpected EOF",
+    "Internal error occurred: error resolving resource",
+    "the server is currently unable to handle the request",
+    "Timeout: request did not complete within requested timeout - context deadline exceeded",
+    'Post "https://hook.example/authenticate?timeout=30s": dial tcp 10.0.0.1:443: connect: connection refused',
+    'Post "https://hook.example/authenticate": tls: failed to verify certificate: x509: certificate has expired',
+    'Get "https://10.0.0.1:443/api/v1/namespaces/default/serviceaccounts/alice": net/http: TLS handshake timeout',
+    "rpc error: code = Unavailable desc = transport is closing",
+    "oidc: authenticator not initialized",
+    "no such host",
+    "too many requests",
+    "token lookup failed",
+    "a text that no API server has sent before",
+]
+
+
+@pytest.mark.trap(60)
+@pytest.mark.parametrize("error", sorted(recorded_errors()))
+def test_an_error_that_real_servers_have_about_a_token_is_held_against_it(error: str) -> None:
+    for status in ({"error": error}, {"error": error, "authenticated": False}):
+        with pytest.raises(TokenReviewFailed) as raised:
+            parse_token_review({"status": status}, ["bob"])
+        assert repr(error) in str(raised.value)
+
+
+@pytest.mark.trap(60)
+@pytest.mark.parametrize("form", ["{}", "[invalid bearer token, {}]", "[{}, invalid bearer token]"])
+@pytest.mark.parametrize("error", SERVER_ERRORS)
+def test_an_error_of_the_server_is_not_held_against_a_token(error: str, form: str) -> None:
+    with pytest.raises(Unavailable) as raised:
+        parse_token_review({"status": {"authenticated": False, "error": form.format(error)}}, ["bob"])
+    assert error[:20] in str(raised.value)
+
+
+@pytest.mark.trap(60)
+@pytest.mark.parametrize("error", SERVER_ERRORS)
+def test_a_rejection_counts_whatever_other_authenticators_say(error: str) -> None:
+    for form in ("[invalid bearer token, {}, {}]", "[invalid bearer token, [{}, {}]]"):
+        for errors in ((EXPIRED, error), (error, EXPIRED)):
+            with pytest.raises(TokenReviewFailed):
+                parse_token_review({"status": {"error": form.format(*errors)}}, ["bob"])
+
+
+@pytest.mark.trap(60)
+@pytest.mark.parametrize("error", [7, ["etcd"], {"etcd": 1}, True])
+def test_an_error_that_is_no_text_says_nothing_about_a_token(error: object) -> None:
+    with pytest.raises(Unavailable):
+        parse_token_review({"status": {"error": error}}, ["bob"])
+
+
+@pytest.mark.trap(33, 60)
+@pytest.mark.parametrize(
+    "quote", ["{}", "Post https://hook/?token={}: EOF", "token is expired: {}", "\n{}\n", "{} " * 50]
+)
+@pytest.mark.parametrize("part", [slice(None), slice(0, 40), slice(30, 90), slice(-30, None)])
+def test_the_logged_error_is_short_has_one_line_and_no_part_of_the_token(quote: str, part: slice) -> None:
+    with pytest.raises(PodAuthError) as raised:
+        parse_token_review({"status": {"error": quote.replace("{}", token()[part])}}, ["bob"], token())
+    reason = str(raised.value)
+    assert len(reason) < MAX_ERROR + 120
+    assert reason.isprintable()
+    assert not any(token()[start : start + 12] in reason for start in range(len(token()) - 12))
 
 
 @pytest.mark.trap(9)
