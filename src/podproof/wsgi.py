@@ -8,12 +8,14 @@ require_extra(__name__, "wsgi")
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Unpack
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Unpack
+from wsgiref.util import FileWrapper
 
 from podproof._authentication.claims import MAX_TOKEN
 from podproof._request.context import IDENTITY, CurrentRequest, current_request
@@ -37,6 +39,13 @@ _UNUSUAL = _ADDRESS_KEYS | {"werkzeug.proxy_fix.orig", IDENTITY}
 _OTHER_KEYS = _ADDRESS_KEYS - {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"}
 _LONGEST = len("Bearer ") + MAX_TOKEN
 
+PIECE = 1024
+"""Bytes of a request's body that are read from the server at a time."""
+
+ENDS_SOON = 60.0
+SMALL_PIECE = 64
+"""Bytes that are read at a time where the token has less than `ENDS_SOON` seconds left: a slow upload ends with it."""
+
 
 class PodAuthMiddleware:
     """Allows only requests of authenticated pods, and tells the app which pod is calling.
@@ -46,7 +55,8 @@ class PodAuthMiddleware:
     Options are those of `podproof.options.Options`, or PODPROOF_<NAME> in the environment; `authenticator` takes the
     place of the one that asks the API server.
 
-    When the caller's token expires, a response that is still being sent is broken off. A PodAuthError that the app
+    When the caller's token expires, no more of the request's body is read, and a response that is still being sent is
+    broken off, but never before its first chunk. A PodAuthError that the app
     raises before it starts a response becomes the response.
 
     Raises ConfigurationError.
@@ -82,6 +92,10 @@ class PodAuthMiddleware:
         if caller is not None:
             identity = caller.identity
             ends_at = time.monotonic() + caller.ends_at - self._pipeline.monotonic()
+            if "wsgi.input" in environ:
+                environ["wsgi.input"] = _Input(given=environ["wsgi.input"], ends_at=ends_at)
+            # In the place of the server's own, by which it would send a file to its end. gunicorn needs the key.
+            environ["wsgi.file_wrapper"] = FileWrapper
             if not self._pipeline.keep_authorization:
                 environ.pop("HTTP_AUTHORIZATION", None)
             environ["REMOTE_USER"] = caller.username
@@ -93,7 +107,7 @@ class PodAuthMiddleware:
         try:
             body = self.app(environ, start_response)
             file_wrapper = environ.get("wsgi.file_wrapper")
-            if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+            if caller is None and isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
                 # The server sends the file itself, if it gets the wrapper as it is (PEP 3333).
                 request.end()
                 current_request.set(None)
@@ -126,6 +140,46 @@ class PodAuthMiddleware:
         return self._pipeline.record_denied(error, _read(environ))
 
 
+class _Input(SimpleNamespace):  # whose constructor is C: each request makes one
+    """A request's body as it is read, until a moment in monotonic seconds; it never reads more than it is asked for.
+
+    A server's `read` returns when all is there, so it is called for pieces, and the time is looked at between them.
+    """
+
+    given: Any
+    ends_at: float
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.given, name)  # what some servers have besides
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.readline, b"")
+
+    def read(self, size: int | None = -1) -> bytes:
+        return b"".join(self._pieces(self.given.read, size))
+
+    def readline(self, size: int | None = -1) -> bytes:
+        return b"".join(self._pieces(self.given.readline, size, b"\n"))
+
+    def readlines(self, _hint: int | None = None, /) -> list[bytes]:
+        """Return all lines: a hint need not be heeded (PEP 3333)."""
+        return [*self]
+
+    def _pieces(self, read: Callable[[int], bytes], size: int | None, end: bytes | None = None) -> Iterator[bytes]:
+        """Yield pieces of so many bytes, of all for a negative size or None, until one is short, or ends with `end`."""
+        left = math.inf if size is None or size < 0 else size
+        while left > 0:
+            ends_soon = self.ends_at - time.monotonic() < ENDS_SOON
+            wanted = int(min(left, SMALL_PIECE if ends_soon else PIECE))
+            piece = read(wanted)
+            if time.monotonic() >= self.ends_at:
+                raise IdentityEnded("the caller's token has expired during the request's body")
+            yield piece
+            if len(piece) < wanted or (end is not None and piece.endswith(end)):
+                return
+            left -= len(piece)
+
+
 class _Body:
     """An app's response body as it is sent, until a moment in monotonic seconds; with it the request ends."""
 
@@ -143,7 +197,8 @@ class _Body:
         chunk = next(self._chunks)
         if self._begun and time.monotonic() >= self._ends_at:
             raise IdentityEnded("the caller's token has expired during the response")
-        self._begun = True  # a response is never broken off before its first chunk
+        if chunk:
+            self._begun = True  # a response is never broken off before its first chunk
         return chunk
 
     def close(self) -> None:

@@ -200,8 +200,8 @@ TRAPS = {
         "a wrong option fails the startup with its message",
     ),
     62: Trap(
-        "a WSGI response is discarded after its side effects, or goes on beyond the token's expiry",
-        "the expiry is known before the app runs, and the first chunk is always sent",
+        "a WSGI response is discarded after its side effects; a body, a file or an upload goes on beyond the expiry",
+        "the expiry is known before the app runs, and the first chunk is always sent; then each body ends",
     ),
     63: Trap(
         "HTTP_PROXY in the caller's pod sends the token of a plain-http request to the proxy",

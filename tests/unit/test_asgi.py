@@ -475,6 +475,45 @@ async def test_a_response_that_starts_after_the_token_expired_is_sent_whole(
     assert len(await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope)) == 2
 
 
+@pytest.mark.trap(62)
+async def test_a_response_whose_only_chunk_comes_after_the_tokens_end_is_complete(
+    make_authenticator: AuthenticatorFactory,
+) -> None:
+    body = [b"", b"done", b""]  # as a streaming response, or one that passes through Starlette's BaseHTTPMiddleware
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number, chunk in enumerate(body):
+            await send({"type": "http.response.body", "body": chunk, "more_body": number + 1 < len(body)})
+
+    scope = scope_of(headers=[(b"authorization", f"Bearer {token(exp=NOW + 0.05)}".encode())])
+    sent = await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope)
+    assert [message.get("body") for message in sent[1:]] == body
+
+
+@pytest.mark.trap(31, 62)
+async def test_an_app_is_not_offered_to_have_a_file_sent_by_the_server(
+    make_authenticator: AuthenticatorFactory,
+) -> None:
+    offered: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        offered.append(scope["extensions"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+    bob = PodAuthMiddleware(app, authenticator=make_authenticator(optional=True))
+    files: dict[str, object] = {"http.response.pathsend": {}, "http.response.zerocopysend": {}}
+    others: dict[str, object] = {"http.response.trailers": {}, "tls": {"tls_version": 772}}
+    for given, expected in ((files | others, others), (files, {}), (others, others), ({}, {})):
+        await call(bob, scope_of(extensions=given))
+        assert offered.pop() == expected
+        await call(bob, scope_of(extensions=given, headers=[]))
+        assert offered.pop() == given
+    assert set(files) == {"http.response.pathsend", "http.response.zerocopysend"}  # the server's own is left alone
+
+
 async def test_a_request_body_reaches_the_app(make_authenticator: AuthenticatorFactory) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         body = (await receive())["body"]

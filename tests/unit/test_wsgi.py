@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from contextvars import Context, copy_context
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from wsgiref.util import FileWrapper
@@ -15,11 +16,13 @@ import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import Client, TestResponse, create_environ, run_wsgi_app
+from werkzeug.wrappers import Request
+from werkzeug.wsgi import wrap_file
 
 from podproof import current_caller
 from podproof._request.context import deny
 from podproof.errors import ConfigurationError, IdentityEnded, NotAllowed
-from podproof.wsgi import IDENTITY, PodAuthMiddleware
+from podproof.wsgi import IDENTITY, SMALL_PIECE, PodAuthMiddleware
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, review, token
 
 App = Callable[..., Iterable[bytes]]
@@ -303,18 +306,151 @@ def test_a_response_that_starts_after_the_token_expired_is_sent_whole(
     assert get(protected_app, headers={"Authorization": f"Bearer {token(exp=NOW + 5)}"}).text == "done"
 
 
-def test_a_file_wrapper_reaches_the_server_unwrapped(make_authenticator: AuthenticatorFactory) -> None:
+def test_a_file_for_an_anonymous_caller_reaches_the_server_as_it_is(make_authenticator: AuthenticatorFactory) -> None:
     def send(environ: Any, start_response: Any) -> Any:
         start_response("200 OK", [])
         return environ["wsgi.file_wrapper"](io.BytesIO(b"content"))
 
-    authorization = {"Authorization": f"Bearer {token()}"}
-    overrides = {"REMOTE_ADDR": PEER, "wsgi.file_wrapper": FileWrapper}
-    body = PodAuthMiddleware(send, authenticator=make_authenticator())(
-        create_environ(headers=authorization, environ_overrides=overrides), lambda *_: lambda _: None
+    given = {"REMOTE_ADDR": PEER, "wsgi.file_wrapper": FileWrapper}
+    body = PodAuthMiddleware(send, authenticator=make_authenticator(optional=True))(
+        create_environ(environ_overrides=given), lambda *_: lambda _: None
     )
     assert isinstance(body, FileWrapper)
     assert current_caller() is None
+
+
+def stream_file(environ: Any, start_response: Any) -> Any:
+    """Send a file of 16 bytes as frameworks do: by the server's wrapper, else by Werkzeug's."""
+    start_response("200 OK", [])
+    return wrap_file(environ, io.BytesIO(b"0123456789abcdef"), buffer_size=4)
+
+
+@pytest.mark.trap(31, 62)
+def test_a_file_is_broken_off_when_the_token_expires(
+    make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+    headers = {"Authorization": f"Bearer {token(exp=NOW + 5)}"}
+    servers = type("ServersFileWrapper", (FileWrapper,), {})
+    app = PodAuthMiddleware(stream_file, authenticator=make_authenticator())
+    environ = create_environ(headers=headers, environ_overrides={"REMOTE_ADDR": PEER, "wsgi.file_wrapper": servers})
+    body = app(environ, lambda *_: lambda _: None)
+    assert not isinstance(body, servers)
+    assert not isinstance(body, environ["wsgi.file_wrapper"])  # gunicorn looks there when the app is done
+    chunks = iter(body)
+    assert [next(chunks), next(chunks)] == [b"0123", b"4567"]
+    time.passes(5)
+    with pytest.raises(IdentityEnded):
+        next(chunks)
+
+
+@pytest.mark.trap(62)
+def test_an_empty_first_chunk_is_not_the_beginning_of_a_response(
+    make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+
+    def slow(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b""
+        time.passes(65)
+        yield b""
+        yield b"done"
+
+    bob = PodAuthMiddleware(slow, authenticator=make_authenticator())
+    assert get(bob, headers={"Authorization": f"Bearer {token(exp=NOW + 5)}"}).text == "done"
+
+
+class SlowUpload(io.BytesIO):
+    """A request's body of which each byte takes a tenth of a second; like a server's, it waits for all it is asked."""
+
+    def __init__(self, content: bytes, time: Clock) -> None:
+        super().__init__(content)
+        self.time = time
+        self.name_of_server = "slow"
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        return self._after(super().read(size))
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        return self._after(super().readline(size))
+
+    def _after(self, piece: bytes) -> bytes:
+        self.time.passes(len(piece) / 10)
+        return piece
+
+
+READERS: dict[str, Callable[[Any], object]] = {
+    "read()": lambda body: body.read(),
+    "read(-1)": lambda body: body.read(-1),
+    "read(None)": lambda body: body.read(None),
+    "read(n)": lambda body: body.read(10_000),
+    "read(n), in pieces": lambda body: b"".join(iter(partial(body.read, 7), b"")),
+    "readline()": lambda body: b"".join(iter(body.readline, b"")),
+    "readline(n)": lambda body: b"".join(iter(partial(body.readline, 5), b"")),
+    "readlines()": lambda body: b"".join(body.readlines()),
+    "readlines(n)": lambda body: b"".join(body.readlines(10)),
+    "iteration": b"".join,
+    "get_data": lambda body: Request(
+        create_environ(input_stream=body, environ_overrides={"wsgi.input_terminated": True})
+    ).get_data(),
+}
+UPLOADS = [b"", b"\n", b"short", b"a line\nand another\n" * 40, b"x" * 63 + b"\n" + b"y" * 64, bytes(5000)]
+
+
+@pytest.mark.trap(62)
+@pytest.mark.parametrize("lifetime", [30, 3600])
+@pytest.mark.parametrize("upload", UPLOADS, ids=len)
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_request_body_reads_as_it_was_sent_and_only_until_the_token_expires(
+    make_authenticator: AuthenticatorFactory,
+    time: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    read: Callable[[Any], object],
+    upload: bytes,
+    lifetime: float,
+) -> None:
+    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+    seen: list[object] = []
+    began = time()
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        assert environ["wsgi.input"].name_of_server == "slow"
+        try:
+            seen.append(read(environ["wsgi.input"]))
+        except OSError as error:
+            seen.append(type(error))
+        start_response("200 OK", [])
+        return [b"done"]
+
+    headers = {"Authorization": f"Bearer {token(exp=NOW + lifetime)}"}
+    environ = create_environ(
+        method="POST", headers=headers, environ_overrides={"REMOTE_ADDR": PEER, "wsgi.input": SlowUpload(upload, time)}
+    )
+    assert run_wsgi_app(PodAuthMiddleware(app, authenticator=make_authenticator()), environ)[1] == "200 OK"
+    in_time = len(upload) / 10 < lifetime
+    assert seen == [upload if in_time else IdentityEnded]
+    assert time() - began < lifetime + SMALL_PIECE / 10
+
+
+@pytest.mark.trap(62)
+@pytest.mark.parametrize("method", ["read", "readline"])
+@pytest.mark.parametrize("size", [0, 1, 10, 5000])
+def test_no_more_of_a_request_body_is_read_than_the_app_asks_for(
+    make_authenticator: AuthenticatorFactory, time: Clock, method: str, size: int
+) -> None:
+    upload = SlowUpload(bytes(10_000), time)
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        assert getattr(environ["wsgi.input"], method)(size) == bytes(size)
+        start_response("200 OK", [])
+        return []
+
+    headers = {"Authorization": f"Bearer {token()}"}
+    environ = create_environ(headers=headers, environ_overrides={"REMOTE_ADDR": PEER, "wsgi.input": upload})
+    run_wsgi_app(PodAuthMiddleware(app, authenticator=make_authenticator()), environ)
+    assert upload.tell() == size
 
 
 @pytest.mark.trap(31)

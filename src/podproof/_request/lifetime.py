@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
@@ -19,9 +20,14 @@ UNTIMED = 60.0
 """Seconds that a token must have left for the first `receive` to go without a timer, which takes 6 µs. What it brings
 after the token's end is thrown away, as with a timer."""
 
+_SENT_BY_SERVER = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
 
 async def run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, deny: Deny) -> None:
     """Run the app for one request; after a moment in monotonic seconds, no more of either body passes.
+
+    A response that begins later is sent up to its first chunk, and an end of the body without a further byte passes.
+    Files that a server would send by itself, to their end, are not offered to the app.
 
     Around the server's own `receive` and `send` the context variable is empty: a server may start the next request of
     the connection, a timer or a task in there, which all copy the context.
@@ -31,9 +37,11 @@ async def run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, 
 
     async def send_until_end(message: Message) -> None:
         nonlocal started, body_begun
-        if body_begun and time.monotonic() >= ends_at:
-            raise IdentityEnded("the caller's token has expired during the response")
-        started, body_begun = True, message["type"] == "http.response.body"
+        started = True
+        if message["type"] == "http.response.body" and (message.get("body") or message.get("more_body")):
+            if body_begun and time.monotonic() >= ends_at:
+                raise IdentityEnded("the caller's token has expired during the response")
+            body_begun = body_begun or bool(message.get("body"))
         current = current_request.get()
         current_request.set(None)
         try:
@@ -58,6 +66,9 @@ async def run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, 
             current_request.set(current)
         return {"type": "http.disconnect"}
 
+    extensions = scope.get("extensions")
+    if extensions and ends_at != math.inf and not _SENT_BY_SERVER.isdisjoint(extensions):
+        scope["extensions"] = {name: value for name, value in extensions.items() if name not in _SENT_BY_SERVER}
     try:
         await app(scope, receive_until_end, send_until_end)
     except PodAuthError as denial:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from typing import Any
 
@@ -45,6 +46,7 @@ def call_wsgi(middleware: WSGIMiddleware) -> None:
         "PATH_INFO": "/",
         "REMOTE_ADDR": PEER,
         "HTTP_AUTHORIZATION": f"Bearer {token()}",
+        "wsgi.input": io.BytesIO(b"small"),
     }
     body = middleware(environ, lambda *_: lambda _: None)
     for chunk in body:
