@@ -8,18 +8,18 @@ require_extra(__name__, "wsgi")
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from podproof._authentication.claims import MAX_TOKEN
 from podproof._request.context import IDENTITY, CurrentRequest, current_request
 from podproof._request.incoming import IncomingRequest
 from podproof._request.problem import HTTPResponse
 from podproof._request.setup import MiddlewareOptions, build_pipeline
+from podproof._telemetry import traces
 from podproof.errors import IdentityEnded, PodAuthError
 from podproof.options import signature
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from podproof._authentication.cached_identity import CachedIdentity
+    from podproof._request.pipeline import Allowed
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
@@ -59,21 +60,22 @@ class PodAuthMiddleware:
         """Handle a request."""
         pipeline = self._pipeline
         caller = key = None
+        peer = environ.get("REMOTE_ADDR")
         authorization = environ.get("HTTP_AUTHORIZATION")
         if authorization and len(authorization) <= _LONGEST and _UNUSUAL.isdisjoint(environ):
             key = sha256(authorization.encode("latin-1", "replace")).digest()
-            caller = pipeline.get_known(key, environ.get("REMOTE_ADDR") if pipeline.compares_addresses else None)
-        if caller is not None and not pipeline.checks_paths:
-            pipeline.record_allowed(caller.identity, None, _read, environ)
-        else:
+            caller = pipeline.get_known(key, peer if pipeline.compares_addresses else None)
+        if caller is None or pipeline.checks_paths:
             try:
-                caller = self._decide(environ, key, caller)
+                caller, peer = self._decide(environ, key, caller)
             except PodAuthError as denial:
-                return _respond(self._deny(environ, denial), environ, start_response)
-        return self._run(caller, environ, start_response)
+                response = pipeline.record_denied(denial, _read(environ))
+                start_response(*_status_and_headers(response))
+                return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+        return self._run(caller, peer, environ, start_response)
 
     def _run(
-        self, caller: CachedIdentity | None, environ: WSGIEnvironment, start_response: StartResponse
+        self, caller: CachedIdentity | None, peer: str | None, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         identity, ends_at = None, math.inf
         if caller is not None:
@@ -83,29 +85,36 @@ class PodAuthMiddleware:
                 environ.pop("HTTP_AUTHORIZATION", None)
             environ["REMOTE_USER"] = caller.username
             environ["AUTH_TYPE"] = "Bearer"
+            if traces.INSTALLED and traces.get_current_span().is_recording():
+                traces.set_caller_attributes(identity)
         environ[IDENTITY] = identity
         request = CurrentRequest()
-        request.identity, request.deny = identity, partial(self._deny, environ)
+        request.identity = identity
+        request.recorder, request.read, request.source, request.peer = self._pipeline, _read, environ, peer
+        request.denial, request.settled = None, False
         current_request.set(request)
+        response = _Response()
+        response.request, response.ends_at, response.start_server = request, ends_at, start_response
         try:
-            body = self.app(environ, start_response)
+            response.body = self.app(environ, response.start)
             file_wrapper = environ.get("wsgi.file_wrapper")
-            if isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+            if response.own is None and isinstance(file_wrapper, type) and isinstance(response.body, file_wrapper):
                 # The server sends the file itself, if it gets the wrapper as it is (PEP 3333).
-                request.end()
+                response.begin()
+                request.end(response.status)
                 current_request.set(None)
-                return body
-            return _Body(body, ends_at, request)
+                return response.body
+            response.chunks = iter(response.body)
         except BaseException as error:
-            request.end()
+            if isinstance(error, PodAuthError) and not response.begun:
+                response.own = request.deny(error).response
+                return response
+            request.end(HTTPStatus.INTERNAL_SERVER_ERROR if isinstance(error, Exception) else None)
             current_request.set(None)
-            if isinstance(error, PodAuthError):
-                return _respond(self._deny(environ, error), environ, start_response)
             raise
+        return response
 
-    def _decide(
-        self, environ: WSGIEnvironment, key: bytes | None, known: CachedIdentity | None
-    ) -> CachedIdentity | None:
+    def _decide(self, environ: WSGIEnvironment, key: bytes | None, known: CachedIdentity | None) -> Allowed:
         request = _read(environ)
         if key is not None and not request.authorization[0].startswith("Bearer "):
             key = None  # the scheme in another case: the same token has another key
@@ -116,40 +125,93 @@ class PodAuthMiddleware:
                 with suppress(TimeoutError):
                     wait.future.exception(wait.seconds)
         except StopIteration as decided:
-            caller: CachedIdentity | None = decided.value
-            return caller
-
-    def _deny(self, environ: WSGIEnvironment, error: PodAuthError) -> HTTPResponse:
-        return self._pipeline.record_denied(error, _read(environ))
+            allowed: Allowed = decided.value
+            return allowed
 
 
-class _Body:
-    """An app's response body as it is sent, until a moment in monotonic seconds; with it the request ends."""
+class _Response:
+    """An app's response as it is sent, until a moment in monotonic seconds; with it the request ends.
 
-    def __init__(self, body: Iterable[bytes], ends_at: float, request: CurrentRequest) -> None:
-        self._body = body
-        self._chunks = iter(body)
-        self._ends_at = ends_at
-        self._request = request
-        self._begun = False
+    `own` is the middleware's own response, which takes the place of the app's if that is a denial. The server's
+    `start_response` is called, and the request settled, with the first chunk: until then the app can still deny.
+    """
+
+    # Set from outside, since an __init__ would be one more call for each request.
+    request: CurrentRequest
+    ends_at: float
+    start_server: StartResponse
+    body: Iterable[bytes] = ()
+    chunks: Iterator[bytes] = iter(())
+    own: HTTPResponse | None = None
+    status: int | None = None
+    started: tuple[str, list[tuple[str, str]]] | None = None
+    begun = False
+    server_write: Callable[[bytes], object]
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+        """Start the response: the `start_response` of the app."""
+        if self.begun:
+            return self.start_server(status, headers, exc_info)  # raises what the app could not do
+        self.status, self.started = int(status[:3]), (status, headers)
+        if self.request.denial is not None:
+            self.own = self.request.replacement(self.status, headers)
+        return self.write
+
+    def write(self, data: bytes) -> object:
+        """Send a part of the body at once, as apps from before PEP 333 do."""
+        if self.own is not None:
+            return None
+        if not self.begun:
+            self.begin()
+        return self.server_write(data)
+
+    def begin(self) -> None:
+        """Start the server's response, and settle the request."""
+        self.begun = True  # a response is never broken off before its first chunk
+        request = self.request
+        if self.own is not None:
+            self.status, self.started = self.own.status, _status_and_headers(self.own)
+        if self.started is not None:
+            self.server_write = self.start_server(*self.started)
+        if request.denial is None and request.recorder is not None:  # as request.settle, in one call less
+            request.settled = True
+            request.recorder.record_allowed(request.identity, request.peer, request.read, request.source, self.status)
+        else:
+            request.settle(self.status)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        chunk = next(self._chunks)
-        if self._begun and time.monotonic() >= self._ends_at:
-            raise IdentityEnded("the caller's token has expired during the response")
-        self._begun = True  # a response is never broken off before its first chunk
-        return chunk
+        if self.begun:
+            chunk = next(self.chunks)
+            if time.monotonic() >= self.ends_at:
+                raise IdentityEnded("the caller's token has expired during the response")
+            return chunk
+        first = None
+        try:
+            if self.own is None:
+                first = next(self.chunks, None)
+        except PodAuthError as error:
+            if self.begun:  # by write()
+                raise
+            self.own = self.request.deny(error).response
+        if not self.begun:
+            self.begin()
+        if self.own is not None:
+            self.chunks = iter(())
+            first = None if self.request.source["REQUEST_METHOD"] == "HEAD" else self.own.body
+        if first is None:
+            raise StopIteration
+        return first
 
     def close(self) -> None:
         try:
-            if hasattr(self._body, "close"):
-                self._body.close()
+            if hasattr(self.body, "close"):
+                self.body.close()
         finally:
-            request = self._request
-            request.end()
+            request = self.request
+            request.end(self.status)
             if current_request.get() is request:  # not so where the body is closed in another thread
                 current_request.set(None)
 
@@ -182,6 +244,5 @@ def _raw_path(environ: WSGIEnvironment) -> str | None:
     return None if target is None else target.partition("?")[0]
 
 
-def _respond(response: HTTPResponse, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    start_response(f"{response.status} {HTTPStatus(response.status).phrase}", response.headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+def _status_and_headers(response: HTTPResponse) -> tuple[str, list[tuple[str, str]]]:
+    return f"{response.status} {HTTPStatus(response.status).phrase}", response.headers

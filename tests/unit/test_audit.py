@@ -56,7 +56,7 @@ def test_an_allowed_request_is_one_record(
         | {
             "decision": "allowed",
             "code": "authenticated",
-            "status": None,
+            "status": 200,
             "reason": None,
             "peer": PEER,
             "method": "POST",
@@ -162,7 +162,7 @@ def test_a_request_is_not_read_for_a_record_that_is_not_logged(make_authenticato
     def read(_: object) -> IncomingRequest:
         raise AssertionError
 
-    build_pipeline({"authenticator": make_authenticator()}).record_allowed(ALICE, PEER, read, {})
+    build_pipeline({"authenticator": make_authenticator()}).record_allowed(ALICE, PEER, read, {}, 200)
 
 
 @pytest.mark.trap(33)
@@ -194,7 +194,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
 def test_a_json_line_has_the_time_and_the_fields(
     lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    record_allowed(ALICE, REQUEST)
+    record_allowed(ALICE, REQUEST, "17", 200)
     caplog.records[0].created = 1_800_000_000.25
     assert lines() == [
         ALICE_FIELDS
@@ -202,9 +202,11 @@ def test_a_json_line_has_the_time_and_the_fields(
             "time": "2027-01-15T08:00:00.250Z",
             "level": "INFO",
             "message": f"allowed default/alice [pod=default/alice-pod peer={PEER} request=GET '/invoices' "
-            "request_id=-]",
+            "request_id=17]",
             "decision": "allowed",
             "code": "authenticated",
+            "status": 200,
+            "request_id": "17",
             "peer": PEER,
             "method": "GET",
             "path": "/invoices",
@@ -216,8 +218,8 @@ def test_a_json_line_has_the_time_and_the_fields(
 def test_a_json_record_is_one_line_whatever_a_caller_sends(
     lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    record_denied(TokenReviewFailed("why"), RequestRecord(text, text, None, text), "17")
-    record_allowed(None, RequestRecord(text, text, None, None))
+    record_denied(TokenReviewFailed("why"), RequestRecord(text, text, None, text), "17", 401)
+    record_allowed(None, RequestRecord(text, text, None, None), "18", 200)
     first, second = lines()
     assert (first["method"], first["path"], first["request_id"]) == (text, text, "17")
     assert second["path"] == text

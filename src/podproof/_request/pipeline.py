@@ -18,8 +18,8 @@ from podproof._request.credential import bearer_token
 from podproof._request.incoming import IncomingRequest
 from podproof._request.paths import ExemptPaths, is_unambiguous
 from podproof._request.peer import find_peer
-from podproof._request.problem import HTTPResponse, problem_response
-from podproof._telemetry import decision_log, metrics, traces
+from podproof._request.problem import Denial, HTTPResponse, problem_response
+from podproof._telemetry import decision_log, metrics
 from podproof._telemetry.decision_log import RequestRecord
 from podproof.errors import NoCredential, NotAllowed, PodAuthError
 from podproof.identity import PodIdentity
@@ -58,8 +58,15 @@ class Wait(NamedTuple):
     seconds: float
 
 
-Flow = Generator[Wait, None, CachedIdentity | None]
-"""Yields what to wait for; returns the caller, None for an anonymous one; raises a PodAuthError to deny."""
+class Allowed(NamedTuple):
+    """Who a request is allowed for, None for an anonymous caller, and the address compared, or the connection's."""
+
+    caller: CachedIdentity | None
+    peer: str | None
+
+
+Flow = Generator[Wait, None, Allowed]
+"""Yields what to wait for; returns who is allowed; raises a PodAuthError to deny."""
 
 
 class RequestPipeline:
@@ -96,9 +103,9 @@ class RequestPipeline:
         """
         self.begin()
         if self._exempt is not None and self._exempt.cover(request.path, request.raw_path):
-            return self._allow(None, None, request)
+            return Allowed(None, request.remote)
         if not request.authorization and self._options.optional:
-            return self._allow(None, None, request)
+            return Allowed(None, request.remote)
         caller, peer = known, request.remote
         deadline = self.monotonic() + self._options.timeout
         if caller is None:
@@ -111,31 +118,43 @@ class RequestPipeline:
                 caller = self._authenticator.check_peer(result, peer)
         if self._authorize is not None:
             yield from self._check_policy(self._authorize, caller.identity, peer, request, deadline)
-        return self._allow(caller, peer, request)
+        return Allowed(caller, peer or request.remote)
 
     def record_allowed(
-        self, identity: PodIdentity | None, peer: str | None, read: Callable[[F], IncomingRequest], source: F
+        self,
+        identity: PodIdentity | None,
+        peer: str | None,
+        read: Callable[[F], IncomingRequest],
+        source: F,
+        status: int | None,
     ) -> None:
-        """Count and log that a request was allowed; `peer` is the address that was compared, None for the connection's.
+        """Count and log that a request was allowed; `peer` is the address that was compared, or the connection's.
 
-        The request is read from its source only if that is logged.
+        `status` is the app's, None if it sent no response. The request is read from its source only if that is logged.
         """
-        if identity is None:
-            metrics.allowed_anonymous.inc()
-        else:
-            metrics.allowed.inc()
-            if traces.INSTALLED:
-                traces.set_caller_attributes(identity)
+        (metrics.allowed if identity else metrics.allowed_anonymous).inc()
         if decision_log.log.isEnabledFor(logging.INFO):
-            decision_log.record_allowed(identity, _record(read(source), peer))
+            record = _record(read(source), peer)
+            decision_log.record_allowed(identity, record, record.trace_id or self._new_id(), status)
 
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
-        record = _record(request, error.peer)
-        request_id = record.trace_id or self._new_id()
+        denial = self.make_denial(error, request)
+        self.record_denial(denial, request, None, denial.response.status)
+        return denial.response
+
+    def make_denial(self, error: PodAuthError, request: IncomingRequest) -> Denial:
+        """Return a denial with its response, for `record_denial`."""
+        request_id = _record(request, None).trace_id or self._new_id()
+        return Denial(
+            error, request_id, problem_response(error, realm=self._options.audience[0], request_id=request_id)
+        )
+
+    def record_denial(self, denial: Denial, request: IncomingRequest, peer: str | None, status: int) -> None:
+        """Count and log a denial with its reason, and the status that was sent."""
+        error = denial.error
         metrics.decisions.labels("denied", error.code).inc()
-        decision_log.record_denied(error, record, request_id)
-        return problem_response(error, realm=self._options.audience[0], request_id=request_id)
+        decision_log.record_denied(error, _record(request, error.peer or peer), denial.request_id, status)
 
     def _token(self, request: IncomingRequest) -> str:
         if request.authenticated and not request.authorization:
@@ -176,18 +195,8 @@ class RequestPipeline:
             yield Wait(future, deadline - self.monotonic())
         return future.result() if future.done() else too_late(self._options.timeout)
 
-    def _allow(
-        self, caller: CachedIdentity | None, peer: str | None, request: IncomingRequest
-    ) -> CachedIdentity | None:
-        self.record_allowed(caller.identity if caller else None, peer, _as_it_is, request)
-        return caller
-
-
-def _as_it_is(request: IncomingRequest) -> IncomingRequest:
-    return request
-
 
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:
-    peer = peer or canonical_address(request.remote or "")
+    peer = canonical_address(peer or request.remote or "")
     method = "WEBSOCKET" if request.websocket else request.method
     return RequestRecord(method, request.full_path, peer, request.traceparent)

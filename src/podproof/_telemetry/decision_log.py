@@ -31,8 +31,9 @@ FIELDS = (
 """What a record has, each a text, a number or None.
 
 `decision` is allowed or denied; `code` is `authenticated`, `anonymous` or the error's code; `reason` is for people.
-`peer` is the address that was compared, or the connection's if none was. `request_id` is the trace ID of the
-request's `traceparent`; a denied request without one gets an ID of its own, which its response has too.
+`status` is that of the response; None if an allowed request got none, as when the client went away. `peer` is the
+address that was compared, or the connection's if none was. `request_id` is the trace ID of the request's `traceparent`;
+a request without one gets an ID of its own, which the response to a denied one has too.
 """
 
 # W3C Trace Context section 3.2: version, trace-id, parent-id, flags.
@@ -54,7 +55,7 @@ class RequestRecord(NamedTuple):
         return trace[1] if trace else None
 
 
-def record_allowed(identity: PodIdentity | None, request: RequestRecord) -> None:
+def record_allowed(identity: PodIdentity | None, request: RequestRecord, request_id: str, status: int | None) -> None:
     """Log that a request was allowed; without an identity, as an anonymous one."""
     account, pod = (str(identity.service_account), str(identity.pod)) if identity else (None, None)
     log.info(
@@ -64,19 +65,24 @@ def record_allowed(identity: PodIdentity | None, request: RequestRecord) -> None
         request.peer or "-",
         ascii(request.method)[1:-1],
         ascii(request.path),
-        request.trace_id or "-",
+        request_id,
         extra=_caller_fields(account, pod, identity)
-        | _request_fields(request, request.trace_id)
-        | {"decision": "allowed", "code": "authenticated" if identity else "anonymous", "status": None, "reason": None},
+        | _request_fields(request, request_id)
+        | {
+            "decision": "allowed",
+            "code": "authenticated" if identity else "anonymous",
+            "status": status,
+            "reason": None,
+        },
     )
 
 
-def record_denied(error: PodAuthError, request: RequestRecord, request_id: str) -> None:
+def record_denied(error: PodAuthError, request: RequestRecord, request_id: str, status: int) -> None:
     """Log that a request was denied, and why: API server failures at ERROR, every other denial at WARNING."""
     log.log(
         logging.ERROR if isinstance(error, Unavailable) else logging.WARNING,
         "denied with %d %s: %s [service_account=%s pod=%s peer=%s request=%s %s request_id=%s]",
-        error.status,
+        status,
         error.code,
         error.reason,
         error.service_account or "-",
@@ -87,7 +93,7 @@ def record_denied(error: PodAuthError, request: RequestRecord, request_id: str) 
         request_id,
         extra=_caller_fields(error.service_account, error.pod, error.identity)
         | _request_fields(request, request_id)
-        | {"decision": "denied", "code": error.code, "status": error.status, "reason": error.reason},
+        | {"decision": "denied", "code": error.code, "status": status, "reason": error.reason},
     )
 
 

@@ -14,6 +14,7 @@ except ImportError:
     INSTALLED = False
 else:
     INSTALLED = True
+    get_current_span = trace.get_current_span
 
 T = TypeVar("T")
 
