@@ -505,7 +505,7 @@ async def test_a_denial_is_logged_with_peer_method_and_path(
     trace = "0af7651916cd43dd8448eb211c80319c"
     headers = [(b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())]
     await call(protected_app, scope_of(path="/a\xe9", headers=headers))
-    assert f"peer={PEER} request=GET '/a\\xe9' request_id={trace}]" in caplog.messages[-1]
+    assert f"peer={PEER} request=GET '/a%C3%A9' request_id={trace}]" in caplog.messages[-1]
     await call(protected_app, scope_of("websocket", path="/ws", headers=headers, client=None))
     assert f"peer=- request=WEBSOCKET '/ws' request_id={trace}]" in caplog.messages[-1]
 

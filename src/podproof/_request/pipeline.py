@@ -7,11 +7,13 @@ generator that yields the futures it needs, and WSGI and ASGI drive it, each wai
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
+from podproof._authentication.claims import unverified_names
 from podproof._authentication.pod_address import canonical_address
 from podproof._authorization.policy import Decision
 from podproof._request.credential import bearer_token
@@ -20,8 +22,8 @@ from podproof._request.paths import ExemptPaths, is_unambiguous
 from podproof._request.peer import find_peer
 from podproof._request.problem import Denial, HTTPResponse, problem_response
 from podproof._telemetry import decision_log, metrics
-from podproof._telemetry.decision_log import RequestRecord
-from podproof.errors import NoCredential, NotAllowed, PodAuthError
+from podproof._telemetry.decision_log import NOTHING, RequestRecord, escape
+from podproof.errors import InvalidToken, NoCredential, NotAllowed, PodAuthError
 from podproof.identity import PodIdentity
 from podproof.options import Options
 
@@ -140,7 +142,11 @@ class RequestPipeline:
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
         denial = self.make_denial(error, request)
-        self.record_denial(denial, request, None, denial.response.status)
+        unverified = NOTHING
+        if isinstance(error, InvalidToken) and error.service_account is None:
+            with suppress(PodAuthError):
+                unverified = unverified_names(bearer_token(request.authorization))
+        self.record_denial(denial, request, None, denial.response.status, unverified)
         return denial.response
 
     def make_denial(self, error: PodAuthError, request: IncomingRequest) -> Denial:
@@ -150,11 +156,18 @@ class RequestPipeline:
             error, request_id, problem_response(error, realm=self._options.audience[0], request_id=request_id)
         )
 
-    def record_denial(self, denial: Denial, request: IncomingRequest, peer: str | None, status: int) -> None:
-        """Count and log a denial with its reason, and the status that was sent."""
+    def record_denial(
+        self,
+        denial: Denial,
+        request: IncomingRequest,
+        peer: str | None,
+        status: int,
+        unverified: Mapping[str, str] = NOTHING,
+    ) -> None:
+        """Count and log a denial with its reason, the status that was sent, and what a rejected token says."""
         error = denial.error
         metrics.decisions.labels("denied", error.code).inc()
-        decision_log.record_denied(error, _record(request, error.peer or peer), denial.request_id, status)
+        decision_log.record_denied(error, _record(request, error.peer or peer), denial.request_id, status, unverified)
 
     def _token(self, request: IncomingRequest) -> str:
         if request.authenticated and not request.authorization:
@@ -199,4 +212,4 @@ class RequestPipeline:
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:
     peer = canonical_address(peer or request.remote or "")
     method = "WEBSOCKET" if request.websocket else request.method
-    return RequestRecord(method, request.full_path, peer, request.traceparent)
+    return RequestRecord(escape(method, 32), escape(request.full_path, 2048), peer, request.traceparent)
