@@ -21,7 +21,7 @@ from podproof._request.incoming import IncomingRequest
 from podproof._request.paths import ExemptPaths, is_unambiguous
 from podproof._request.peer import find_peer
 from podproof._request.problem import Denial, HTTPResponse, problem_response
-from podproof._telemetry import decision_log, metrics
+from podproof._telemetry import decision_log, metrics, traces
 from podproof._telemetry.decision_log import NOTHING, RequestRecord, escape
 from podproof.errors import InvalidToken, NoCredential, NotAllowed, PodAuthError
 from podproof.identity import PodIdentity
@@ -115,7 +115,8 @@ class RequestPipeline:
             key = key or credential_key(token)
             caller = self._authenticator.get_cached(token, peer, key)
             if caller is None:
-                future = self._authenticator.start(token, peer, deadline, key)
+                with traces.within_trace(request.traceparent):
+                    future = self._authenticator.start(token, peer, deadline, key)
                 result = yield from self._wait_for(future, deadline)
                 caller = self._authenticator.check_peer(result, peer)
         if self._authorize is not None:
@@ -195,7 +196,8 @@ class RequestPipeline:
             if not is_unambiguous(request.path, request.raw_path):
                 raise NotAllowed("routers may read this path in different ways, so no rule covers it")
             # Some frameworks route "get" as GET.
-            future = authorize(identity, request.method.upper(), request.path, deadline)
+            with traces.within_trace(request.traceparent):
+                future = authorize(identity, request.method.upper(), request.path, deadline)
             if future is not None:
                 decision = yield from self._wait_for(future, deadline)
                 if isinstance(decision, PodAuthError):
