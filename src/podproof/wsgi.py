@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from hashlib import sha256
 from http import HTTPStatus
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Unpack
 
 from podproof._authentication.claims import MAX_TOKEN
@@ -105,10 +106,17 @@ class PodAuthMiddleware:
                 current_request.set(None)
                 return response.body
             response.chunks = iter(response.body)
+            if not isinstance(response.body, list | tuple):
+                response.take_first()
+            if not response.begun:  # by write()
+                response.begin()
         except BaseException as error:
             if isinstance(error, PodAuthError) and not response.begun:
                 response.own = request.deny(error).response
+                response.begin()
                 return response
+            if hasattr(response.body, "close"):
+                response.body.close()
             request.end(HTTPStatus.INTERNAL_SERVER_ERROR if isinstance(error, Exception) else None)
             current_request.set(None)
             raise
@@ -133,7 +141,8 @@ class _Response:
     """An app's response as it is sent, until a moment in monotonic seconds; with it the request ends.
 
     `own` is the middleware's own response, which takes the place of the app's if that is a denial. The server's
-    `start_response` is called, and the request settled, with the first chunk: until then the app can still deny.
+    `start_response` is called, and the request settled, once the first chunk is there: until then the app can still
+    deny. That is before the app's iterable is returned, since granian has read the status by then.
     """
 
     # Set from outside, since an __init__ would be one more call for each request.
@@ -145,7 +154,7 @@ class _Response:
     own: HTTPResponse | None = None
     status: int | None = None
     started: tuple[str, list[tuple[str, str]]] | None = None
-    begun = False
+    begun = sent = False
     server_write: Callable[[bytes], object]
 
     def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
@@ -167,10 +176,11 @@ class _Response:
 
     def begin(self) -> None:
         """Start the server's response, and settle the request."""
-        self.begun = True  # a response is never broken off before its first chunk
+        self.begun = True
         request = self.request
         if self.own is not None:
             self.status, self.started = self.own.status, _status_and_headers(self.own)
+            self.chunks = iter([] if request.source["REQUEST_METHOD"] == "HEAD" else [self.own.body])
         if self.started is not None:
             self.server_write = self.start_server(*self.started)
         if request.denial is None and request.recorder is not None:  # as request.settle, in one call less
@@ -179,31 +189,21 @@ class _Response:
         else:
             request.settle(self.status)
 
+    def take_first(self) -> None:
+        """Take the first chunk out of the app, which may start the response or deny the request for it."""
+        first = next(self.chunks, None)
+        if first is not None:
+            self.chunks = chain([first], self.chunks)
+
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if self.begun:
-            chunk = next(self.chunks)
-            if time.monotonic() >= self.ends_at:
-                raise IdentityEnded("the caller's token has expired during the response")
-            return chunk
-        first = None
-        try:
-            if self.own is None:
-                first = next(self.chunks, None)
-        except PodAuthError as error:
-            if self.begun:  # by write()
-                raise
-            self.own = self.request.deny(error).response
-        if not self.begun:
-            self.begin()
-        if self.own is not None:
-            self.chunks = iter(())
-            first = None if self.request.source["REQUEST_METHOD"] == "HEAD" else self.own.body
-        if first is None:
-            raise StopIteration
-        return first
+        chunk = next(self.chunks)
+        if self.sent and time.monotonic() >= self.ends_at:
+            raise IdentityEnded("the caller's token has expired during the response")
+        self.sent = True  # a response is never broken off before its first chunk
+        return chunk
 
     def close(self) -> None:
         try:

@@ -38,9 +38,7 @@ def caller_attributes(identity: PodIdentity) -> dict[str, str]:
 def set_caller_attributes(identity: PodIdentity) -> None:
     """Set the caller on the current span: the server's, if its instrumentation is around the middleware."""
     if INSTALLED:
-        span = get_current_span()
-        if span.is_recording():
-            span.set_attributes(caller_attributes(identity))
+        get_current_span().set_attributes(caller_attributes(identity))
 
 
 @contextmanager
