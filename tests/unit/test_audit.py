@@ -36,7 +36,7 @@ ALICE_FIELDS = {
 }
 ANONYMOUS_FIELDS = dict.fromkeys(ALICE_FIELDS)
 UNVERIFIED = dict.fromkeys(["unverified_issuer", "unverified_audience", "unverified_subject"])
-REQUEST = RequestRecord("GET", "/invoices", PEER, None)
+REQUEST = RequestRecord("GET", "/invoices", PEER)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from podproof._request.paths import ExemptPaths, is_unambiguous
 from podproof._request.peer import find_peer
 from podproof._request.problem import Denial, HTTPResponse, problem_response
 from podproof._telemetry import decision_log, metrics, traces
-from podproof._telemetry.decision_log import NOTHING, RequestRecord, escape
+from podproof._telemetry.decision_log import NOTHING, RequestRecord, escape, trace_id
 from podproof.errors import InvalidToken, MalformedCredential, NoCredential, NotAllowed, PodAuthError
 from podproof.identity import PodIdentity
 from podproof.options import Options
@@ -139,8 +139,9 @@ class RequestPipeline:
         """
         (metrics.allowed if identity else metrics.allowed_anonymous).inc()
         if decision_log.log.isEnabledFor(logging.INFO):
-            record = _record(read(source), peer)
-            decision_log.record_allowed(identity, record, record.trace_id or self._new_id(), status)
+            request = read(source)
+            request_id = trace_id(request.traceparent) or self._new_id()
+            decision_log.record_allowed(identity, _record(request, peer), request_id, status)
 
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
@@ -154,7 +155,7 @@ class RequestPipeline:
 
     def make_denial(self, error: PodAuthError, request: IncomingRequest) -> Denial:
         """Return a denial with its response, for `record_denial`."""
-        request_id = _record(request, None).trace_id or self._new_id()
+        request_id = trace_id(request.traceparent) or self._new_id()
         return Denial(
             error, request_id, problem_response(error, realm=self._options.audience[0], request_id=request_id)
         )
@@ -219,4 +220,4 @@ class RequestPipeline:
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:
     peer = canonical_address(peer or request.remote or "")
     method = "WEBSOCKET" if request.websocket else request.method
-    return RequestRecord(escape(method, 32), escape(request.full_path, 2048), peer, request.traceparent)
+    return RequestRecord(escape(method, 32), escape(request.full_path, 2048), peer)

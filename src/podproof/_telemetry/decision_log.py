@@ -60,21 +60,17 @@ def escape(text: str, longest: int) -> str:
 
 
 class RequestRecord(NamedTuple):
-    """What is logged about a request: method, full path, peer in canonical form, and `traceparent` header.
-
-    Method and path are escaped.
-    """
+    """What is logged about a request: method and full path, both escaped, and peer in canonical form."""
 
     method: str
     path: str
     peer: str | None
-    traceparent: str | None
 
-    @property
-    def trace_id(self) -> str | None:
-        """The trace ID that the request came with, None if it has none."""
-        trace = _TRACEPARENT.fullmatch(self.traceparent or "")
-        return trace[1] if trace else None
+
+def trace_id(traceparent: str | None) -> str | None:
+    """Return the trace ID that a request came with in its `traceparent` header, None if it has none."""
+    trace = _TRACEPARENT.fullmatch(traceparent or "")
+    return trace[1] if trace else None
 
 
 def record_allowed(identity: PodIdentity | None, request: RequestRecord, request_id: str, status: int | None) -> None:
