@@ -11,7 +11,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -25,15 +24,15 @@ from podproof._request.context import IDENTITY, CurrentRequest, current_request
 from podproof._request.incoming import IncomingRequest
 from podproof._request.lifetime import run_http, run_websocket, send_response
 from podproof._request.peer import ADDRESS_HEADERS, MAX_LENGTH, MAX_LINES
-from podproof._request.problem import HTTPResponse
 from podproof._request.routing import Routing
 from podproof._request.setup import MiddlewareOptions, build_pipeline
+from podproof._telemetry import traces
 from podproof.errors import ConfigurationError, PodAuthError
 from podproof.options import signature
 
 if TYPE_CHECKING:
     from podproof._authentication.cached_identity import CachedIdentity
-    from podproof._request.pipeline import RequestPipeline
+    from podproof._request.pipeline import Allowed, RequestPipeline
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
@@ -89,29 +88,28 @@ class PodAuthMiddleware:
             return
         headers = [*scope["headers"]]
         caller = key = None
+        # Port 0 is uvicorn's mark of an address from a header; a socket's peer has a port.
+        peer, port = scope.get("client") or (None, None)
         index = _credential_index(headers) if IDENTITY not in scope else -1
-        if index >= 0 and len(headers[index][1]) <= _LONGEST:
-            # Port 0 is uvicorn's mark of an address from a header; a socket's peer has a port.
-            host, port = scope.get("client") or (None, None)
-            if port != 0:
-                key = sha256(headers[index][1]).digest()
-                caller = pipeline.get_known(key, host if pipeline.compares_addresses else None)
+        if index >= 0 and len(headers[index][1]) <= _LONGEST and port != 0:
+            key = sha256(headers[index][1]).digest()
+            caller = pipeline.get_known(key, peer if pipeline.compares_addresses else None)
         if caller is not None and not pipeline.checks_paths:
-            pipeline.record_allowed(caller.identity, None, _read, scope)
             if not pipeline.keep_authorization:
                 del headers[index]
         else:
             try:
-                caller = await _decide(pipeline, self._routing, scope, key, caller)
+                caller, peer = await _decide(pipeline, self._routing, scope, key, caller)
             except PodAuthError as denial:
-                await send_response(_deny(pipeline, scope, denial), scope, send)
+                await send_response(pipeline.record_denied(denial, _read(scope)), scope, send)
                 return
             if caller is not None and not pipeline.keep_authorization:
                 headers = [header for header in headers if header[0] != b"authorization"]
         # In place, as Starlette's own does: those around us must not see the token either.
         scope["headers"] = headers
         request = CurrentRequest()
-        request.deny = deny = partial(_deny, pipeline, scope)
+        request.recorder, request.read, request.source, request.peer = pipeline, _read, scope, peer
+        request.denial, request.settled = None, False
         ends_at = math.inf
         if caller is None:
             scope[IDENTITY] = request.identity = None
@@ -121,12 +119,14 @@ class PodAuthMiddleware:
             # Made for each request: the list in it is the app's to change.
             scope["auth"] = AuthCredentials(caller.scopes)
             ends_at = time.monotonic() + caller.ends_at - pipeline.monotonic()
+            if traces.INSTALLED and traces.get_current_span().is_recording():
+                traces.set_caller_attributes(caller.identity)
         before = current_request.set(request)
         try:
             run = run_http if kind == "http" else run_websocket
-            await run(self.app, scope, receive, send, ends_at=ends_at, deny=deny)
+            await run(self.app, scope, receive, send, ends_at=ends_at, request=request)
         finally:
-            request.end()
+            request.end(None)
             current_request.reset(before)
 
     async def _handle_other(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -166,7 +166,7 @@ def _on_event_loop() -> bool:
 
 async def _decide(
     pipeline: RequestPipeline, routing: Routing, scope: Scope, key: bytes | None, known: CachedIdentity | None
-) -> CachedIdentity | None:
+) -> Allowed:
     paths = routing.read_asgi(scope["path"], scope.get("root_path", "")) if pipeline.checks_paths else ("",)
     request = _read(scope, paths)
     if key is not None and not request.authorization[0].startswith("Bearer "):
@@ -177,12 +177,8 @@ async def _decide(
             wait = next(flow)
             await wait_for_future(wait.future, wait.seconds)
     except StopIteration as decided:
-        caller: CachedIdentity | None = decided.value
-        return caller
-
-
-def _deny(pipeline: RequestPipeline, scope: Scope, error: PodAuthError) -> HTTPResponse:
-    return pipeline.record_denied(error, _read(scope))
+        allowed: Allowed = decided.value
+        return allowed
 
 
 def _read(scope: Scope, paths: Sequence[str] = ("",)) -> IncomingRequest:

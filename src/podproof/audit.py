@@ -17,15 +17,37 @@ from podproof._telemetry.decision_log import FIELDS
 __all__ = ["FIELDS", "CallerFilter", "JSONFormatter"]
 
 
+_STANDARD = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+"""The attributes that each record has; all others are an app's `extra`, or of podproof's FIELDS."""
+
+
 class JSONFormatter(logging.Formatter):
-    """One JSON object a record, on one line: `time` (RFC 3339, in UTC), `level`, `message`, and those FIELDS it has."""
+    """One JSON object a record, on one line, for any logger.
+
+    `time` (RFC 3339, in UTC), `level`, `logger`, `message`, all that is `extra` and not None (of a decision, its
+    FIELDS), `exception` and `stack` as text. What has no form in JSON is written as its `str()`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the record's line."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        line = {"time": time.replace("+00:00", "Z"), "level": record.levelname, "message": record.getMessage()}
-        line |= {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
-        return json.dumps(line)
+        line: dict[str, object] = {
+            "time": time.replace("+00:00", "Z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name in (*FIELDS, *vars(record)):
+            value = getattr(record, name, None)
+            if name not in _STANDARD and value is not None:
+                line.setdefault(name, value)
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        elif record.exc_text:
+            line["exception"] = record.exc_text
+        if record.stack_info:
+            line["stack"] = self.formatStack(record.stack_info)
+        return json.dumps(line, default=str, skipkeys=True)
 
 
 class CallerFilter(logging.Filter):

@@ -18,6 +18,7 @@ from litestar.params import SkipValidation
 from litestar.plugins import InitPlugin
 
 from podproof._request.context import deny, get_caller
+from podproof._request.denied import denied
 from podproof.asgi import PodAuthMiddleware
 from podproof.errors import NoCredential, PodAuthError
 from podproof.identity import PodIdentity
@@ -57,7 +58,7 @@ class CallerPlugin(InitPlugin):
 def _provide_caller(request: ASGIConnection[Any, Any, Any, Any]) -> PodIdentity:
     identity = get_caller(request.scope)
     if identity is None:
-        raise NoCredential("the request is anonymous, and its handler needs a caller")
+        raise denied(NoCredential("the request is anonymous, and its handler needs a caller"))
     return identity
 
 

@@ -6,10 +6,11 @@ from podproof._extras import require_extra
 
 require_extra(__name__, "quart")
 
-from quart import Response, abort, has_websocket_context, request, websocket
+from quart import has_websocket_context, request, websocket
 
 from podproof._request.caller_proxy import CallerProxy
-from podproof._request.context import deny, get_caller
+from podproof._request.context import get_caller
+from podproof._request.denied import denied
 from podproof.asgi import PodAuthMiddleware
 from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
@@ -20,8 +21,7 @@ __all__ = ["PodAuthMiddleware", "caller"]
 def _get_identity() -> PodIdentity:
     identity = get_caller((websocket if has_websocket_context() else request).scope)
     if identity is None:
-        status, headers, body = deny(NoCredential("the request is anonymous, and its view needs a caller"))
-        abort(Response(body, status, dict(headers)))
+        raise denied(NoCredential("the request is anonymous, and its view needs a caller"))
     return identity
 
 

@@ -9,6 +9,7 @@ require_extra(__name__, "starlette")
 from starlette.requests import HTTPConnection
 
 from podproof._request.context import get_caller
+from podproof._request.denied import denied
 from podproof.asgi import PodAuthMiddleware
 from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
@@ -24,5 +25,5 @@ def caller(connection: HTTPConnection) -> PodIdentity:
     """
     identity = get_caller(connection.scope)
     if identity is None:
-        raise NoCredential("the request is anonymous, and its endpoint needs a caller")
+        raise denied(NoCredential("the request is anonymous, and its endpoint needs a caller"))
     return identity

@@ -10,9 +10,9 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
+from itertools import chain
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Unpack
 from wsgiref.util import FileWrapper
@@ -24,6 +24,7 @@ from podproof._request.peer import ADDRESS_HEADERS
 from podproof._request.problem import HTTPResponse
 from podproof._request.routing import Routing
 from podproof._request.setup import MiddlewareOptions, build_pipeline
+from podproof._telemetry import traces
 from podproof.errors import IdentityEnded, PodAuthError
 from podproof.options import signature
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from podproof._authentication.cached_identity import CachedIdentity
+    from podproof._request.pipeline import Allowed
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
@@ -57,8 +59,8 @@ class PodAuthMiddleware:
     place of the one that asks the API server.
 
     When the caller's token expires, no more of the request's body is read, and a response that is still being sent is
-    broken off, but never before its first chunk. A PodAuthError that the app
-    raises before it starts a response becomes the response.
+    broken off, but never before its first chunk. A PodAuthError that the app raises before it starts a response becomes
+    the response.
 
     Raises ConfigurationError.
     """
@@ -74,21 +76,22 @@ class PodAuthMiddleware:
         """Handle a request."""
         pipeline = self._pipeline
         caller = key = None
+        peer = environ.get("REMOTE_ADDR")
         authorization = environ.get("HTTP_AUTHORIZATION")
         if authorization and len(authorization) <= _LONGEST and _UNUSUAL.isdisjoint(environ):
             key = sha256(authorization.encode("latin-1", "replace")).digest()
-            caller = pipeline.get_known(key, environ.get("REMOTE_ADDR") if pipeline.compares_addresses else None)
-        if caller is not None and not pipeline.checks_paths:
-            pipeline.record_allowed(caller.identity, None, _read, environ)
-        else:
+            caller = pipeline.get_known(key, peer if pipeline.compares_addresses else None)
+        if caller is None or pipeline.checks_paths:
             try:
-                caller = self._decide(environ, key, caller)
+                caller, peer = self._decide(environ, key, caller)
             except PodAuthError as denial:
-                return _respond(self._deny(environ, denial), environ, start_response)
-        return self._run(caller, environ, start_response)
+                response = pipeline.record_denied(denial, _read(environ))
+                start_response(*_status_and_headers(response))
+                return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+        return self._run(caller, peer, environ, start_response)
 
     def _run(
-        self, caller: CachedIdentity | None, environ: WSGIEnvironment, start_response: StartResponse
+        self, caller: CachedIdentity | None, peer: str | None, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         identity, ends_at = None, math.inf
         if caller is not None:
@@ -102,29 +105,44 @@ class PodAuthMiddleware:
                 environ.pop("HTTP_AUTHORIZATION", None)
             environ["REMOTE_USER"] = caller.username
             environ["AUTH_TYPE"] = "Bearer"
+            if traces.INSTALLED and traces.get_current_span().is_recording():
+                traces.set_caller_attributes(identity)
         environ[IDENTITY] = identity
         request = CurrentRequest()
-        request.identity, request.deny = identity, partial(self._deny, environ)
+        request.identity = identity
+        request.recorder, request.read, request.source, request.peer = self._pipeline, _read, environ, peer
+        request.denial, request.settled = None, False
         current_request.set(request)
+        response = _Response()
+        response.request, response.ends_at, response.start_server = request, ends_at, start_response
         try:
-            body = self.app(environ, start_response)
+            response.body = self.app(environ, response.start)
             file_wrapper = environ.get("wsgi.file_wrapper")
-            if caller is None and isinstance(file_wrapper, type) and isinstance(body, file_wrapper):
+            may_send_file = caller is None and response.own is None
+            if may_send_file and isinstance(file_wrapper, type) and isinstance(response.body, file_wrapper):
                 # The server sends the file itself, if it gets the wrapper as it is (PEP 3333).
-                request.end()
+                response.begin()
+                request.end(response.status)
                 current_request.set(None)
-                return body
-            return _Body(body, ends_at, request)
+                return response.body
+            response.chunks = iter(response.body)
+            if not isinstance(response.body, list | tuple):
+                response.take_first()
+            if not response.begun:  # by write()
+                response.begin()
         except BaseException as error:
-            request.end()
+            if isinstance(error, PodAuthError) and not response.begun:
+                response.own = request.deny(error).response
+                response.begin()
+                return response
+            if hasattr(response.body, "close"):
+                response.body.close()
+            request.end(HTTPStatus.INTERNAL_SERVER_ERROR if isinstance(error, Exception) else None)
             current_request.set(None)
-            if isinstance(error, PodAuthError):
-                return _respond(self._deny(environ, error), environ, start_response)
             raise
+        return response
 
-    def _decide(
-        self, environ: WSGIEnvironment, key: bytes | None, known: CachedIdentity | None
-    ) -> CachedIdentity | None:
+    def _decide(self, environ: WSGIEnvironment, key: bytes | None, known: CachedIdentity | None) -> Allowed:
         paths = self._routing.read_wsgi(environ.get("PATH_INFO", "")) if self._pipeline.checks_paths else ("",)
         request = _read(environ, paths)
         if key is not None and not request.authorization[0].startswith("Bearer "):
@@ -136,11 +154,8 @@ class PodAuthMiddleware:
                 with suppress(TimeoutError):
                     wait.future.exception(wait.seconds)
         except StopIteration as decided:
-            caller: CachedIdentity | None = decided.value
-            return caller
-
-    def _deny(self, environ: WSGIEnvironment, error: PodAuthError) -> HTTPResponse:
-        return self._pipeline.record_denied(error, _read(environ))
+            allowed: Allowed = decided.value
+            return allowed
 
 
 class _Input(SimpleNamespace):  # whose constructor is C: each request makes one
@@ -183,34 +198,82 @@ class _Input(SimpleNamespace):  # whose constructor is C: each request makes one
             left -= len(piece)
 
 
-class _Body:
-    """An app's response body as it is sent, until a moment in monotonic seconds; with it the request ends."""
+class _Response:
+    """An app's response as it is sent, until a moment in monotonic seconds; with it the request ends.
 
-    def __init__(self, body: Iterable[bytes], ends_at: float, request: CurrentRequest) -> None:
-        self._body = body
-        self._chunks = iter(body)
-        self._ends_at = ends_at
-        self._request = request
-        self._begun = False
+    `own` is the middleware's own response, which takes the place of the app's if that is a denial. The server's
+    `start_response` is called, and the request settled, once the first chunk is there: until then the app can still
+    deny. That is before the app's iterable is returned, since granian has read the status by then.
+    """
+
+    # Set from outside, since an __init__ would be one more call for each request.
+    request: CurrentRequest
+    ends_at: float
+    start_server: StartResponse
+    body: Iterable[bytes] = ()
+    chunks: Iterator[bytes] = iter(())
+    own: HTTPResponse | None = None
+    status: int | None = None
+    started: tuple[str, list[tuple[str, str]]] | None = None
+    begun = sent = False
+    server_write: Callable[[bytes], object]
+
+    def start(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+        """Start the response: the `start_response` of the app."""
+        if self.begun:
+            return self.start_server(status, headers, exc_info)  # raises what the app could not do
+        self.status, self.started = int(status[:3]), (status, headers)
+        if self.request.denial is not None:
+            self.own = self.request.replacement(self.status, headers)
+        return self.write
+
+    def write(self, data: bytes) -> object:
+        """Send a part of the body at once, as apps from before PEP 333 do."""
+        if self.own is not None:
+            return None
+        if not self.begun:
+            self.begin()
+        return self.server_write(data)
+
+    def begin(self) -> None:
+        """Start the server's response, and settle the request."""
+        self.begun = True
+        request = self.request
+        if self.own is not None:
+            self.status, self.started = self.own.status, _status_and_headers(self.own)
+            self.chunks = iter([] if request.source["REQUEST_METHOD"] == "HEAD" else [self.own.body])
+        if self.started is not None:
+            self.server_write = self.start_server(*self.started)
+        if request.denial is None and request.recorder is not None:  # as request.settle, in one call less
+            request.settled = True
+            request.recorder.record_allowed(request.identity, request.peer, request.read, request.source, self.status)
+        else:
+            request.settle(self.status)
+
+    def take_first(self) -> None:
+        """Take the first chunk out of the app, which may start the response or deny the request for it."""
+        first = next(self.chunks, None)
+        if first is not None:
+            self.chunks = chain([first], self.chunks)
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        chunk = next(self._chunks)
-        if self._begun and time.monotonic() >= self._ends_at:
+        chunk = next(self.chunks)
+        if self.sent and time.monotonic() >= self.ends_at:
             raise IdentityEnded("the caller's token has expired during the response")
         if chunk:
-            self._begun = True  # a response is never broken off before its first chunk
+            self.sent = True  # a response is never broken off before its first chunk
         return chunk
 
     def close(self) -> None:
         try:
-            if hasattr(self._body, "close"):
-                self._body.close()
+            if hasattr(self.body, "close"):
+                self.body.close()
         finally:
-            request = self._request
-            request.end()
+            request = self.request
+            request.end(self.status)
             if current_request.get() is request:  # not so where the body is closed in another thread
                 current_request.set(None)
 
@@ -244,6 +307,5 @@ def _raw_path(environ: WSGIEnvironment) -> str | None:
     return None if target is None else target.partition("?")[0]
 
 
-def _respond(response: HTTPResponse, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-    start_response(f"{response.status} {HTTPStatus(response.status).phrase}", response.headers)
-    return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
+def _status_and_headers(response: HTTPResponse) -> tuple[str, list[tuple[str, str]]]:
+    return f"{response.status} {HTTPStatus(response.status).phrase}", response.headers

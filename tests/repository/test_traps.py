@@ -215,6 +215,10 @@ TRAPS = {
         "HTTP_PROXY in the caller's pod sends the token of a plain-http request to the proxy",
         "the proxy is bypassed, or the request is not sent",
     ),
+    64: Trap(
+        "a denial reaches an app's own error handlers, which send its reason or a 500",
+        "raised in the framework's own form, and one response in all",
+    ),
     65: Trap(
         "ASGI scopes other than http, websocket and lifespan reach the app unauthenticated",
         "denied; only lifespan passes",

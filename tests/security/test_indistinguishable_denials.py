@@ -147,12 +147,11 @@ def test_all_reasons_for_503_get_the_same_response(attack_env: AttackEnv, leak_d
         attack_env.cluster.fail(fault)
         results += [app.send_token(entry_point, attack_env.token) for entry_point in ENTRY_POINTS]
         attack_env.cluster.heal()
-    # The queue stays full until the API server responds: the timeout is far away.
+    # The share of one address, half of the places, stays full until the API server responds: the timeout is far away.
     busy_app = attack_env.make_app(leak_detector, max_reviews=1, timeout=60)
     attack_env.cluster.fail("hang")
-    queued = [
-        busy_app.authenticator.start(attack_env.alice.token("bob"), ALICE) for _ in range(MAX_PENDING_PER_THREAD // 2)
-    ]
+    tokens = [attack_env.alice.token("bob") for _ in range(MAX_PENDING_PER_THREAD // 2)]
+    queued = [busy_app.authenticator.start(token, ALICE) for token in tokens]
     results += [busy_app.send_token(entry_point, attack_env.token) for entry_point in ENTRY_POINTS]
     attack_env.cluster.heal()
     assert all(review.result(TIMEOUT_SECONDS) for review in queued)

@@ -544,7 +544,7 @@ async def test_a_denial_is_logged_with_peer_method_and_path(
     trace = "0af7651916cd43dd8448eb211c80319c"
     headers = [(b"traceparent", f"00-{trace}-b7ad6b7169203331-01".encode())]
     await call(protected_app, scope_of(path="/a\xe9", headers=headers))
-    assert f"peer={PEER} request=GET '/a\\xe9' request_id={trace}]" in caplog.messages[-1]
+    assert f"peer={PEER} request=GET '/a%C3%A9' request_id={trace}]" in caplog.messages[-1]
     await call(protected_app, scope_of("websocket", path="/ws", headers=headers, client=None))
     assert f"peer=- request=WEBSOCKET '/ws' request_id={trace}]" in caplog.messages[-1]
 
@@ -630,7 +630,9 @@ async def test_a_context_copied_by_the_server_has_no_request(
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
-        await send({"type": "websocket.accept"} if kind == "websocket" else {"type": "http.response.start"})
+        await send(
+            {"type": "websocket.accept"} if kind == "websocket" else {"type": "http.response.start", "status": 200}
+        )
         assert current_caller() is not None
 
     async def receive() -> Message:
@@ -664,3 +666,21 @@ async def test_a_request_body_that_arrives_after_the_token_expired_is_discarded(
 
     await PodAuthMiddleware(app, authenticator=make_authenticator())(scope_of(), receive, send)
     assert received == ["http.disconnect"]
+
+
+@pytest.mark.trap(64)
+@pytest.mark.parametrize("raises", [False, True])
+async def test_a_denial_that_a_framework_made_an_error_of_is_the_middlewares_response(
+    make_authenticator: AuthenticatorFactory, *, raises: bool
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        error = NotAllowed("secret reason")
+        deny(error)
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b"secret reason"})
+        if raises:
+            raise error
+
+    sent = await call(PodAuthMiddleware(app, authenticator=make_authenticator()), scope_of())
+    assert (status_of(sent), len(sent)) == (403, 2)
+    assert b"secret" not in sent[1]["body"]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,8 +11,9 @@ import pytest
 
 from podproof._authorization.rules import Rule
 from podproof._request.incoming import IncomingRequest
+from podproof._request.require import require
 from podproof._request.setup import build_pipeline
-from podproof._telemetry.decision_log import FIELDS, RequestRecord, record_allowed, record_denied
+from podproof._telemetry.decision_log import FIELDS, RequestRecord, record_allowed
 from podproof.audit import CallerFilter, JSONFormatter
 from podproof.errors import TokenReviewFailed, Unavailable
 from podproof.identity import Pod, PodIdentity, ServiceAccount
@@ -33,7 +35,8 @@ ALICE_FIELDS = {
     "audience": "bob",
 }
 ANONYMOUS_FIELDS = dict.fromkeys(ALICE_FIELDS)
-REQUEST = RequestRecord("GET", "/invoices", PEER, None)
+UNVERIFIED = dict.fromkeys(["unverified_issuer", "unverified_audience", "unverified_subject"])
+REQUEST = RequestRecord("GET", "/invoices", PEER)
 
 
 @pytest.fixture
@@ -53,10 +56,11 @@ def test_an_allowed_request_is_one_record(
     make_client()("/invoices", method="POST", headers={"traceparent": TRACEPARENT})
     assert decisions() == [
         ALICE_FIELDS
+        | UNVERIFIED
         | {
             "decision": "allowed",
             "code": "authenticated",
-            "status": None,
+            "status": 200,
             "reason": None,
             "peer": PEER,
             "method": "POST",
@@ -74,7 +78,7 @@ def test_a_denied_request_of_an_authenticated_caller_is_one_record(
     client("/invoices", headers={"traceparent": TRACEPARENT})
     client("/a", peer="10.9.9.9")
     by_rule, by_address = decisions()
-    assert by_rule == ALICE_FIELDS | {
+    assert by_rule == ALICE_FIELDS | UNVERIFIED | {
         "decision": "denied",
         "code": "not-allowed",
         "status": 403,
@@ -162,7 +166,7 @@ def test_a_request_is_not_read_for_a_record_that_is_not_logged(make_authenticato
     def read(_: object) -> IncomingRequest:
         raise AssertionError
 
-    build_pipeline({"authenticator": make_authenticator()}).record_allowed(ALICE, PEER, read, {})
+    build_pipeline({"authenticator": make_authenticator()}).record_allowed(ALICE, PEER, read, {}, 200)
 
 
 @pytest.mark.trap(33)
@@ -194,17 +198,20 @@ def lines(caplog: pytest.LogCaptureFixture) -> Callable[[], list[dict[str, Any]]
 def test_a_json_line_has_the_time_and_the_fields(
     lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    record_allowed(ALICE, REQUEST)
+    record_allowed(ALICE, REQUEST, "17", 200)
     caplog.records[0].created = 1_800_000_000.25
     assert lines() == [
         ALICE_FIELDS
         | {
             "time": "2027-01-15T08:00:00.250Z",
             "level": "INFO",
+            "logger": "podproof.audit",
             "message": f"allowed default/alice [pod=default/alice-pod peer={PEER} request=GET '/invoices' "
-            "request_id=-]",
+            "request_id=17]",
             "decision": "allowed",
             "code": "authenticated",
+            "status": 200,
+            "request_id": "17",
             "peer": PEER,
             "method": "GET",
             "path": "/invoices",
@@ -212,26 +219,124 @@ def test_a_json_line_has_the_time_and_the_fields(
     ]
 
 
-@pytest.mark.parametrize("text", ["a\nb", 'a"b', "a\u2028b", "\ud800", "\x1b[2J"])
-def test_a_json_record_is_one_line_whatever_a_caller_sends(
-    lines: Callable[[], list[dict[str, Any]]], caplog: pytest.LogCaptureFixture, text: str
+FORGERIES = [
+    "a\nb",
+    'a"b',
+    "a\u2028b",
+    "\ud800",
+    "\x1b[2J",
+    "a' decision='allowed",
+    "/\r\nallowed default/admin",
+    "a" * 2100,
+]
+
+
+@pytest.mark.parametrize("text", FORGERIES)
+def test_a_callers_words_are_one_word_in_any_format(
+    make_authenticator: AuthenticatorFactory, caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
-    record_denied(TokenReviewFailed("why"), RequestRecord(text, text, None, text), "17")
-    record_allowed(None, RequestRecord(text, text, None, None))
-    first, second = lines()
-    assert (first["method"], first["path"], first["request_id"]) == (text, text, "17")
-    assert second["path"] == text
-    assert "peer" not in first
+    caplog.set_level(logging.INFO, "podproof.audit")
+    pipeline = build_pipeline({"authenticator": make_authenticator()})
+    claim = text[:600]  # so that the token is not too long
+    rejected = token(iss=claim, aud=[claim, "x"], sub=claim)
+    request = IncomingRequest(text, text, None, text, None, authorization=[f"Bearer {rejected}"], traceparent=text)
+    pipeline.record_denied(TokenReviewFailed("why"), request)
+    pipeline.record_allowed(None, None, lambda _: request, None, 200)
+    names = ["method", "path", "unverified_issuer", "unverified_audience", "unverified_subject"]
     for record in caplog.records:
-        for line in (JSONFormatter().format(record), record.getMessage()):
-            assert line.isascii()
-            assert line.isprintable()
+        words = [value for name in names if (value := vars(record)[name]) is not None]
+        assert len(words) == (5 if record.levelno == logging.WARNING else 2)
+        for word in words:
+            assert re.fullmatch(r"[!#-&(-~]{1,7000}", word)
+        for told in (JSONFormatter().format(record), record.getMessage()):
+            assert told.isascii()
+            assert told.isprintable()
+
+
+def test_a_rejected_token_is_named_by_what_it_says_of_itself(
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
+) -> None:
+    app = make_client()
+    app(headers={"Authorization": f"Bearer {token(aud='eve')}"})
+    app(headers={"Authorization": f"Bearer {token(aud=['eve', 3], iss=7, sub=None)}"})
+    app(headers={"Authorization": "Bearer junk"})
+    app(peer="10.9.9.9")
+    said = [[record[name] for name in UNVERIFIED] for record in decisions()]
+    assert said == [
+        ["https://kubernetes.default.svc", "eve", "system:serviceaccount:default:alice"],
+        [None, "eve", None],
+        [None, None, None],
+        [None, None, None],
+    ]
+
+
+def test_a_denial_by_the_app_is_the_one_record_of_its_request(
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
+) -> None:
+    response = make_client(require("batch/*").check)()
+    [record] = decisions()
+    assert (record["decision"], record["status"], record["peer"]) == ("denied", 403, PEER)
+    assert record["request_id"] == json.loads(response.body)["request_id"]
+
+
+def test_an_app_that_fails_is_recorded_with_500(
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
+) -> None:
+    def fail() -> None:
+        raise ValueError
+
+    with pytest.raises(ValueError, match=r"^$"):
+        make_client(fail)()
+    [record] = decisions()
+    assert (record["decision"], record["status"]) == ("allowed", 500)
+
+
+def test_a_request_without_a_trace_has_an_id_of_its_own(
+    make_client: Callable[..., MiddlewareClient], decisions: Callable[[], list[dict[str, Any]]]
+) -> None:
+    app = make_client()
+    app()
+    app()
+    first, second = (record["request_id"] for record in decisions())
+    assert first
+    assert second
+    assert first != second
 
 
 def test_the_json_formatter_formats_an_apps_own_records() -> None:
-    record = logging.makeLogRecord({"msg": "%d invoices", "args": (3,), "levelname": "INFO", "created": 0.0})
-    line = {"time": "1970-01-01T00:00:00.000Z", "level": "INFO", "message": "3 invoices"}
+    record = logging.makeLogRecord(
+        {
+            "name": "an.app",
+            "msg": "%d invoices",
+            "args": (3,),
+            "levelname": "INFO",
+            "created": 0.0,
+            "order": ALICE.pod.addresses,
+            "kind": ValueError,
+            "level": "forged",
+            "stack_info": "Stack",
+        }
+    )
+    line = {
+        "time": "1970-01-01T00:00:00.000Z",
+        "level": "INFO",
+        "logger": "an.app",
+        "message": "3 invoices",
+        "order": [],
+        "kind": "<class 'ValueError'>",
+        "stack": "Stack",
+    }
     assert json.loads(JSONFormatter().format(record)) == line
+
+
+def test_a_json_line_has_the_exception() -> None:
+    error = ValueError("broken")
+    record = logging.makeLogRecord({"msg": "failed", "exc_info": (ValueError, error, None)})
+    line = JSONFormatter().format(record)
+    assert "\n" not in line
+    assert json.loads(line)["exception"].endswith("ValueError: broken")
+    record.exc_info, record.exc_text = None, "formatted before"
+    assert json.loads(JSONFormatter().format(record))["exception"] == "formatted before"
 
 
 def test_the_caller_filter_puts_the_caller_on_each_log_line_of_the_app(

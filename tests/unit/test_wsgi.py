@@ -494,3 +494,89 @@ def test_a_denial_is_logged_with_peer_method_and_path(protected_app: App, caplog
 def test_a_wrong_option_fails_the_constructor() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'audience'"):
         PodAuthMiddleware(show, audiences="bob")  # type: ignore[call-arg]  # a wrong option on purpose
+
+
+def run_app(app: Any, make_authenticator: AuthenticatorFactory) -> tuple[list[tuple[Any, ...]], list[bytes]]:
+    """Return how an app's response was started, and its parts, those that it wrote at once included."""
+    started: list[tuple[Any, ...]] = []
+    parts: list[bytes] = []
+
+    def start_response(*arguments: Any) -> Callable[[bytes], object]:
+        started.append(arguments)
+        return parts.append
+
+    environ = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/",
+        "REMOTE_ADDR": PEER,
+        "HTTP_AUTHORIZATION": f"Bearer {token()}",
+    }
+    body: Any = PodAuthMiddleware(app, authenticator=make_authenticator())(environ, start_response)
+    try:
+        parts.extend(body)
+    finally:
+        body.close()
+    return started, parts
+
+
+def test_an_app_can_write_its_body_at_once(make_authenticator: AuthenticatorFactory) -> None:
+    def app(_: Any, start_response: Any) -> Iterable[bytes]:
+        write = start_response("200 OK", [])
+        write(b"a")
+        write(b"b")
+        return [b"c"]
+
+    assert run_app(app, make_authenticator) == ([("200 OK", [])], [b"a", b"b", b"c"])
+
+
+@pytest.mark.trap(64)
+def test_a_denial_that_a_framework_made_an_error_of_is_the_middlewares_response(
+    make_authenticator: AuthenticatorFactory,
+) -> None:
+    def app(_: Any, start_response: Any) -> Iterable[bytes]:
+        deny(NotAllowed("secret reason"))
+        start_response("500 Internal Server Error", [])(b"leaked")
+        return [b"leaked"]
+
+    started, parts = run_app(app, make_authenticator)
+    assert [status for status, _ in started] == ["403 Forbidden"]
+    assert b"leaked" not in b"".join(parts)
+    assert b"secret" not in b"".join(parts)
+    assert b"The caller is not allowed here." in b"".join(parts)
+
+
+@pytest.mark.parametrize("generator", [False, True])
+def test_a_denial_after_the_first_part_is_an_error_of_the_app(
+    make_authenticator: AuthenticatorFactory, *, generator: bool
+) -> None:
+    def app(_: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])(b"a")
+        raise NotAllowed("too late")
+
+    def generated(environ: Any, start_response: Any) -> Iterable[bytes]:
+        yield from app(environ, start_response)
+
+    with pytest.raises(NotAllowed, match="too late"):
+        run_app(generated if generator else app, make_authenticator)
+    assert current_caller() is None
+
+
+def test_an_app_can_start_its_response_anew_until_the_first_part(make_authenticator: AuthenticatorFactory) -> None:
+    def app(_: Any, start_response: Any) -> Iterable[bytes]:
+        start_response("200 OK", [])
+        start_response("404 Not Found", [], (ValueError, ValueError(), None))
+        yield b"a"
+        start_response("500 Internal Server Error", [], (ValueError, ValueError(), None))
+
+    started, parts = run_app(app, make_authenticator)
+    assert [status for status, *_ in started] == ["404 Not Found", "500 Internal Server Error"]
+    assert parts == [b"a"]
+
+
+def test_an_app_that_starts_no_response_is_left_to_the_server(make_authenticator: AuthenticatorFactory) -> None:
+    assert run_app(lambda *_: [b"a"], make_authenticator) == ([], [b"a"])
+
+
+def test_outside_a_request_there_is_nothing_to_deny() -> None:
+    with pytest.raises(RuntimeError, match="did not pass through PodAuthMiddleware"):
+        deny(NotAllowed("why"))

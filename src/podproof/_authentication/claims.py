@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from podproof._token.jwt import CLOCK_SKEW, numeric_date
+from podproof._token.jwt import CLOCK_SKEW, numeric_date, read_claims
 from podproof.errors import Expired, MalformedCredential, NotPodBound, WrongAudience, WrongIssuer
 
 MAX_TOKEN = 8192
@@ -25,6 +25,25 @@ def check_token_alphabet(token: str) -> None:
     """
     if _TOKEN.fullmatch(token) is None:
         raise MalformedCredential("the token has characters that no bearer token has")
+
+
+_MAX_NAMED = 129
+"""Audiences of a rejected token that are logged: more do not fit into the 256 characters that are kept of them."""
+
+_UNVERIFIED = {"unverified_issuer": "iss", "unverified_audience": "aud", "unverified_subject": "sub"}
+
+
+def unverified_names(token: str) -> Mapping[str, str]:
+    """Return what a rejected token says of its issuer, audience and subject, for the log. None of it can be believed.
+
+    Without those that are missing or of another type. Raises MalformedToken.
+    """
+    claims = read_claims(token)
+    named = {field: claims.get(claim) for field, claim in _UNVERIFIED.items()}
+    audience = named["unverified_audience"]
+    if isinstance(audience, list):
+        named["unverified_audience"] = " ".join(one for one in audience[:_MAX_NAMED] if isinstance(one, str))
+    return {field: value for field, value in named.items() if isinstance(value, str)}
 
 
 def check_claims(

@@ -26,6 +26,7 @@ _UID = re.compile(r"[A-Za-z0-9-]{1,128}")
 # (pkg/serviceaccount/jwt.go and claims.go; RAN v1.20, v1.36).
 _VERDICT = re.compile(
     r"""\btoken\ (?:has\ been\ invalidated|has\ expired|is\ not\ valid\ yet|is\ issued\ in\ the\ future)
+    | \btoken\ (?:claims\ )?could\ not\ be\ validated\b
     | \bUID\ \([^()]*\)\ does\ not\ match\b
     | \b(?:serviceaccounts|secrets|pods|nodes)\ "[^"]*"\ not\ found
     | \btoken\ audiences\ .*\ is\ invalid\ for\ the\ target\ audiences\b

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import TypeVar
 
 import anyio
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from podproof._request.context import Deny, current_request
-from podproof._request.problem import HTTPResponse
+from podproof._request.context import CurrentRequest, current_request
+from podproof._request.problem import Denial, HTTPResponse
 from podproof.errors import IdentityEnded, PodAuthError
 
 T = TypeVar("T")
@@ -23,7 +24,9 @@ after the token's end is thrown away, as with a timer."""
 _SENT_BY_SERVER = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 
-async def run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, deny: Deny) -> None:
+async def run_http(  # noqa: PLR0915  two closures on one state
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, request: CurrentRequest
+) -> None:
     """Run the app for one request; after a moment in monotonic seconds, no more of either body passes.
 
     A response that begins later is sent up to its first chunk, and an end of the body without a further byte passes.
@@ -32,20 +35,32 @@ async def run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, 
     Around the server's own `receive` and `send` the context variable is empty: a server may start the next request of
     the connection, a timer or a task in there, which all copy the context.
     """
-    started = body_begun = False
+    started = body_begun = replaced = False
     untimed = time.monotonic() + UNTIMED < ends_at
 
     async def send_until_end(message: Message) -> None:
-        nonlocal started, body_begun
-        started = True
-        if message["type"] == "http.response.body" and (message.get("body") or message.get("more_body")):
+        nonlocal started, body_begun, replaced
+        if replaced:
+            return
+        own = None
+        kind = message["type"]
+        if kind == "http.response.start" and not started:
+            started = True
+            if request.denial is not None:
+                own = request.replacement(message["status"], message.get("headers", ()))
+            request.settle(message["status"] if own is None else own.status)
+        elif kind == "http.response.body" and (message.get("body") or message.get("more_body")):
             if body_begun and time.monotonic() >= ends_at:
                 raise IdentityEnded("the caller's token has expired during the response")
             body_begun = body_begun or bool(message.get("body"))
         current = current_request.get()
         current_request.set(None)
         try:
-            await send(message)
+            if own is None:
+                await send(message)
+            else:
+                replaced = True
+                await send_response(own, scope, send)
         finally:
             current_request.set(current)
 
@@ -72,22 +87,51 @@ async def run_http(app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, 
     try:
         await app(scope, receive_until_end, send_until_end)
     except PodAuthError as denial:
+        if replaced:
+            return
         if started:
             raise
-        await send_response(deny(denial), scope, send)
+        response = request.deny(denial).response
+        request.settle(response.status)
+        await send_response(response, scope, send)
+    except Exception:
+        request.settle(HTTPStatus.INTERNAL_SERVER_ERROR)
+        raise
 
 
 async def run_websocket(
-    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, deny: Deny
+    app: ASGIApp, scope: Scope, receive: Receive, send: Send, *, ends_at: float, request: CurrentRequest
 ) -> None:
     """Run the app until a moment in monotonic seconds, then close the connection with 1008 (RFC 6455 section 7.4.1)."""
-    accepted = closed = False
+    accepted = closed = denied = False
 
     async def send_and_watch(message: Message) -> None:
         nonlocal accepted, closed
-        accepted = accepted or message["type"] == "websocket.accept"
-        closed = closed or message["type"] == "websocket.close"
+        kind = message["type"]
+        if denied:
+            return
+        if request.denial is not None and _may_be_replaced(message, request):
+            await send_denial(request.denial)
+            return
+        if kind == "websocket.accept":
+            accepted = True
+            request.settle(HTTPStatus.SWITCHING_PROTOCOLS)
+        elif kind == "websocket.close":
+            closed = True
+            request.settle(HTTPStatus.FORBIDDEN)  # which servers send for it, unless it was accepted
+        elif kind == "websocket.http.response.start":
+            request.settle(message["status"])
         await _without_request(send, message)
+
+    async def send_denial(denial: Denial) -> None:
+        nonlocal closed, denied
+        closed = denied = True
+        request.settle(denial.response.status)
+        if accepted:
+            message = {"type": "websocket.close", "code": 1008, "reason": "the caller is not allowed here"}
+            await _without_request(send, message)
+        else:
+            await send_response(denial.response, scope, send)
 
     async def receive_and_watch() -> Message:
         nonlocal closed
@@ -98,15 +142,22 @@ async def run_websocket(
     try:
         with anyio.move_on_after(ends_at - time.monotonic()) as running:
             await app(scope, receive_and_watch, send_and_watch)
-    except PodAuthError as denial:
-        response = deny(denial)
-        if accepted and not closed:
-            await send({"type": "websocket.close", "code": 1008, "reason": "the caller is not allowed here"})
-        elif not closed:
-            await send_response(response, scope, send)
+    except PodAuthError as error:
+        denial = request.deny(error)
+        if closed:
+            request.settle(denial.response.status)
+        else:
+            await send_denial(denial)
         return
     if running.cancelled_caught and not closed:
         await send({"type": "websocket.close", "code": 1008, "reason": "the caller's token has expired"})
+
+
+def _may_be_replaced(message: Message, request: CurrentRequest) -> bool:
+    """Return True if a message is what a framework makes of a denial: a close, or a response to the handshake."""
+    if message["type"] == "websocket.http.response.start":
+        return request.replacement(message["status"], message.get("headers", ())) is not None
+    return bool(message["type"] == "websocket.close")
 
 
 async def _without_request(call: Callable[..., Awaitable[T]], *arguments: object) -> T:

@@ -7,21 +7,23 @@ generator that yields the futures it needs, and WSGI and ASGI drive it, each wai
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
+from podproof._authentication.claims import unverified_names
 from podproof._authentication.pod_address import canonical_address
 from podproof._authorization.policy import Decision
 from podproof._request.credential import bearer_token
 from podproof._request.incoming import IncomingRequest
 from podproof._request.paths import ExemptPaths, is_unambiguous
 from podproof._request.peer import find_peer
-from podproof._request.problem import HTTPResponse, problem_response
+from podproof._request.problem import Denial, HTTPResponse, problem_response
 from podproof._telemetry import decision_log, metrics, traces
-from podproof._telemetry.decision_log import RequestRecord
-from podproof.errors import MalformedCredential, NoCredential, NotAllowed, PodAuthError
+from podproof._telemetry.decision_log import NOTHING, RequestRecord, escape, trace_id
+from podproof.errors import InvalidToken, MalformedCredential, NoCredential, NotAllowed, PodAuthError
 from podproof.identity import PodIdentity
 from podproof.options import Options
 
@@ -58,8 +60,15 @@ class Wait(NamedTuple):
     seconds: float
 
 
-Flow = Generator[Wait, None, CachedIdentity | None]
-"""Yields what to wait for; returns the caller, None for an anonymous one; raises a PodAuthError to deny."""
+class Allowed(NamedTuple):
+    """Who a request is allowed for, None for an anonymous caller, and the address compared, or the connection's."""
+
+    caller: CachedIdentity | None
+    peer: str | None
+
+
+Flow = Generator[Wait, None, Allowed]
+"""Yields what to wait for; returns who is allowed; raises a PodAuthError to deny."""
 
 
 class RequestPipeline:
@@ -96,11 +105,11 @@ class RequestPipeline:
         """
         self.begin()
         if self._exempt is not None and self._exempt.cover(request.path, request.raw_path, request.other_paths):
-            return self._allow(None, None, request)
+            return Allowed(None, request.remote)
         if request.overlong:
             raise MalformedCredential("the request has too many header lines")
         if not request.authorization and self._options.optional:
-            return self._allow(None, None, request)
+            return Allowed(None, request.remote)
         caller, peer = known, request.remote
         deadline = self.monotonic() + self._options.timeout
         if caller is None:
@@ -108,36 +117,61 @@ class RequestPipeline:
             key = key or credential_key(token)
             caller = self._authenticator.get_cached(token, peer, key)
             if caller is None:
-                future = self._authenticator.start(token, peer, deadline, key)
+                with traces.within_trace(request.traceparent):
+                    future = self._authenticator.start(token, peer, deadline, key)
                 result = yield from self._wait_for(future, deadline)
                 caller = self._authenticator.check_peer(result, peer)
         if self._authorize is not None:
             yield from self._check_policy(self._authorize, caller.identity, peer, request, deadline)
-        return self._allow(caller, peer, request)
+        return Allowed(caller, peer or request.remote)
 
     def record_allowed(
-        self, identity: PodIdentity | None, peer: str | None, read: Callable[[F], IncomingRequest], source: F
+        self,
+        identity: PodIdentity | None,
+        peer: str | None,
+        read: Callable[[F], IncomingRequest],
+        source: F,
+        status: int | None,
     ) -> None:
-        """Count and log that a request was allowed; `peer` is the address that was compared, None for the connection's.
+        """Count and log that a request was allowed; `peer` is the address that was compared, or the connection's.
 
-        The request is read from its source only if that is logged.
+        `status` is the app's, None if it sent no response. The request is read from its source only if that is logged.
         """
-        if identity is None:
-            metrics.allowed_anonymous.inc()
-        else:
-            metrics.allowed.inc()
-            if traces.INSTALLED:
-                traces.set_caller_attributes(identity)
+        (metrics.allowed if identity else metrics.allowed_anonymous).inc()
         if decision_log.log.isEnabledFor(logging.INFO):
-            decision_log.record_allowed(identity, _record(read(source), peer))
+            request = read(source)
+            request_id = trace_id(request.traceparent) or self._new_id()
+            decision_log.record_allowed(identity, _record(request, peer), request_id, status)
 
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
-        record = _record(request, error.peer)
-        request_id = record.trace_id or self._new_id()
+        denial = self.make_denial(error, request)
+        unverified = NOTHING
+        if isinstance(error, InvalidToken) and error.service_account is None:
+            with suppress(PodAuthError):
+                unverified = unverified_names(bearer_token(request.authorization))
+        self.record_denial(denial, request, None, denial.response.status, unverified)
+        return denial.response
+
+    def make_denial(self, error: PodAuthError, request: IncomingRequest) -> Denial:
+        """Return a denial with its response, for `record_denial`."""
+        request_id = trace_id(request.traceparent) or self._new_id()
+        return Denial(
+            error, request_id, problem_response(error, realm=self._options.audience[0], request_id=request_id)
+        )
+
+    def record_denial(
+        self,
+        denial: Denial,
+        request: IncomingRequest,
+        peer: str | None,
+        status: int,
+        unverified: Mapping[str, str] = NOTHING,
+    ) -> None:
+        """Count and log a denial with its reason, the status that was sent, and what a rejected token says."""
+        error = denial.error
         metrics.decisions.labels("denied", error.code).inc()
-        decision_log.record_denied(error, record, request_id)
-        return problem_response(error, realm=self._options.audience[0], request_id=request_id)
+        decision_log.record_denied(error, _record(request, error.peer or peer), denial.request_id, status, unverified)
 
     def _token(self, request: IncomingRequest) -> str:
         if request.authenticated and not request.authorization:
@@ -168,7 +202,8 @@ class RequestPipeline:
                 raise NotAllowed("routers may read this path in different ways, so no rule covers it")
             for path in (request.path, *request.other_paths):
                 # Some frameworks route "get" as GET.
-                future = authorize(identity, request.method.upper(), path, deadline)
+                with traces.within_trace(request.traceparent):
+                    future = authorize(identity, request.method.upper(), path, deadline)
                 if future is not None:
                     decision = yield from self._wait_for(future, deadline)
                     if isinstance(decision, PodAuthError):
@@ -181,18 +216,8 @@ class RequestPipeline:
             yield Wait(future, deadline - self.monotonic())
         return future.result() if future.done() else too_late(self._options.timeout)
 
-    def _allow(
-        self, caller: CachedIdentity | None, peer: str | None, request: IncomingRequest
-    ) -> CachedIdentity | None:
-        self.record_allowed(caller.identity if caller else None, peer, _as_it_is, request)
-        return caller
-
-
-def _as_it_is(request: IncomingRequest) -> IncomingRequest:
-    return request
-
 
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:
-    peer = peer or canonical_address(request.remote or "")
+    peer = canonical_address(peer or request.remote or "")
     method = "WEBSOCKET" if request.websocket else request.method
-    return RequestRecord(method, request.full_path, peer, request.traceparent)
+    return RequestRecord(escape(method, 32), escape(request.full_path, 2048), peer)

@@ -41,3 +41,11 @@ def problem_response(error: PodAuthError, *, realm: str, request_id: str) -> HTT
     if error.retry_after is not None:
         headers.append(("Retry-After", str(error.retry_after)))
     return HTTPResponse(error.status, headers, body)
+
+
+class Denial(NamedTuple):
+    """A denial that is not sent yet, and its response. It is logged when the response begins, with the same ID."""
+
+    error: PodAuthError
+    request_id: str
+    response: HTTPResponse

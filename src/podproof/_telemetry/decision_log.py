@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
+from urllib.parse import quote
 
 from podproof.errors import PodAuthError, Unavailable
 from podproof.identity import PodIdentity
@@ -27,34 +30,50 @@ FIELDS = (
     "path",
     "audience",
     "request_id",
+    "unverified_issuer",
+    "unverified_audience",
+    "unverified_subject",
 )
 """What a record has, each a text, a number or None.
 
 `decision` is allowed or denied; `code` is `authenticated`, `anonymous` or the error's code; `reason` is for people.
-`peer` is the address that was compared, or the connection's if none was. `request_id` is the trace ID of the
-request's `traceparent`; a denied request without one gets an ID of its own, which its response has too.
+`status` is that of the response; None if an allowed request got none, as when the client went away. `peer` is the
+address that was compared, or the connection's if none was. `request_id` is the trace ID of the request's `traceparent`;
+a request without one gets an ID of its own, which the response to a denied one has too. `method`, `path` and the
+`unverified_` claims of a rejected token are the caller's words: percent-encoded and cut, so that they are one word of
+printable ASCII in any format. No field holds a token.
 """
 
 # W3C Trace Context section 3.2: version, trace-id, parent-id, flags.
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?")
 
 
+NOTHING: Mapping[str, str] = MappingProxyType({})
+
+_SAFE = "!$&()*+,;=:@/-._~?#"
+
+
+def escape(text: str, longest: int) -> str:
+    """Return a caller's text percent-encoded: without blanks, quotes, line ends and all that is not printable ASCII."""
+    cut = text[:longest]
+    return quote(cut, _SAFE, errors="backslashreplace") + ("..." if len(text) > longest else "")
+
+
 class RequestRecord(NamedTuple):
-    """What is logged about a request: its method, full path, peer in canonical form, and `traceparent` header."""
+    """What is logged about a request: method and full path, both escaped, and peer in canonical form."""
 
     method: str
     path: str
     peer: str | None
-    traceparent: str | None
-
-    @property
-    def trace_id(self) -> str | None:
-        """The trace ID that the request came with, None if it has none."""
-        trace = _TRACEPARENT.fullmatch(self.traceparent or "")
-        return trace[1] if trace else None
 
 
-def record_allowed(identity: PodIdentity | None, request: RequestRecord) -> None:
+def trace_id(traceparent: str | None) -> str | None:
+    """Return the trace ID that a request came with in its `traceparent` header, None if it has none."""
+    trace = _TRACEPARENT.fullmatch(traceparent or "")
+    return trace[1] if trace else None
+
+
+def record_allowed(identity: PodIdentity | None, request: RequestRecord, request_id: str, status: int | None) -> None:
     """Log that a request was allowed; without an identity, as an anonymous one."""
     account, pod = (str(identity.service_account), str(identity.pod)) if identity else (None, None)
     log.info(
@@ -62,32 +81,45 @@ def record_allowed(identity: PodIdentity | None, request: RequestRecord) -> None
         account or "anonymous",
         pod or "-",
         request.peer or "-",
-        ascii(request.method)[1:-1],
+        request.method,
         ascii(request.path),
-        request.trace_id or "-",
+        request_id,
         extra=_caller_fields(account, pod, identity)
-        | _request_fields(request, request.trace_id)
-        | {"decision": "allowed", "code": "authenticated" if identity else "anonymous", "status": None, "reason": None},
+        | _request_fields(request, request_id)
+        | {
+            "decision": "allowed",
+            "code": "authenticated" if identity else "anonymous",
+            "status": status,
+            "reason": None,
+        },
     )
 
 
-def record_denied(error: PodAuthError, request: RequestRecord, request_id: str) -> None:
-    """Log that a request was denied, and why: API server failures at ERROR, every other denial at WARNING."""
+def record_denied(
+    error: PodAuthError, request: RequestRecord, request_id: str, status: int, unverified: Mapping[str, str] = NOTHING
+) -> None:
+    """Log that a request was denied, and why: API server failures at ERROR, every other denial at WARNING.
+
+    `unverified` has the fields for what a rejected token says.
+    """
+    claims = {name: escape(value, 256) for name, value in unverified.items()}
     log.log(
         logging.ERROR if isinstance(error, Unavailable) else logging.WARNING,
-        "denied with %d %s: %s [service_account=%s pod=%s peer=%s request=%s %s request_id=%s]",
-        error.status,
+        "denied with %d %s: %s [service_account=%s pod=%s peer=%s request=%s %s request_id=%s%s]",
+        status,
         error.code,
         error.reason,
         error.service_account or "-",
         error.pod or "-",
         request.peer or "-",
-        ascii(request.method)[1:-1],
+        request.method,
         ascii(request.path),
         request_id,
+        "".join(f" {name}={value}" for name, value in claims.items()),
         extra=_caller_fields(error.service_account, error.pod, error.identity)
         | _request_fields(request, request_id)
-        | {"decision": "denied", "code": error.code, "status": error.status, "reason": error.reason},
+        | {"decision": "denied", "code": error.code, "status": status, "reason": error.reason}
+        | claims,
     )
 
 
@@ -106,4 +138,12 @@ def _caller_fields(account: str | None, pod: str | None, identity: PodIdentity |
 
 
 def _request_fields(request: RequestRecord, request_id: str | None) -> dict[str, object]:
-    return {"peer": request.peer, "method": request.method, "path": request.path, "request_id": request_id}
+    return {
+        "peer": request.peer,
+        "method": request.method,
+        "path": request.path,
+        "request_id": request_id,
+        "unverified_issuer": None,
+        "unverified_audience": None,
+        "unverified_subject": None,
+    }

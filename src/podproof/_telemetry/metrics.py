@@ -1,8 +1,10 @@
-"""Metrics for Prometheus, if prometheus-client is installed; without it each is a stand-in that does nothing."""
+"""Metrics for Prometheus, if prometheus-client is installed; else each is a stand-in that does nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any
@@ -14,9 +16,25 @@ except ImportError:
 else:
     INSTALLED = True
 
+log = logging.getLogger("podproof")
+
+
+def _is_usable(environ: Mapping[str, str]) -> bool:
+    """Return False if prometheus-client would fail at each metric, for want of its directory for several processes."""
+    names = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+    given = [environ[name] for name in names if name in environ]
+    if not given or os.access(given[0], os.W_OK | os.X_OK):
+        return True
+    log.warning("metrics are off: PROMETHEUS_MULTIPROC_DIR names no directory to write to: %r", given[0])
+    return False
+
+
+ENABLED = INSTALLED and _is_usable(os.environ)
+"""Whether metrics are kept."""
+
 
 class _Nothing:
-    """Stands in for a metric without prometheus-client."""
+    """Stands in for a metric without prometheus-client, or without its directory."""
 
     def labels(self, *_: str) -> _Nothing:
         return self
@@ -26,7 +44,7 @@ class _Nothing:
 
 
 def _make(kind: str, name: str, documentation: str, labels: Sequence[str] = (), **more: Any) -> Any:
-    if not INSTALLED:
+    if not ENABLED:
         return _Nothing()
     return getattr(prometheus_client, kind)(name, documentation, labels, **more)
 

@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import django
 import pytest
-from django.conf import settings
 from django.core.asgi import get_asgi_application
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
@@ -17,6 +15,7 @@ from django.urls import path
 from podproof import asgi as podproof_asgi
 from podproof import wsgi as podproof_wsgi
 from podproof._request.require import require
+from tests.process.frameworks import django_project
 from tests.process.frameworks.framework_clients import ALICE, asgi_client, wsgi_get
 from tests.support.fake_api import AuthenticatorFactory
 
@@ -68,20 +67,10 @@ urlpatterns = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def project(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Configure the one Django project of this process."""
-    settings.configure(
-        ALLOWED_HOSTS=["*"],
-        AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.RemoteUserBackend"],
-        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": tmp_path_factory.mktemp("db") / "db"}},
-        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
-        MIDDLEWARE=[CALLER_MIDDLEWARE],
-        ROOT_URLCONF=__name__,
-        SECRET_KEY="signs this module's sessions only",
-        SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
-        LOGGING_CONFIG=None,
-    )
-    django.setup()
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    django_project.configure(tmp_path_factory.mktemp("db"))
+    with override_settings(ROOT_URLCONF=__name__):
+        yield
 
 
 Get = Callable[..., tuple[int, str]]

@@ -110,6 +110,19 @@ def test_an_error_that_real_servers_have_about_a_token_is_held_against_it(error:
 
 
 @pytest.mark.trap(60)
+@pytest.mark.parametrize(
+    "error",
+    [
+        "Token could not be validated.",
+        "service account token claims could not be validated due to unexpected validation error",
+    ],
+)
+def test_an_error_about_odd_claims_is_held_against_the_token(error: str) -> None:
+    with pytest.raises(TokenReviewFailed):
+        parse_token_review({"status": {"authenticated": False, "error": f"[invalid bearer token, {error}]"}}, ["bob"])
+
+
+@pytest.mark.trap(60)
 @pytest.mark.parametrize("form", ["{}", "[invalid bearer token, {}]", "[{}, invalid bearer token]"])
 @pytest.mark.parametrize("error", SERVER_ERRORS)
 def test_an_error_of_the_server_is_not_held_against_a_token(error: str, form: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 from podproof import Pod, Rule, ServiceAccount
 from podproof._authentication.cached_identity import CachedIdentity
 from podproof._request.incoming import IncomingRequest
-from podproof._request.pipeline import RequestPipeline, Wait
+from podproof._request.pipeline import Allowed, RequestPipeline, Wait
 from podproof._request.problem import HTTPResponse
 from podproof._request.setup import build_pipeline
 from podproof.errors import (
@@ -59,8 +59,8 @@ def decide(pipeline: RequestPipeline, **changes: Any) -> CachedIdentity | None:
             wait = next(flow)
             wait.future.exception(wait.seconds)
     except StopIteration as decided:
-        caller: CachedIdentity | None = decided.value
-        return caller
+        allowed: Allowed = decided.value
+        return allowed.caller
 
 
 def deny(pipeline: RequestPipeline, error: PodAuthError | None = None, **changes: Any) -> HTTPResponse:
@@ -84,7 +84,7 @@ def test_the_pipeline_yields_what_it_waits_for_and_until_when(pipeline: RequestP
     assert first.future.exception(10) is None
     with pytest.raises(StopIteration) as decided:
         next(flow)
-    assert decided.value.value.identity.display_name == "default/alice"
+    assert decided.value.value.caller.identity.display_name == "default/alice"
 
 
 def test_a_result_that_does_not_come_in_time_is_503(pipeline: RequestPipeline, fake_api: FakeAPI) -> None:

@@ -259,3 +259,25 @@ def test_the_workers_of_one_server_share_their_metrics(tmp_path: Path) -> None:
     assert counted["podproof_token_remaining_seconds_count[]"] == 2
     assert counted["podproof_reviews_in_flight['token']"] == 0
     assert counted["podproof_own_token_expiration_timestamp_seconds[]"] == 1_800_000_000
+
+
+WITHOUT_DIRECTORY = f"""
+import json
+{ONE_REQUEST}
+from podproof._telemetry import metrics
+print(json.dumps([one_request("wsgi"), metrics.INSTALLED, metrics.ENABLED]))
+"""
+
+
+@pytest.mark.parametrize("name", ["absent", ""])
+def test_without_the_directory_of_several_processes_there_are_no_metrics(tmp_path: Path, name: str) -> None:
+    directory = str(tmp_path / name) if name else ""
+    assert run(WITHOUT_DIRECTORY, PROMETHEUS_MULTIPROC_DIR=directory) == [200, True, False]
+
+
+def test_a_missing_directory_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert metrics._is_usable({})
+    assert metrics._is_usable({"PROMETHEUS_MULTIPROC_DIR": str(tmp_path)})
+    assert caplog.records == []
+    assert not metrics._is_usable({"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "absent")})
+    assert "metrics are off: PROMETHEUS_MULTIPROC_DIR names no directory" in caplog.text

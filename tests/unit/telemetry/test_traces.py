@@ -11,22 +11,27 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from podproof._telemetry import traces
 from podproof.errors import Unavailable
 from podproof.identity import Pod, PodIdentity, ServiceAccount
+from podproof.opentelemetry import CallerSpanProcessor
 from tests.support.fake_api import FakeAPI, review
 from tests.support.middleware_client import MiddlewareClient
 
 EXPORTER = InMemorySpanExporter()
 ALICE_ATTRIBUTES = {
-    "k8s.namespace.name": "default",
-    "k8s.pod.name": "alice-pod",
-    "k8s.pod.uid": "pod-uid",
     "enduser.id": "system:serviceaccount:default:alice",
+    "podproof.caller.service_account": "default/alice",
+    "podproof.caller.namespace": "default",
+    "podproof.caller.pod.name": "alice-pod",
+    "podproof.caller.pod.uid": "pod-uid",
 }
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
 
 
 @pytest.fixture(scope="module")
 def provider() -> TracerProvider:
     """Set the provider of this process: OpenTelemetry lets that be done once."""
     provider = TracerProvider()
+    provider.add_span_processor(CallerSpanProcessor())
     provider.add_span_processor(SimpleSpanProcessor(EXPORTER))
     trace.set_tracer_provider(provider)
     return provider
@@ -94,3 +99,36 @@ def test_without_opentelemetry_no_attribute_is_set(spans_of: SpansOf, monkeypatc
     monkeypatch.setattr(traces, "INSTALLED", False)
     identity = PodIdentity(ServiceAccount("default", "alice"), Pod("default", "alice-pod", "uid"), "bob", 0)
     assert spans_of(lambda: traces.set_caller_attributes(identity))[-1].attributes == {}
+
+
+@pytest.mark.parametrize("kind", [trace.SpanKind.SERVER, trace.SpanKind.INTERNAL])
+def test_a_server_span_that_starts_behind_the_middleware_has_the_caller(
+    provider: TracerProvider, make_client: Callable[..., MiddlewareClient], kind: trace.SpanKind
+) -> None:
+    def view() -> None:
+        with provider.get_tracer("flask").start_as_current_span("view", kind=kind):
+            pass
+
+    EXPORTER.clear()
+    make_client(view)()
+    [span] = EXPORTER.get_finished_spans()
+    assert span.attributes == (ALICE_ATTRIBUTES if kind is trace.SpanKind.SERVER else {})
+
+
+@pytest.mark.usefixtures("provider")
+def test_without_a_span_around_it_a_review_is_in_the_trace_of_its_request(
+    make_client: Callable[..., MiddlewareClient],
+) -> None:
+    EXPORTER.clear()
+    app = make_client(policy="rbac")
+    app(headers={"traceparent": TRACEPARENT})
+    names = {span.name: format(span.context.trace_id, "032x") for span in EXPORTER.get_finished_spans() if span.context}
+    assert names == {"podproof review token": TRACE, "podproof review access": TRACE}
+
+
+@pytest.mark.usefixtures("provider")
+@pytest.mark.parametrize("traceparent", ["", "junk"])
+def test_a_review_starts_no_trace_of_its_own(make_client: Callable[..., MiddlewareClient], traceparent: str) -> None:
+    EXPORTER.clear()
+    assert make_client()(headers={"traceparent": traceparent}).status == 200
+    assert EXPORTER.get_finished_spans() == ()

@@ -1,0 +1,112 @@
+"""A denial in the form that the app's framework understands: raised from a view, it is a response and no error.
+
+Whatever a framework makes of it, the client gets the middleware's own response (`CurrentRequest.replacement`). The form
+keeps the reason from the handlers that an app has for its errors, and the denial out of their log.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any, cast
+
+from podproof._request.context import current_request
+from podproof._request.problem import HTTPResponse
+from podproof.errors import PodAuthError
+
+Form = Callable[[PodAuthError, HTTPResponse], PodAuthError]
+"""Makes an error that is a framework's exception too. Whatever it needs is loaded, by the app."""
+
+
+def denied(error: PodAuthError, framework_request: object = None) -> PodAuthError:
+    """Deny the current request, and return the exception to raise: the error, in its framework's form.
+
+    The framework is known by its request, if there is one, else by what it has left in the environ or scope. Outside a
+    request, and in other frameworks, the error is returned as it is.
+    """
+    request = current_request.get()
+    if request is None or request.recorder is None:
+        return error
+    response = request.deny(error).response
+    form = _form(request.source, framework_request)
+    return form(error, response) if form else error
+
+
+def _form(source: Mapping[str, Any], framework_request: object) -> Form | None:
+    # A framework that is not loaded is not the app's.
+    flask, quart, falcon = (sys.modules.get(name) for name in ("flask", "quart", "falcon"))
+    starlette = sys.modules.get("starlette.applications")
+    if flask and flask.has_request_context():
+        return _werkzeug
+    if quart and (quart.has_request_context() or quart.has_websocket_context()):
+        return _werkzeug
+    if "bottle.request" in source:
+        return _bottle
+    if "litestar_app" in source:
+        return _litestar
+    # To a WebSocket, Starlette's handler of HTTPException sends nothing.
+    if starlette and source.get("type") == "http" and isinstance(source.get("app"), starlette.Starlette):
+        return _starlette
+    return _falcon if falcon and isinstance(framework_request, falcon.Request) else None
+
+
+def _werkzeug(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
+    """Return the form for Flask and Quart, which send the response of an HTTPException without a code as it is."""
+    from werkzeug.exceptions import HTTPException  # noqa: PLC0415
+    from werkzeug.wrappers import Response  # noqa: PLC0415
+
+    made = _copy(error, type(error), HTTPException)
+    HTTPException.__init__(made, error.detail, Response(response.body, response.status, response.headers))
+    made.code = None
+    return cast("PodAuthError", made)
+
+
+def _starlette(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
+    from starlette.exceptions import HTTPException  # noqa: PLC0415
+
+    made = _copy(error, type(error), HTTPException)
+    HTTPException.__init__(made, response.status, error.detail, _headers(response))
+    return cast("PodAuthError", made)
+
+
+def _litestar(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
+    from litestar.exceptions import HTTPException  # noqa: PLC0415
+
+    made = _copy(error, type(error), HTTPException)
+    HTTPException.__init__(made, detail=error.detail, status_code=response.status, headers=_headers(response))
+    return cast("PodAuthError", made)
+
+
+def _bottle(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
+    import bottle  # noqa: PLC0415
+
+    made = _copy(error, bottle.HTTPResponse, type(error))  # in this order: its status is a property
+    bottle.HTTPResponse.__init__(made, response.body, response.status, _headers(response))
+    return cast("PodAuthError", made)
+
+
+def _falcon(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
+    from falcon import HTTPStatus  # noqa: PLC0415
+
+    made = _copy(error, type(error), HTTPStatus)
+    HTTPStatus.__init__(made, response.status, _headers(response))
+    return cast("PodAuthError", made)
+
+
+def _copy(error: PodAuthError, *bases: type) -> Any:
+    kind = _combine(*bases)
+    made = kind.__new__(kind)
+    made.__dict__.update(error.__dict__)
+    return made
+
+
+@cache
+def _combine(*bases: type) -> Any:
+    """Return a class that is an error of podproof and a framework's exception."""
+    return type("Denied", bases, {"__module__": __name__})
+
+
+def _headers(response: HTTPResponse) -> dict[str, str]:
+    """Return the headers, but for those of the body, which the framework writes."""
+    return {name: value for name, value in response.headers if not name.startswith("Content-")}

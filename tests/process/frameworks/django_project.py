@@ -1,0 +1,25 @@
+"""The one Django project of a test process: its settings can be made once only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import django
+from django.conf import settings
+
+
+def configure(folder: Path) -> None:
+    """Make the project's settings, the first time."""
+    if settings.configured:
+        return
+    settings.configure(
+        ALLOWED_HOSTS=["*"],
+        AUTHENTICATION_BACKENDS=["django.contrib.auth.backends.RemoteUserBackend"],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": folder / "db"}},
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth"],
+        MIDDLEWARE=["podproof.django.CallerMiddleware"],
+        SECRET_KEY="signs the sessions of these tests only",
+        SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
+        LOGGING_CONFIG=None,
+    )
+    django.setup()
