@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
+from opentelemetry import trace
+from opentelemetry.util._once import Once
 from starlette.testclient import TestClient
 
 from podproof import RBAC
@@ -76,7 +78,7 @@ SETUPS: Mapping[str, Callable[[Stage], dict[str, Any]]] = {
 def test_a_python_block_runs(block: Block, stage: Stage, request: pytest.FixtureRequest) -> None:
     names = SETUPS[block.setup](stage)
     app_before = names.get("app")
-    with restored_loggers():
+    with restored_globals():
         exec(compile(ast.parse(block.text), str(block), "exec"), names)
         for test in [value for name, value in names.items() if name.startswith("test_")]:
             test(*map(request.getfixturevalue, inspect.signature(test).parameters))
@@ -89,14 +91,17 @@ def test_a_python_block_runs(block: Block, stage: Stage, request: pytest.Fixture
 
 
 @contextmanager
-def restored_loggers() -> Iterator[None]:
-    """Undo what a block does to the loggers."""
+def restored_globals() -> Iterator[None]:
+    """Undo what a block does to the loggers, and to OpenTelemetry's provider, which can be set once a process."""
+    provider, once = trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE
+    trace._TRACER_PROVIDER_SET_ONCE = Once()
     loggers = [logging.getLogger(), logging.getLogger("podproof.audit")]
     before = [(logger, [*logger.handlers], logger.level) for logger in loggers]
     yield
     for logger, handlers, level in before:
         logger.handlers[:] = handlers
         logger.setLevel(level)
+    trace._TRACER_PROVIDER, trace._TRACER_PROVIDER_SET_ONCE = provider, once
 
 
 def check_comments(text: str, names: dict[str, Any]) -> None:

@@ -580,3 +580,12 @@ def test_an_app_that_starts_no_response_is_left_to_the_server(make_authenticator
 def test_outside_a_request_there_is_nothing_to_deny() -> None:
     with pytest.raises(RuntimeError, match="did not pass through PodAuthMiddleware"):
         deny(NotAllowed("why"))
+
+
+def test_a_response_without_a_chunk_is_sent(make_authenticator: AuthenticatorFactory) -> None:
+    def nothing(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("204 No Content", [])
+        return iter(())
+
+    response = get(PodAuthMiddleware(nothing, authenticator=make_authenticator()))
+    assert (response.status_code, response.data) == (204, b"")

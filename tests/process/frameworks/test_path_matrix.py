@@ -385,11 +385,24 @@ def driver(kind: str) -> Iterator[Callable[[Any, Mapping[str, Any], str | None],
         yield lambda app, seen, caller: call_asgi(runner, app, seen, caller)
 
 
+class Proved(NamedTuple):
+    """The targets that all promises were checked with, as JSON, and the handlers that have run for them."""
+
+    targets: set[str]
+    reached: set[str]
+
+
+PROVED: dict[tuple[str, bool], Proved] = {}
+"""What this process has proved, by kind and whether the apps were mounted: servers make the same of most spellings."""
+
+
 def check_promises(kind: str, mounts: Mounts, targets: Sequence[Target]) -> set[str]:
     """Drive each framework with each target, for each promise; return which handlers have run in which framework."""
     wrap_with = wsgi_middleware if kind == "wsgi" else asgi_middleware
-    reached, broken = set(), []
-    distinct = {json.dumps(seen): (spelling, seen) for spelling, seen in targets}.values()
+    proved = PROVED.setdefault((kind, mounts is not UNMOUNTED), Proved(set(), set()))
+    reached, broken = proved.reached, []
+    by_json = {json.dumps(seen, sort_keys=True): (spelling, seen) for spelling, seen in targets}
+    distinct = [target for text, target in by_json.items() if text not in proved.targets]
     with driver(kind) as call, without_logs():
         for routed in WSGI if kind == "wsgi" else ASGI:
             with routed.around():
@@ -404,6 +417,7 @@ def check_promises(kind: str, mounts: Mounts, targets: Sequence[Target]) -> set[
                             if not all(promise.may_run(ran) for ran in RAN if not (mount and ran.startswith("/"))):
                                 broken.append((routed.name, mount, promise.name, spelling, seen, [*RAN]))
     assert not broken, "\n".join(map(str, broken))
+    proved.targets.update(by_json)
     return reached
 
 

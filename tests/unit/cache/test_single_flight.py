@@ -98,13 +98,14 @@ def test_a_call_that_is_done_and_not_yet_removed_is_not_shared(
 @pytest.mark.trap(29)
 def test_a_bounded_number_of_calls_is_pending(threads: ReviewThreads, response: threading.Event) -> None:
     running = most = 0
-    counting = threading.Lock()
+    counting, started = threading.Lock(), threading.Semaphore(0)
 
     def call() -> None:
         nonlocal running, most
         with counting:
             running += 1
             most = max(most, running)
+        started.release()
         response.wait(SECONDS)
         with counting:
             running -= 1
@@ -116,6 +117,8 @@ def test_a_bounded_number_of_calls_is_pending(threads: ReviewThreads, response: 
     ):
         single_flight.submit(30, call)
     assert single_flight.submit(0, call) is pending[0]
+    assert started.acquire(timeout=SECONDS)
+    assert started.acquire(timeout=SECONDS)
     response.set()
     for future in pending:
         future.result(SECONDS)
