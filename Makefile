@@ -14,7 +14,7 @@ demo: $(VENV)-demo/ready  ## who called, from where, with what, and the result
 
 test: $(VENV)/ready  ## the normal tests, with branch coverage
 	@rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -q -n 3 $(ARGS)
+	$(BIN)/coverage run -m pytest -q -n 3 --dist worksteal $(ARGS)
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
 
