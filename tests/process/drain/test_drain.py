@@ -217,7 +217,10 @@ def test_uvicorns_reloader_serves_new_code_and_exits_on_ctrl_c_without_a_drain(t
             "reloaded_app:app",
         ]
         async with run_drained(command, tmp_path, idle_timeout=LONG, max=LONG) as server:
-            write_version(2)
+            # The reloader's first look at the files, some time after the start, takes them as they are.
+            while "detected changes" not in server.log.read_text():
+                write_version(2)
+                await asyncio.sleep(1)
             await server.wait_for_log("serving version 2")
             await server.wait_for_log("Application startup complete", times=2)
             await get_once(server.port)
@@ -226,5 +229,5 @@ def test_uvicorns_reloader_serves_new_code_and_exits_on_ctrl_c_without_a_drain(t
             return server.log.read_text()
 
     log = asyncio.run(run())
-    assert log.count("No drain: a server under --reload stops at once") == 2
+    assert log.count("No drain: a server under --reload stops at once") >= 2
     assert "Draining until" not in log
