@@ -289,13 +289,17 @@ def call_asgi(runner: asyncio.Runner, app: Any, seen: Mapping[str, Any], caller:
     }
 
     messages = [{"type": "http.request", "body": b"", "more_body": False}]
+    responded = asyncio.Event()
 
     async def receive() -> dict[str, Any]:
-        if not messages:
-            await asyncio.Event().wait()  # for ever: the client stays
-        return messages.pop()
+        if messages:
+            return messages.pop()
+        await responded.wait()
+        return {"type": "http.disconnect"}  # Quart waits for it before it returns
 
-    async def send(_: Mapping[str, Any]) -> None: ...
+    async def send(message: Mapping[str, Any]) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            responded.set()
 
     with suppress(Exception):  # a framework may fail on what is no path: no handler has run
         runner.run(app(scope, receive, send))
