@@ -15,8 +15,9 @@ from podproof.errors import (
 
 
 def family(base: type[PodAuthError]) -> list[type[PodAuthError]]:
-    """Return a class and all its subclasses."""
-    return [base, *(one for child in base.__subclasses__() for one in family(child))]
+    """Return a class and all its subclasses of this module: denials in a framework's form are made elsewhere."""
+    children = [child for child in base.__subclasses__() if child.__module__ == errors.__name__]
+    return [base, *(one for child in children for one in family(child))]
 
 
 VISIBLE_TO_THE_CALLER = ("status", "error", "title", "detail", "retry_after")
