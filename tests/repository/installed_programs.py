@@ -90,11 +90,18 @@ def ask_asgi(app: Any) -> str:
     sent: list[Any] = []
     received = [{"type": "http.request", "body": b"", "more_body": False}]
 
+    responded = asyncio.Event()
+
     async def receive() -> dict[str, Any]:
-        return received.pop() if received else await asyncio.Future()
+        if received:
+            return received.pop()
+        await responded.wait()
+        return {"type": "http.disconnect"}  # Quart waits for it before it returns
 
     async def send(message: Any) -> None:
         sent.append(message)
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            responded.set()
 
     asyncio.run(app(scope, receive, send))
     return str(sent[0]["status"])
