@@ -24,14 +24,16 @@ def path_below(path: str, root: str) -> str | None:
     """Return the path below the root that an app is mounted at, None if routers read it in different ways.
 
     The root is at the path's start, as whole segments, or nowhere in it, where a server passes on a root that a proxy
-    has taken off. Elsewhere Litestar splits the path at the root, and Quart and Django take it off a longer segment.
+    has taken off. Elsewhere Litestar splits the path at the root, and Quart and Django take it off a longer segment. Of
+    a root with a slash at its end, Django 6 leaves the slash on the path, and others do not.
     """
     if root == "/":
         return path[1:] if path.startswith("//") else path
     if not root or root not in path:
         return path
     below = path.removeprefix(root)
-    return below if len(below) < len(path) and below[:1] in {"", "/"} else None
+    ends = {""} if root.endswith("/") else {"", "/"}
+    return below if len(below) < len(path) and below[:1] in ends else None
 
 
 def with_other_slash(path: str) -> str:
