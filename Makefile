@@ -16,7 +16,7 @@ test: $(VENV)/ready  ## the normal tests, with branch coverage
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -q -n 3 --dist worksteal $(ARGS)
 	$(BIN)/coverage combine -q
-	$(BIN)/coverage report $(COVERAGE)
+	$(BIN)/coverage report
 
 test-cluster: $(VENV)/ready  ## the integration tests, on the cluster that KUBECONFIG names
 	$(BIN)/python -m pytest -q tests/integration $(ARGS)
