@@ -46,14 +46,14 @@ def test_an_import_loads_only_what_it_is_about(statement: str, besides: set[str]
         ("podproof.wsgi", "werkzeug.middleware.proxy_fix"),
     ],
 )
-def test_an_import_loads_at_most_1_75_times_the_modules_of_the_frameworks_own(ours: str, beside: str) -> None:
+def test_an_import_loads_at_most_one_and_a_half_times_the_modules_of_the_frameworks_own(ours: str, beside: str) -> None:
     without_extras = "sys.modules['prometheus_client'] = sys.modules['opentelemetry'] = None"
     nothing, own, other = (
         len(modules_after(f"{without_extras}\n{statement}"))
         for statement in ("pass", f"import {ours}", f"import {beside}")
     )
     print(f"\nimport {ours}: {own - nothing} modules, import {beside}: {other - nothing}")
-    assert 0 < own - nothing <= 1.75 * (other - nothing)
+    assert 0 < own - nothing <= 1.5 * (other - nothing)
 
 
 def test_each_public_name_is_there() -> None:

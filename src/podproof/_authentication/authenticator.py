@@ -12,10 +12,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from podproof._apiserver.protocols import AccessReviewer
-from podproof._apiserver.startup import StartupCheck
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import check_claims, check_token_alphabet
 from podproof._authentication.pod_address import (
@@ -43,6 +42,9 @@ from podproof.errors import (
 )
 from podproof.identity import Pod, PodIdentity
 from podproof.options import Options
+
+if TYPE_CHECKING:
+    from podproof._apiserver.startup import StartupCheck
 
 log = logging.getLogger("podproof")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 
 from podproof._cache.fork_local import ForkLocal
@@ -81,6 +81,9 @@ class ReviewThreads:
 
 def review_threads(count: int) -> ForkLocal[ReviewThreads]:
     """Return the threads, started when they are needed and made anew in each process, that call the API server."""
+    # Here and not above: it loads five modules, and importing podproof.asgi has to stay light.
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
     return ForkLocal(
         lambda: ReviewThreads(
             ThreadPoolExecutor(count, thread_name_prefix="podproof"), max_pending=count * MAX_PENDING_PER_THREAD

@@ -53,8 +53,8 @@ def _form(source: Mapping[str, Any], framework_request: object) -> Form | None:
 
 def _werkzeug(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
     """Return the form for Flask and Quart, which send the response of an HTTPException without a code as it is."""
-    from werkzeug.exceptions import HTTPException  # noqa: PLC0415
-    from werkzeug.wrappers import Response  # noqa: PLC0415
+    from werkzeug.exceptions import HTTPException  # noqa: PLC0415  the app has loaded it
+    from werkzeug.wrappers import Response  # noqa: PLC0415  the app has loaded it
 
     made = _copy(error, type(error), HTTPException)
     HTTPException.__init__(made, error.detail, Response(response.body, response.status, response.headers))
@@ -63,7 +63,7 @@ def _werkzeug(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
 
 
 def _starlette(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
-    from starlette.exceptions import HTTPException  # noqa: PLC0415
+    from starlette.exceptions import HTTPException  # noqa: PLC0415  the app has loaded it
 
     made = _copy(error, type(error), HTTPException)
     HTTPException.__init__(made, response.status, error.detail, _headers(response))
@@ -71,7 +71,7 @@ def _starlette(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
 
 
 def _litestar(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
-    from litestar.exceptions import HTTPException  # noqa: PLC0415
+    from litestar.exceptions import HTTPException  # noqa: PLC0415  the app has loaded it
 
     made = _copy(error, type(error), HTTPException)
     HTTPException.__init__(made, detail=error.detail, status_code=response.status, headers=_headers(response))
@@ -79,7 +79,7 @@ def _litestar(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
 
 
 def _bottle(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
-    import bottle  # noqa: PLC0415
+    import bottle  # noqa: PLC0415  the app has loaded it
 
     made = _copy(error, bottle.HTTPResponse, type(error))  # in this order: its status is a property
     bottle.HTTPResponse.__init__(made, response.body, response.status, _headers(response))
@@ -87,7 +87,7 @@ def _bottle(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
 
 
 def _falcon(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
-    from falcon import HTTPStatus  # noqa: PLC0415
+    from falcon import HTTPStatus  # noqa: PLC0415  the app has loaded it
 
     made = _copy(error, type(error), HTTPStatus)
     HTTPStatus.__init__(made, response.status, _headers(response))
