@@ -98,12 +98,12 @@ def load_configuration(
         source = f"KUBECONFIG={named}" if named else f"KUBECONFIG and {SERVICE_HOST_ENV_NAME}, not set; ~/.kube/config"
     try:
         if in_pod:
-            loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]
+            loader = InClusterConfigLoader(  # type: ignore[no-untyped-call]  # kubernetes has no types
                 str(mounted / "token"), str(mounted / "ca.crt"), environ=environ
             )
-            loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
+            loader.load_and_set(configuration)  # type: ignore[no-untyped-call]  # kubernetes has no types
         else:
-            load_kube_config(  # type: ignore[no-untyped-call]
+            load_kube_config(  # type: ignore[no-untyped-call]  # kubernetes has no types
                 config_file=named or str(Path("~/.kube/config").expanduser()),
                 context=context,
                 client_configuration=configuration,
