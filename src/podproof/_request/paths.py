@@ -24,8 +24,8 @@ def path_below(path: str, root: str) -> str | None:
     """Return the path below the root that an app is mounted at, None if routers read it in different ways.
 
     The root is at the path's start, as whole segments, or nowhere in it, where a server passes on a root that a proxy
-    has taken off. Elsewhere Litestar splits the path at the root, and Quart and Django 5 take it off a longer segment. Of
-    a root with a slash at its end, Django 6.1 leaves the slash on the path, and others do not.
+    has taken off. Elsewhere Litestar splits the path at the root, and Quart and Django 5 take it off a longer segment.
+    Of a root with a slash at its end, Django 6.1 leaves the slash on the path, and others do not.
     """
     if root == "/":
         return path[1:] if path.startswith("//") else path
