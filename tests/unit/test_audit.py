@@ -6,14 +6,17 @@ import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from podproof._authorization.rules import Rule
 from podproof._request.incoming import IncomingRequest
 from podproof._request.require import require
 from podproof._request.setup import build_pipeline
-from podproof._telemetry.decision_log import FIELDS, RequestRecord, record_allowed
+from podproof._telemetry.decision_log import FIELDS, RequestRecord, escape, record_allowed
 from podproof.audit import CallerFilter, JSONFormatter
 from podproof.errors import TokenReviewFailed, Unavailable
 from podproof.identity import Pod, PodIdentity, ServiceAccount
@@ -353,3 +356,10 @@ def test_the_caller_filter_puts_the_caller_on_each_log_line_of_the_app(
     finally:
         log.removeHandler(handler)
     assert text.getvalue().splitlines() == ["default/alice default/alice-pod works", "- - is idle"]
+
+
+@given(st.text())
+def test_a_path_is_one_word_of_printable_ascii_that_decodes_to_what_was_sent(path: str) -> None:
+    escaped = escape(path, len(path))
+    assert re.fullmatch(r"[!#-&(-~]*", escaped)
+    assert unquote(escaped) == path.encode(errors="backslashreplace").decode()

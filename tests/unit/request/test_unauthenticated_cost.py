@@ -90,7 +90,7 @@ def seconds(work: Callable[[], object]) -> float:
     return best
 
 
-def asgi(middleware: Any, lines: Lines) -> Callable[[], object]:
+def asgi(middleware: Any, lines: Lines, path: str = "/") -> Callable[[], object]:
     headers = [(name.encode(), value.encode("latin-1")) for name, value in lines]
     statuses: list[int] = []
 
@@ -101,7 +101,7 @@ def asgi(middleware: Any, lines: Lines) -> Callable[[], object]:
         if message["type"] == "http.response.start":
             statuses.append(message["status"])
 
-    scope = {"type": "http", "method": "GET", "path": "/", "headers": headers, "client": (PROXY, 4711)}
+    scope = {"type": "http", "method": "GET", "path": path, "headers": headers, "client": (PROXY, 4711)}
 
     def run() -> None:
         # It waits for nothing, so that no event loop is needed, whose own calls would be counted.
@@ -112,8 +112,9 @@ def asgi(middleware: Any, lines: Lines) -> Callable[[], object]:
     return run
 
 
-def wsgi(middleware: Any, lines: Lines) -> Callable[[], object]:
-    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": "/", "REMOTE_ADDR": PROXY}
+def wsgi(middleware: Any, lines: Lines, path: str = "/") -> Callable[[], object]:
+    environ = {"REQUEST_METHOD": "GET", "PATH_INFO": path.encode("utf-8", "surrogateescape").decode("latin-1")}
+    environ["REMOTE_ADDR"] = PROXY
     joined: dict[str, list[str]] = {}
     for name, value in lines:
         joined.setdefault("HTTP_" + name.upper().replace("-", "_"), []).append(value)
@@ -127,6 +128,14 @@ def wsgi(middleware: Any, lines: Lines) -> Callable[[], object]:
     return run
 
 
+def check_cost(work: Callable[[], object]) -> None:
+    work()
+    calls, spent = count(work), seconds(work)
+    print(f"\n{calls} calls, {spent * 1e6:.0f} us")
+    assert calls <= MAX_CALLS
+    assert spent <= MAX_SECONDS
+
+
 @pytest.mark.trap(57)
 @pytest.mark.parametrize("lines", EXPENSIVE.values(), ids=EXPENSIVE)
 @pytest.mark.parametrize("trusted", [[], [PROXY]], ids=["direct", "proxied"])
@@ -135,10 +144,20 @@ def test_no_request_costs_much_before_its_token_is_accepted(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, side: Any, trusted: list[str], lines: Lines
 ) -> None:
     middleware, prepare = side
-    work = prepare(middleware(None, authenticator=make_authenticator(trusted_proxies=trusted)), lines)
-    work()
-    calls, spent = count(work), seconds(work)
-    print(f"\n{calls} calls, {spent * 1e6:.0f} us")
-    assert calls <= MAX_CALLS
-    assert spent <= MAX_SECONDS
+    check_cost(prepare(middleware(None, authenticator=make_authenticator(trusted_proxies=trusted)), lines))
+    assert fake_api.reviews == 0
+
+
+@pytest.mark.trap(57)
+@pytest.mark.parametrize(
+    "character", ["x", " ", "%", "/.", "\xe9", "\n", "\N{GRINNING FACE}", "\udcff", "x\udcff"], ids=ascii
+)
+@pytest.mark.parametrize("length", [2_000, 64_000])
+@pytest.mark.parametrize("side", [(ASGIMiddleware, asgi), (WSGIMiddleware, wsgi)], ids=["asgi", "wsgi"])
+def test_no_path_costs_much_before_its_token_is_accepted(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, side: Any, character: str, length: int
+) -> None:
+    middleware, prepare = side
+    path = "/" + character * (length // len(character))
+    check_cost(prepare(middleware(None, authenticator=make_authenticator()), [CREDENTIAL], path))
     assert fake_api.reviews == 0
