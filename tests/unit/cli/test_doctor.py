@@ -16,17 +16,13 @@ from podproof.cli.finding import Finding, Level, fail, ok, skip, warn
 from podproof.cli.report import format_findings, print_findings
 from podproof.testing import Cluster
 from tests.support.doctor_env import BOB_SPEC, CREDENTIAL_DIRECTORY, in_caller_pod, in_server_pod, outside_cluster
+from tests.support.terminal import Terminal
 
 FINDINGS = [
     ok("options", "audience bob"),
     warn("server", "uvicorn trusts X-Forwarded-For from 127.0.0.1", "uvicorn --no-proxy-headers"),
     fail("token", "the file is empty", "volumes:\n  - name: podproof"),
 ]
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def test_findings_are_aligned_with_their_fix_below() -> None:

@@ -10,6 +10,7 @@ import pytest
 from podproof.cli.errors import CommandError
 from podproof.cli.inspect import format_tokens, read_tokens
 from podproof.testing import Cluster
+from tests.support.terminal import Terminal
 
 NOW = 1_800_000_000.0
 CLAIMS: dict[str, Any] = {
@@ -26,11 +27,6 @@ CLAIMS: dict[str, Any] = {
         "node": {"name": "node1", "uid": "u-3"},
     },
 }
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
 
 
 def lines(cluster: Cluster, **changes: Any) -> dict[str, str]:

@@ -5,11 +5,7 @@ import io
 import pytest
 
 from podproof.cli.table import Colour, Row, format_table, paint, use_colour
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.support.terminal import Terminal
 
 
 def test_columns_are_aligned_without_trailing_spaces() -> None:
