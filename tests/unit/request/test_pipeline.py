@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from concurrent.futures import Future
 from hashlib import sha256
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from podproof import Pod, Rule, ServiceAccount
 from podproof._authentication.cached_identity import CachedIdentity
+from podproof._authorization.policy import Decision
 from podproof._request.incoming import IncomingRequest
 from podproof._request.pipeline import Allowed, RequestPipeline, Wait
 from podproof._request.problem import HTTPResponse
@@ -95,6 +97,27 @@ def test_a_result_that_does_not_come_in_time_is_503(pipeline: RequestPipeline, f
     with pytest.raises(Unavailable, match="no response from the API server within 5 s"):
         next(flow)
     response.set()
+
+
+class DecidedPolicy:
+    """A policy whose decision is there as soon as it is asked for."""
+
+    def check(self, identity: PodIdentity, method: str, path: str) -> Future[Decision]:
+        decided: Future[Decision] = Future()
+        decided.set_result(True if path == "/whoami" else NotAllowed(f"{method} {path}"))
+        return decided
+
+
+def test_what_is_decided_already_is_not_waited_for(make_authenticator: AuthenticatorFactory) -> None:
+    pipeline = build(make_authenticator, policy=DecidedPolicy())
+    assert decide(pipeline, path="/whoami") is not None
+    key = sha256(f"Bearer {token()}".encode()).digest()
+    known = pipeline.get_known(key, PEER)
+    with pytest.raises(StopIteration) as decided:
+        next(pipeline.decide(request(path="/whoami"), key, known))
+    assert decided.value.value.caller is known
+    with pytest.raises(NotAllowed, match="GET /other"):
+        next(pipeline.decide(request(path="/other"), key, known))
 
 
 def test_a_known_caller_is_looked_up_by_credential_and_address(pipeline: RequestPipeline) -> None:
