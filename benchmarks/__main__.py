@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks import leave_out_extras
-from benchmarks.report import Row, as_json, table
+from benchmarks.report import Measurement, as_json, table
 
 PARTS = ("lookup", "stampede", "unknown", "floods", "serving")
 PACKAGES = ("podproof", "starlette", "uvicorn", "fastapi", "flask", "gunicorn", "pyjwt", "kubernetes", "urllib3")
@@ -28,7 +28,7 @@ def main() -> None:
     arguments = parser.parse_args()
     leave_out_extras()
     load = os.getloadavg()[0]
-    rows: list[Row] = []
+    rows: list[Measurement] = []
     for part in arguments.only:
         begin = time.monotonic()
         print(f"{part} ...", end=" ", file=sys.stderr, flush=True)
@@ -38,7 +38,7 @@ def main() -> None:
     print(table(rows))
 
 
-def _as_json(rows: Sequence[Row], load: float) -> object:
+def _as_json(rows: Sequence[Measurement], load: float) -> object:
     return {
         "python": platform.python_version(),
         "kernel": platform.release(),

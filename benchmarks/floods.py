@@ -27,9 +27,9 @@ from typing import Any, Self, TextIO, cast
 import uvicorn
 
 from benchmarks import AUDIENCE
-from benchmarks.load import LoadGenerator, LoadRequest
+from benchmarks.load import LoadRequest, LoopbackLoad
 from benchmarks.repeats import Repeats, interleaved
-from benchmarks.report import Amount, Row
+from benchmarks.report import Amount, Measurement
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
@@ -163,7 +163,7 @@ class Flood:
         return median(self._rates)
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[Measurement]:
     """Run the floods."""
     with ExitStack() as stack:
         api = stack.enter_context(HelperProcess("api"))
@@ -197,14 +197,14 @@ def rows() -> Iterator[Row]:
         most: int = api.run_once()
     for name, what in (("junk", "junk tokens"), ("forgeries", "forgeries"), ("both", "of both")):
         yield _beside_none(f"{floods[name].achieved_rate:,.0f} {what}", name, repeats)
-    yield Row(
+    yield Measurement(
         "concurrent TokenReviews meanwhile, as the API server counts them",
         Amount(most),
         goal=f"≤ {options.max_reviews}",
         met=most <= options.max_reviews,
     )
     ratio = after / before
-    yield Row(
+    yield Measurement(
         f"memory after {ROUNDS} floods of each kind",
         Amount(after, "B"),
         "after the first two",
@@ -213,12 +213,12 @@ def rows() -> Iterator[Row]:
         f"≤ {FLAT:.2f}x",
         ratio <= FLAT,
     )
-    yield Row(f"callers still cached then, of {CALLERS:,}", Amount(left), goal="all", met=left == CALLERS)
+    yield Measurement(f"callers still cached then, of {CALLERS:,}", Amount(left), goal="all", met=left == CALLERS)
 
 
-def _beside_none(what: str, name: str, repeats: Repeats) -> Row:
+def _beside_none(what: str, name: str, repeats: Repeats) -> Measurement:
     ratio = repeats.ratio(name, "none")
-    return Row(
+    return Measurement(
         f"a cached caller's latency, beside {what} per second",
         Amount(repeats.median(name), "s"),
         "without a flood",
@@ -296,7 +296,7 @@ def run_api_server() -> None:
 def run_caller(port: int, token: str) -> None:
     """Send requests, and print the median of their latency in seconds."""
     print("null", flush=True)
-    with LoadGenerator(port, LoadRequest(headers={"Authorization": f"Bearer {token}"}), 1) as load:
+    with LoopbackLoad(port, LoadRequest(headers={"Authorization": f"Bearer {token}"}), 1) as load:
         for _ in sys.stdin:
             latencies = []
             for _ in range(REQUESTS):

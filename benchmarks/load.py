@@ -36,7 +36,7 @@ class LoadRequest:
         return "\r\n".join([*lines, "", ""]).encode() + self.body
 
 
-class LoadGenerator:
+class LoopbackLoad:
     """Connections to a server on loopback that all send the same request."""
 
     def __init__(self, port: int, request: LoadRequest, connections: int) -> None:

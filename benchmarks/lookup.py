@@ -13,7 +13,7 @@ import cachetools
 
 from benchmarks import AUDIENCE
 from benchmarks.repeats import Repeats, interleaved, timed
-from benchmarks.report import Amount, Row
+from benchmarks.report import Amount, Measurement
 from podproof._cache.identity_cache import IdentityCache
 from podproof.options import Options
 from tests.support.fake_api import PEER, ClaimsAPI, TokenFactory, authenticator_for
@@ -25,7 +25,7 @@ PASSES = 10
 Lookup = Callable[[Any], object]
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[Measurement]:
     """Measure the lookups."""
     make_token = TokenFactory()
     headers = [f"Bearer {make_token()}".encode() for _ in range(CALLERS)]
@@ -33,7 +33,7 @@ def rows() -> Iterator[Row]:
     yield _cache_alone(headers)
 
 
-def _whole_lookup(headers: Sequence[bytes]) -> Row:
+def _whole_lookup(headers: Sequence[bytes]) -> Measurement:
     options = Options(audience=(AUDIENCE,), cache_ttl=3600, cache_size=len(headers))
     authenticator = authenticator_for(ClaimsAPI(), options)
     for header in headers:
@@ -46,7 +46,7 @@ def _whole_lookup(headers: Sequence[bytes]) -> Row:
     repeats = _measure(headers, lookups)
     authenticator.close()
     ratio = repeats.ratio("podproof", "dict")
-    return Row(
+    return Measurement(
         "lookup of a cached caller: credential and address",
         Amount(repeats.median("podproof"), "s"),
         "a dict of headers, with expiry",
@@ -58,7 +58,7 @@ def _whole_lookup(headers: Sequence[bytes]) -> Row:
     )
 
 
-def _cache_alone(headers: Sequence[bytes]) -> Row:
+def _cache_alone(headers: Sequence[bytes]) -> Measurement:
     keys = [sha256(header).digest() for header in headers]
     ours: IdentityCache[_Entry] = IdentityCache(len(keys))
     for key in keys:
@@ -66,7 +66,7 @@ def _cache_alone(headers: Sequence[bytes]) -> Row:
     lookups: Mapping[str, Lookup] = {"podproof": ours.peek, "cachetools": locked_cachetools(keys)}
     repeats = _measure(keys, lookups)
     ratio = repeats.ratio("podproof", "cachetools")
-    return Row(
+    return Measurement(
         "its cache alone: IdentityCache",
         Amount(repeats.median("podproof"), "s"),
         "cachetools.TTLCache with the lock that threads need",

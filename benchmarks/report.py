@@ -28,7 +28,7 @@ class Amount:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Measurement:
     """One measurement, its competitor and its goal.
 
     `ratio` is the median of the rounds' own ratios, which is not the ratio of the medians. `met` is None where there is
@@ -55,7 +55,7 @@ def _text(amount: Amount | None) -> str:
     return "" if amount is None else str(amount)
 
 
-def table(rows: Sequence[Row]) -> str:
+def table(rows: Sequence[Measurement]) -> str:
     """Return the rows as aligned text, which is a Markdown table as well."""
     lines = [HEADING, *(row.cells() for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -64,7 +64,7 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(text)
 
 
-def as_json(row: Row) -> dict[str, Any]:
+def as_json(row: Measurement) -> dict[str, Any]:
     """Return a row with its numbers as they were measured, in seconds, bytes or pieces."""
     return {
         "what": row.what,

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.load import LoadGenerator, LoadRequest
+from benchmarks.load import LoadRequest, LoopbackLoad
 
 # The ID of another process's CPU clock (MAKE_PROCESS_CPUCLOCK with CPUCLOCK_SCHED in Linux' posix-timers): nanoseconds,
 # ended threads included, where /proc/PID/stat counts in hundredths of a second.
@@ -29,7 +29,7 @@ GTHREAD = (*GUNICORN, "--worker-class", "gthread", "--threads", "4")
 class ServerUnderLoad:
     """A running server, and the load on it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], load: LoadGenerator) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], load: LoopbackLoad) -> None:
         self._process = process
         self._load = load
 
@@ -57,7 +57,7 @@ def served(
     command = [sys.executable, "-m", *server, *where]
     process = subprocess.Popen(command, env={**os.environ, **environ})  # noqa: S603  the commands above
     try:
-        with LoadGenerator(port, request, connections) as load:
+        with LoopbackLoad(port, request, connections) as load:
             load.wait(30)
             load.send(20)
             yield ServerUnderLoad(process, load)

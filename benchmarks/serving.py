@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from benchmarks.clusters import emulated_cluster
 from benchmarks.load import LoadRequest
 from benchmarks.repeats import Repeats, concatenate, interleaved
-from benchmarks.report import Amount, Row
+from benchmarks.report import Amount, Measurement
 from benchmarks.servers import GTHREAD, H11, HTTPTOOLS, SYNC, served
 
 PROCESSES = 5
@@ -50,7 +50,7 @@ FLASK_MINIMUM: Apps = {"with_flask:bare": 1, "with_flask:podproof": 1, "with_fla
 BODY = b'{"amount": 12.50, "currency": "EUR"}'
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[Measurement]:
     """Measure requests of a cached caller."""
     with emulated_cluster(1) as cluster:
         environ = {"KUBECONFIG": cluster.kubeconfig}
@@ -98,10 +98,10 @@ def _measure(apps: Apps, server: Sequence[str], environ: Mapping[str, str], requ
     return concatenate(parts)
 
 
-def _beside_bare(what: str, repeats: Repeats, ours: str, goal: float | None = None) -> Row:
+def _beside_bare(what: str, repeats: Repeats, ours: str, goal: float | None = None) -> Measurement:
     bare, minimum = (f"{ours.partition(':')[0]}:{name}" for name in ("bare", "minimum"))
     ratio = repeats.ratio(ours, bare)
-    return Row(
+    return Measurement(
         f"server CPU per request of a cached caller: {what}",
         Amount(repeats.median(ours), "s"),
         "the bare app",
@@ -113,10 +113,10 @@ def _beside_bare(what: str, repeats: Repeats, ours: str, goal: float | None = No
     )
 
 
-def _beside_competitor(repeats: Repeats, another: str, beside: str) -> Row:
+def _beside_competitor(repeats: Repeats, another: str, beside: str) -> Measurement:
     ours = "with_starlette:podproof"
     ratio = repeats.ratio(ours, another)
-    return Row(
+    return Measurement(
         "server CPU per request of a cached caller: GET, Starlette on uvicorn",
         Amount(repeats.median(ours), "s"),
         beside,

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks import AUDIENCE
-from benchmarks.report import Amount, Row
+from benchmarks.report import Amount, Measurement
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
@@ -47,22 +47,22 @@ class StampedeResult:
     meanwhile: float
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[Measurement]:
     """Run both kinds."""
     for kind, run in (("WSGI threads", wsgi), ("ASGI tasks", asgi)):
         result = run()
-        yield Row(
+        yield Measurement(
             f"{CONCURRENT:,} concurrent requests with one unknown token, {kind}: TokenReviews, and as many pod reads",
             Amount(result.reviews),
             goal="exactly 1 of each",
             met=(result.reviews, result.reads) == (1, 1),
         )
         if run is asgi:
-            yield Row(
+            yield Measurement(
                 f"threads that wait for them, {kind}", Amount(result.threads), goal="≤ 1", met=result.threads <= 1
             )
         ratio = result.meanwhile / result.before
-        yield Row(
+        yield Measurement(
             f"a cached caller's latency meanwhile, {kind}",
             Amount(result.meanwhile, "s"),
             "the same before",

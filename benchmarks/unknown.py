@@ -10,7 +10,7 @@ from functools import partial
 from benchmarks import AUDIENCE
 from benchmarks.clusters import BareAPI, ClusterAccess, emulated_cluster, real_cluster
 from benchmarks.repeats import interleaved, timed
-from benchmarks.report import Amount, Row
+from benchmarks.report import Amount, Measurement
 from podproof._apiserver.client import APIServerClient
 from podproof.options import Options
 from tests.support.fake_api import authenticator_for
@@ -23,18 +23,20 @@ TOKENS = 2 * (ROUNDS + 1) * CALLERS
 GOAL = 1.3
 
 
-def rows() -> Iterator[Row]:
+def rows() -> Iterator[Measurement]:
     """Measure unknown callers, on the emulated API server and on the one that KUBECONFIG names."""
     with emulated_cluster(TOKENS) as cluster:
         yield _row("the emulated API server", cluster)
     if not os.environ.get("KUBECONFIG"):
-        yield Row("an unknown caller, authenticated over a real API server", None, why="not run: KUBECONFIG is not set")
+        yield Measurement(
+            "an unknown caller, authenticated over a real API server", None, why="not run: KUBECONFIG is not set"
+        )
         return
     with real_cluster(os.environ["KUBECONFIG"], TOKENS) as cluster:
         yield _row("a real API server", cluster)
 
 
-def _row(where: str, cluster: ClusterAccess) -> Row:
+def _row(where: str, cluster: ClusterAccess) -> Measurement:
     client = APIServerClient(load=cluster.load)
     authenticator = authenticator_for(client, Options(audience=(AUDIENCE,)))
     with closing(client), closing(authenticator):
@@ -47,7 +49,7 @@ def _row(where: str, cluster: ClusterAccess) -> Row:
         interleaved(works, 1)
         repeats = interleaved(works, ROUNDS)
     ratio = repeats.ratio("podproof", "urllib3")
-    return Row(
+    return Measurement(
         f"an unknown caller, authenticated over {where}",
         Amount(repeats.median("podproof"), "s"),
         "the same two HTTP calls by urllib3, kept alive",

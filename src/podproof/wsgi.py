@@ -113,7 +113,7 @@ class PodAuthMiddleware:
         request.recorder, request.read, request.source, request.peer = self._pipeline, _read, environ, peer
         request.denial, request.settled = None, False
         current_request.set(request)
-        response = _Response()
+        response = _LimitedResponse()
         response.request, response.ends_at, response.start_server = request, ends_at, start_response
         try:
             response.body = self.app(environ, response.start)
@@ -198,7 +198,7 @@ class _Input(SimpleNamespace):  # whose constructor is C: each request makes one
             left -= len(piece)
 
 
-class _Response:
+class _LimitedResponse:
     """An app's response as it is sent, until a moment in monotonic seconds; with it the request ends.
 
     `own` is the middleware's own response, which takes the place of the app's if that is a denial. The server's

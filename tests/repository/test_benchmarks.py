@@ -7,9 +7,9 @@ from functools import partial
 
 import pytest
 
-from benchmarks.load import LoadGenerator, LoadRequest
+from benchmarks.load import LoadRequest, LoopbackLoad
 from benchmarks.repeats import Repeats, interleaved
-from benchmarks.report import Amount, Row, as_json, table
+from benchmarks.report import Amount, Measurement, as_json, table
 
 
 @pytest.mark.parametrize(
@@ -49,9 +49,9 @@ def test_a_ratio_is_the_median_of_the_rounds_own_ratios() -> None:
 
 def test_the_table_is_aligned_and_shows_what_is_met_missed_and_not_run() -> None:
     rows = [
-        Row("short", Amount(1), "another", Amount(2), 0.5, "≤ 1x", met=True),
-        Row("a longer one", Amount(3), goal="≤ 1", met=False, why="for a reason"),
-        Row("left out", None, why="not run"),
+        Measurement("short", Amount(1), "another", Amount(2), 0.5, "≤ 1x", met=True),
+        Measurement("a longer one", Amount(3), goal="≤ 1", met=False, why="for a reason"),
+        Measurement("left out", None, why="not run"),
     ]
     lines = table(rows).splitlines()
     assert len({len(line) for line in lines}) == 1
@@ -60,7 +60,7 @@ def test_the_table_is_aligned_and_shows_what_is_met_missed_and_not_run() -> None
 
 
 def test_the_json_has_numbers_as_measured() -> None:
-    row = as_json(Row("what", Amount(0.0015, "s"), "another", Amount(0.001, "s"), 1.5, "≤ 1x", met=False))
+    row = as_json(Measurement("what", Amount(0.0015, "s"), "another", Amount(0.001, "s"), 1.5, "≤ 1x", met=False))
     assert (row["podproof"], row["there"], row["unit"], row["ratio"], row["met"]) == (
         0.0015,
         0.001,
@@ -98,7 +98,7 @@ def test_the_load_reuses_a_connection_until_the_server_closes_it(listener: socke
     responses = [OK, OK, CLOSING, OK]
     server = threading.Thread(target=serve, args=(listener, responses))
     server.start()
-    with LoadGenerator(listener.getsockname()[1], LoadRequest(headers={"Accept": "*/*"}), connections=1) as load:
+    with LoopbackLoad(listener.getsockname()[1], LoadRequest(headers={"Accept": "*/*"}), connections=1) as load:
         assert load.send(4) == 4
     server.join(10)
     assert responses == []
@@ -116,7 +116,7 @@ def test_the_load_accepts_only_a_whole_200_response(listener: socket.socket, res
     server = threading.Thread(target=serve, args=(listener, [response]))
     server.start()
     with (
-        LoadGenerator(listener.getsockname()[1], LoadRequest(), connections=1) as load,
+        LoopbackLoad(listener.getsockname()[1], LoadRequest(), connections=1) as load,
         pytest.raises(RuntimeError, match=reason),
     ):
         load.send(1)

@@ -51,7 +51,7 @@ def succeed(*command: str | Path, cwd: Path, **environ: str) -> str:
 
 
 @dataclass(frozen=True)
-class Environment:
+class VirtualEnvironment:
     """A virtual environment with podproof's wheel and what it asked for."""
 
     folder: Path
@@ -83,7 +83,7 @@ class Environment:
         return packages
 
 
-Install = Callable[..., Environment]
+Install = Callable[..., VirtualEnvironment]
 
 
 @pytest.fixture(scope="module")
@@ -98,8 +98,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def install(wheel: Path, tmp_path: Path, record_property: Callable[[str, object], None]) -> Install:
     """Make an environment of the wheel, with these extras and packages."""
 
-    def install(extras: str = "", *packages: str) -> Environment:
-        environment = Environment(tmp_path / "environment")
+    def install(extras: str = "", *packages: str) -> VirtualEnvironment:
+        environment = VirtualEnvironment(tmp_path / "environment")
         name = f"podproof[{extras}]" if extras else "podproof"
         succeed(UV, "venv", "--quiet", "--python", sys.executable, environment.folder, cwd=tmp_path)
         uv = (UV, "pip", "install", "--quiet", "--python", environment.folder)

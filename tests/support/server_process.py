@@ -23,7 +23,7 @@ TIMEOUT_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class ServerResponse:
+class WireResponse:
     """A response as it came over the wire; header names are in lower case."""
 
     status: int
@@ -46,7 +46,7 @@ class ServerProcess:
 
     def get(
         self, source: str, token: str | None, path: str = "/whoami", headers: Mapping[str, str] = {}
-    ) -> ServerResponse:
+    ) -> WireResponse:
         """Send a GET request from a source address."""
         return self.request("GET", source, path, headers, token=token)
 
@@ -59,7 +59,7 @@ class ServerProcess:
         *,
         token: str | None = None,
         body: bytes | None = None,
-    ) -> ServerResponse:
+    ) -> WireResponse:
         """Send a request from a source address, over a connection of its own."""
         connection = HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_SECONDS, source_address=(source, 0))
         credential = {} if token is None else {"Authorization": f"Bearer {token}"}
@@ -67,7 +67,7 @@ class ServerProcess:
             connection.request(method, path, body, {**credential, **headers})
             response = connection.getresponse()
             names = {name.lower(): value for name, value in response.getheaders()}
-            return ServerResponse(response.status, names, response.read())
+            return WireResponse(response.status, names, response.read())
         finally:
             connection.close()
 

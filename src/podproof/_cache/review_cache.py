@@ -16,7 +16,7 @@ from podproof.errors import PodAuthError, Unavailable
 V = TypeVar("V")
 
 
-class Allowed(Protocol[V]):
+class ResultCache(Protocol[V]):
     """The cache of positive results."""
 
     def get(self, key: bytes) -> V | None:
@@ -43,7 +43,7 @@ class ReviewCache(Generic[V]):
         name: str,
         threads: ReviewThreads,
         *,
-        allowed: Allowed[V],
+        allowed: ResultCache[V],
         denied: TTLCache[bytes, PodAuthError],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:

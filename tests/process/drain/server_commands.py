@@ -25,7 +25,7 @@ PATIENCE = 60.0
 
 
 @dataclass(frozen=True)
-class ServerCommand:
+class ServerStart:
     """How a server is started, after `python`; `workers` is how many of its processes drain by themselves."""
 
     plain: list[str]
@@ -33,9 +33,9 @@ class ServerCommand:
     workers: int = 1
 
 
-def gunicorn(app: str, *options: str) -> ServerCommand:
+def gunicorn(app: str, *options: str) -> ServerStart:
     command = ["-m", "gunicorn", "--workers", "2", *options]
-    return ServerCommand([*command, app], [*command, *HOOKS, app])
+    return ServerStart([*command, app], [*command, *HOOKS, app])
 
 
 COMMANDS = {
@@ -43,8 +43,8 @@ COMMANDS = {
     "gunicorn gthread": gunicorn("hello_apps:hello_wsgi", "--worker-class", "gthread", "--threads", "4"),
     "gunicorn asgi": gunicorn("hello_apps:hello_asgi", "--worker-class", "asgi"),
     "gunicorn uvicorn-worker": gunicorn("hello_apps:hello_asgi", "--worker-class", "uvicorn_worker.UvicornWorker"),
-    "uvicorn": ServerCommand(["-m", "uvicorn", "hello_apps:hello_asgi"], ["-m", "uvicorn", "hello_apps:drained_asgi"]),
-    "uvicorn --workers": ServerCommand(
+    "uvicorn": ServerStart(["-m", "uvicorn", "hello_apps:hello_asgi"], ["-m", "uvicorn", "hello_apps:drained_asgi"]),
+    "uvicorn --workers": ServerStart(
         ["-m", "uvicorn", "--workers", "2", "hello_apps:hello_asgi"],
         ["-m", "podproof.drain.uvicorn", "--workers", "2", "hello_apps:drained_asgi"],
         workers=2,

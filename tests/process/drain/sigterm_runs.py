@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.process.drain.hello_apps import IN_FLIGHT
 from tests.process.drain.load_generator import LoadGenerator, get_once
-from tests.process.drain.server_commands import PATIENCE, ServerCommand, run_drained
+from tests.process.drain.server_commands import PATIENCE, ServerStart, run_drained
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SecondSigtermOutcome:
     exited: float  # seconds from the last response
 
 
-async def second_sigterm(command: ServerCommand, directory: Path, *, requests: int) -> SecondSigtermOutcome:
+async def second_sigterm(command: ServerStart, directory: Path, *, requests: int) -> SecondSigtermOutcome:
     """Send SIGTERM twice while so many requests are in flight; the drain alone would last longer than a test waits."""
     release = directory / "release"
 

@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 from podproof.testing import Cluster
 from tests.process.frameworks.matrix import SERVERS, Kind, table
-from tests.support.server_process import ROOT, TIMEOUT_SECONDS, ServerProcess, ServerResponse, raw_request, run_server
+from tests.support.server_process import ROOT, TIMEOUT_SECONDS, ServerProcess, WireResponse, raw_request, run_server
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
 CALLER = {"service_account": "default/alice", "pod": "default/alice-pod"}
@@ -33,7 +33,7 @@ class FrameworkApp:
 
     def get(
         self, path: str = "/whoami", *, source: str = ALICE, anonymous: bool = False, headers: Mapping[str, str] = {}
-    ) -> ServerResponse:
+    ) -> WireResponse:
         """Send a GET request, by default from Alice's address with her token."""
         return self.server.get(source, None if anonymous else self.token, path, {"Host": self.host, **headers})
 

@@ -124,7 +124,7 @@ def simulate(time: Clock) -> Iterator[MakeSimulation]:
         simulation.close()
 
 
-class Flood:
+class ForgeryFlood:
     """Keeps as many forgeries waiting as it can, up to FORGERIES, from one address (IPv4) or one network (IPv6)."""
 
     def __init__(self, simulation: Simulation, peers: Callable[[int], str | None]) -> None:
@@ -162,7 +162,7 @@ def test_150_forgeries_from_one_address_cost_no_caller_elsewhere_its_request(
     family: str,
 ) -> None:
     simulation = simulate(duration, rejection_ttl=rejection_ttl)
-    flood = Flood(simulation, peers)
+    flood = ForgeryFlood(simulation, peers)
     flood.refill()
     callers: dict[str, tuple[float, Future[AuthenticationResult]]] = {}
     for number in range(1, CALLERS + 1):

@@ -27,7 +27,7 @@ from tests.support.doctor_env import (
 WARN, FAIL = Level.WARN, Level.FAIL
 
 
-class Fault(NamedTuple):
+class FaultCase(NamedTuple):
     """How to cause a fault, and the expected finding: its level, and parts of its message and its fix."""
 
     cause: Callable[[DoctorEnv], object]
@@ -131,12 +131,14 @@ RBAC = "podproof manifests --only rbac --server default/bob | kubectl apply -f -
 SET = "kubectl set env deployment/NAME "
 
 IN_SERVER_POD = {
-    "no audience": Fault(
+    "no audience": FaultCase(
         unset_variable("PODPROOF_AUDIENCE"), FAIL, "the audience is not set", SET + "PODPROOF_AUDIENCE=bob"
     ),
-    "a misspelt option": Fault(set_variables(PODPROOF_ALOW="a/b"), FAIL, "did you mean 'PODPROOF_ALLOW'?", "VARIABLE-"),
-    "an invalid option": Fault(set_variables(PODPROOF_ALLOW="alice"), FAIL, "expected a list of", SET),
-    "a file of rules is broken": Fault(
+    "a misspelt option": FaultCase(
+        set_variables(PODPROOF_ALOW="a/b"), FAIL, "did you mean 'PODPROOF_ALLOW'?", "VARIABLE-"
+    ),
+    "an invalid option": FaultCase(set_variables(PODPROOF_ALLOW="alice"), FAIL, "expected a list of", SET),
+    "a file of rules is broken": FaultCase(
         all_of(
             set_variables(PODPROOF_RULES_FILE="/rules.yaml"),
             lambda doctor_env: doctor_env.write("rules.yaml", "rules: [{pat: /}]"),
@@ -145,88 +147,88 @@ IN_SERVER_POD = {
         "rules.yaml",
         "kubectl edit configmap",
     ),
-    "source_address is off": Fault(
+    "source_address is off": FaultCase(
         set_variables(PODPROOF_SOURCE_ADDRESS="off"),
         WARN,
         "can be used from any address",
         SET + "PODPROOF_SOURCE_ADDRESS=pod",
     ),
-    "host_network is on": Fault(
+    "host_network is on": FaultCase(
         set_variables(PODPROOF_HOST_NETWORK="true"),
         WARN,
         "any process on its node",
         SET + "PODPROOF_HOST_NETWORK=false",
     ),
-    "keep_authorization is on": Fault(
+    "keep_authorization is on": FaultCase(
         set_variables(PODPROOF_KEEP_AUTHORIZATION="1"),
         WARN,
         "see the callers' tokens",
         "PODPROOF_KEEP_AUTHORIZATION=false",
     ),
-    "a long cache_ttl": Fault(
+    "a long cache_ttl": FaultCase(
         set_variables(PODPROOF_CACHE_TTL="3600"),
         WARN,
         "deleted pod may be accepted for that long",
         SET + "PODPROOF_CACHE_TTL=60",
     ),
-    "all addresses are trusted proxies": Fault(
+    "all addresses are trusted proxies": FaultCase(
         set_variables(PODPROOF_TRUSTED_PROXIES="0.0.0.0/0"), FAIL, "every caller could choose its own address", SET
     ),
-    "the pods are trusted proxies": Fault(
+    "the pods are trusted proxies": FaultCase(
         set_variables(PODPROOF_TRUSTED_PROXIES="10.1.0.0/16"), FAIL, "the app's own is 10.1.0.5", "kubectl get pods"
     ),
-    "many are trusted proxies": Fault(
+    "many are trusted proxies": FaultCase(
         set_variables(PODPROOF_TRUSTED_PROXIES="10.8.0.0/20"), WARN, "which has 4,096 addresses", "kubectl get pods"
     ),
-    "uvicorn trusts forwarded headers": Fault(
+    "uvicorn trusts forwarded headers": FaultCase(
         run_server("uvicorn", "--host", "0.0.0.0", "bob:app"),
         WARN,
         "uvicorn trusts X-Forwarded-For from 127.0.0.1 and ::1",
         "uvicorn --no-proxy-headers",
     ),
-    "uvicorn trusts forwarded headers from any client": Fault(
+    "uvicorn trusts forwarded headers from any client": FaultCase(
         run_server("uvicorn", "--host=::", "bob:app", UVICORN_FORWARDED_ALLOW_IPS="*"),
         FAIL,
         "from any client",
         "uvicorn --no-proxy-headers",
     ),
-    "gunicorn's uvicorn worker trusts headers": Fault(
+    "gunicorn's uvicorn worker trusts headers": FaultCase(
         run_server("gunicorn", "-k", "uvicorn_worker.UvicornWorker", "bob:app"),
         WARN,
         "gunicorn's uvicorn worker trusts",
         SET + "FORWARDED_ALLOW_IPS=",
     ),
-    "gunicorn reads the PROXY protocol": Fault(
+    "gunicorn reads the PROXY protocol": FaultCase(
         run_server("gunicorn", "bob:app", GUNICORN_CMD_ARGS="--bind=0.0.0.0:80 --proxy-protocol"),
         FAIL,
         "PROXY protocol",
         "Remove --proxy-protocol",
     ),
-    "the server is on a Unix socket": Fault(
+    "the server is on a Unix socket": FaultCase(
         run_server("gunicorn", "--bind", "unix:/run/bob.sock", "bob:app"),
         FAIL,
         "Unix socket, where callers have no address",
         "gunicorn --bind 0.0.0.0:8080",
     ),
-    "uvicorn is on a Unix socket": Fault(
+    "uvicorn is on a Unix socket": FaultCase(
         run_server("uvicorn", "--no-proxy-headers", "--uds=/run/bob.sock", "bob:app"),
         FAIL,
         "Unix socket",
         "--host 0.0.0.0",
     ),
-    "the server is on the loopback": Fault(
+    "the server is on the loopback": FaultCase(
         run_server("granian", "--interface", "asgi", "bob:app"), FAIL, "127.0.0.1 only", "granian --host 0.0.0.0"
     ),
-    "hypercorn is on the loopback": Fault(
+    "hypercorn is on the loopback": FaultCase(
         run_server("hypercorn", "-b", "localhost:8000", "bob:app"),
         FAIL,
         "localhost:8000 only",
         "hypercorn --bind 0.0.0.0",
     ),
-    "no token of our own is mounted": Fault(
+    "no token of our own is mounted": FaultCase(
         remove_credential_file("token"), FAIL, "does not exist", "automountServiceAccountToken: true"
     ),
-    "our own token cannot be read": Fault(
+    "our own token cannot be read": FaultCase(
         all_of(
             remove_credential_file("token"),
             lambda doctor_env: doctor_env.write(f"{CREDENTIAL_DIRECTORY}/token/token", ""),
@@ -235,93 +237,95 @@ IN_SERVER_POD = {
         "cannot be read: Is a directory",
         "fsGroup",
     ),
-    "our own token is empty": Fault(write_credential(""), FAIL, "is empty", "kubectl rollout restart"),
-    "our own token is not a JWT": Fault(
+    "our own token is empty": FaultCase(write_credential(""), FAIL, "is empty", "kubectl rollout restart"),
+    "our own token is not a JWT": FaultCase(
         write_credential("token"), FAIL, "not hold a JSON Web Token", "kubectl rollout restart"
     ),
-    "our own token has expired": Fault(
+    "our own token has expired": FaultCase(
         sign_credential(exp=time.time() - 7200),
         FAIL,
         "default/bob's token for the API server expired 2 h",
         "kubelet's log",
     ),
-    "our own token is valid for years": Fault(
+    "our own token is valid for years": FaultCase(
         sign_credential(exp=10e9), WARN, "valid for years", "kubectl get secrets"
     ),
-    "the certificate authority is not mounted": Fault(
+    "the certificate authority is not mounted": FaultCase(
         remove_credential_file("ca.crt"), FAIL, "ca.crt", "kube-root-ca.crt"
     ),
-    "the certificate authority is empty": Fault(
+    "the certificate authority is empty": FaultCase(
         lambda doctor_env: doctor_env.write(f"{CREDENTIAL_DIRECTORY}/ca.crt", ""), FAIL, "ca.crt", "kube-root-ca.crt"
     ),
-    "the API server refuses connections": Fault(
+    "the API server refuses connections": FaultCase(
         break_api_server("refuse"), FAIL, "ConnectionRefusedError", "kubectl get endpoints kubernetes"
     ),
-    "the API server does not respond": Fault(break_api_server("silent"), FAIL, "Timeout", "NetworkPolicy"),
-    "the certificate is another authority's": Fault(
+    "the API server does not respond": FaultCase(break_api_server("silent"), FAIL, "Timeout", "NetworkPolicy"),
+    "the certificate is another authority's": FaultCase(
         break_api_server("foreign-certificate"), FAIL, "unable to get local issuer certificate", "the current ca.crt"
     ),
-    "the certificate is for another name": Fault(
+    "the certificate is for another name": FaultCase(
         break_api_server("wrong-name"), FAIL, "certificate is not valid for '127.0.0.1'", "a name in its certificate"
     ),
-    "a proxy responds instead of the API server": Fault(
+    "a proxy responds instead of the API server": FaultCase(
         break_api_server("html"), FAIL, "status 503", "kubectl get --raw /version"
     ),
-    "our service account was recreated": Fault(
+    "our service account was recreated": FaultCase(
         recreate_service_account, FAIL, "does not accept our own credential (401)", "recreated"
     ),
-    "the API server is old": Fault(
+    "the API server is old": FaultCase(
         change_documents(lambda _: {"gitVersion": "v1.18.3"}),
         WARN,
         "Kubernetes v1.18.3; podproof is tested on 1.20",
         "version",
     ),
-    "the clock is ahead": Fault(
+    "the clock is ahead": FaultCase(
         advance_clock(600), FAIL, "ahead of the API server's: valid tokens are rejected", "set-ntp"
     ),
-    "the clock is a little behind": Fault(advance_clock(-30), WARN, "s behind the API server's", "set-ntp"),
-    "creating TokenReviews is not permitted": Fault(
+    "the clock is a little behind": FaultCase(advance_clock(-30), WARN, "s behind the API server's", "set-ntp"),
+    "creating TokenReviews is not permitted": FaultCase(
         revoke_permission("tokenreviews"), FAIL, "default/bob may not create tokenreviews.authentication.k8s.io", RBAC
     ),
-    "reading pods is not permitted": Fault(revoke_permission("pods"), FAIL, "default/bob may not get pods", RBAC),
-    "all permissions are missing": Fault(revoke_permission("pods", "tokenreviews"), FAIL, "k8s.io, nor get pods", RBAC),
-    "a RoleBinding instead of a ClusterRoleBinding": Fault(
+    "reading pods is not permitted": FaultCase(revoke_permission("pods"), FAIL, "default/bob may not get pods", RBAC),
+    "all permissions are missing": FaultCase(
+        revoke_permission("pods", "tokenreviews"), FAIL, "k8s.io, nor get pods", RBAC
+    ),
+    "a RoleBinding instead of a ClusterRoleBinding": FaultCase(
         set_attributes(namespace="default"), FAIL, "except in default: a RoleBinding is not enough", RBAC
     ),
-    "policy is rbac without permission for SubjectAccessReviews": Fault(
+    "policy is rbac without permission for SubjectAccessReviews": FaultCase(
         set_variables(PODPROOF_POLICY="rbac"),
         FAIL,
         "may not create subjectaccessreviews.authorization.k8s.io",
         "podproof manifests --only rbac --server default/bob --policy rbac",
     ),
-    "permissions cannot be checked": Fault(
+    "permissions cannot be checked": FaultCase(
         break_api_server(403, path="*selfsubjectaccessreviews"),
         WARN,
         "not checked",
         "kubectl auth can-i --list --as system:serviceaccount:default:bob",
     ),
-    "the keys cannot be read": Fault(
+    "the keys cannot be read": FaultCase(
         break_api_server(403, path="/openid/v1/jwks"),
         WARN,
         "forbids us to get /openid/v1/jwks",
         "service-account-issuer-discovery",
     ),
-    "the JWKS is empty": Fault(
+    "the JWKS is empty": FaultCase(
         change_documents(lambda _: {"keys": []}), WARN, "publishes no keys", "kubectl get --raw"
     ),
-    "issuers names another cluster's issuer": Fault(
+    "issuers names another cluster's issuer": FaultCase(
         set_variables(PODPROOF_ISSUERS="https://elsewhere"),
         FAIL,
         "all are rejected (wrong-issuer)",
         SET + "PODPROOF_ISSUERS=https://kubernetes.",
     ),
-    "the audience is the API server's": Fault(
+    "the audience is the API server's": FaultCase(
         set_variables(PODPROOF_AUDIENCE="https://kubernetes.default.svc.cluster.local"),
         FAIL,
         "is the API server's own",
         SET + "PODPROOF_AUDIENCE=bob",
     ),
-    "the audience is the issuer": Fault(
+    "the audience is the issuer": FaultCase(
         all_of(
             set_variables(PODPROOF_AUDIENCE="https://issuer"), change_documents(lambda _: {"issuer": "https://issuer"})
         ),
@@ -329,10 +333,10 @@ IN_SERVER_POD = {
         "the audience https://issuer is the API server's own",
         SET + "PODPROOF_AUDIENCE=bob",
     ),
-    "the API server ignores audiences": Fault(
+    "the API server ignores audiences": FaultCase(
         authenticate_all_tokens, FAIL, "authenticated a token for another audience", "KEP-1205"
     ),
-    "an allowed service account does not exist": Fault(
+    "an allowed service account does not exist": FaultCase(
         all_of(
             set_variables(PODPROOF_ALLOW="default/alise,default/*"),
             lambda doctor_env: doctor_env.permissions.update(serviceaccounts="get"),
@@ -364,10 +368,10 @@ def copy_token_file(doctor_env: DoctorEnv) -> None:
 
 
 IN_CALLER_POD = {
-    "no token for the audience": Fault(
+    "no token for the audience": FaultCase(
         set_attributes(audience="carol"), FAIL, "carol/token cannot be read: No such file", "audience: carol"
     ),
-    "no token at all": Fault(
+    "no token at all": FaultCase(
         all_of(
             set_attributes(side="caller"), lambda doctor_env: (doctor_env.root / TOKEN_DIRECTORY / "bob/token").unlink()
         ),
@@ -375,31 +379,31 @@ IN_CALLER_POD = {
         "token cannot be read: No such file",
         "serviceAccountToken:",
     ),
-    "the token is for another audience": Fault(
+    "the token is for another audience": FaultCase(
         mount_token("bob", lambda doctor_env: token_of_another_pod(doctor_env, "carol")),
         FAIL,
         "for carol, not for bob",
         "audience: bob",
     ),
-    "the token has expired": Fault(
+    "the token has expired": FaultCase(
         advance_clock(7200), FAIL, "holds a token that expired", "does not refresh the token of a pod"
     ),
-    "the token is not a JWT": Fault(
+    "the token is not a JWT": FaultCase(
         mount_token("bob", lambda _: "x"), FAIL, "not hold a JSON Web Token", "serviceAccountToken:"
     ),
-    "the token is empty": Fault(mount_token("bob", lambda _: ""), FAIL, "is empty", "serviceAccountToken:"),
-    "the token is not bound to a pod": Fault(
+    "the token is empty": FaultCase(mount_token("bob", lambda _: ""), FAIL, "is empty", "serviceAccountToken:"),
+    "the token is not bound to a pod": FaultCase(
         mount_token("bob", token_from_a_secret), FAIL, "(not-pod-bound)", "--only caller"
     ),
-    "the token is bound to another pod": Fault(
+    "the token is bound to another pod": FaultCase(
         mount_token("bob", token_of_another_pod), WARN, "bound to pod other", "a token in each pod"
     ),
-    "the pod is on the host network": Fault(
+    "the pod is on the host network": FaultCase(
         set_variables(HOSTNAME="node1"), WARN, "on the host network", "hostNetwork: false"
     ),
-    "the token is mounted by subPath": Fault(copy_token_file, WARN, "with subPath, or copied", "without subPath"),
-    "the token is not renewed": Fault(advance_clock(3500), WARN, "should have renewed it", "being deleted"),
-    "PODPROOF_TOKEN_FILE does not exist": Fault(
+    "the token is mounted by subPath": FaultCase(copy_token_file, WARN, "with subPath, or copied", "without subPath"),
+    "the token is not renewed": FaultCase(advance_clock(3500), WARN, "should have renewed it", "being deleted"),
+    "PODPROOF_TOKEN_FILE does not exist": FaultCase(
         set_variables(PODPROOF_TOKEN_FILE="/nowhere/token"), FAIL, "/nowhere/token cannot be read", "mountPath:"
     ),
 }
@@ -437,71 +441,71 @@ SUB_PATH = {"name": "token", "mountPath": "/t", "subPath": "token"}
 EXAMINE_ALICE = set_attributes(acting_as="default/alice", side="caller")
 
 OUTSIDE_CLUSTER = {
-    "the kubeconfig does not exist": Fault(
+    "the kubeconfig does not exist": FaultCase(
         set_variables(KUBECONFIG="/nowhere"), FAIL, "/nowhere, which does not exist", "--kubeconfig FILE"
     ),
-    "the certificate is not verified": Fault(
+    "the certificate is not verified": FaultCase(
         skip_certificate_verification, FAIL, "is not verified", "insecure-skip-tls-verify"
     ),
-    "the service account does not exist": Fault(
+    "the service account does not exist": FaultCase(
         set_attributes(acting_as="default/bobb"),
         FAIL,
         "the service account default/bobb does not exist",
         "kubectl create serviceaccount",
     ),
-    "impersonation is not permitted": Fault(
+    "impersonation is not permitted": FaultCase(
         use_carols_kubeconfig, FAIL, "may not impersonate serviceaccounts in namespace default", "kubectl exec"
     ),
-    "reading pods is not permitted": Fault(revoke_permission("pods"), FAIL, "default/bob may not get pods", RBAC),
-    "the audience is missing": Fault(
+    "reading pods is not permitted": FaultCase(revoke_permission("pods"), FAIL, "default/bob may not get pods", RBAC),
+    "the audience is missing": FaultCase(
         set_attributes(spec=change_container(BOB_SPEC, env=[])),
         FAIL,
         "default/bob-1: the audience is not set",
         SET + "PODPROOF_AUDIENCE=bob",
     ),
-    "uvicorn trusts forwarded headers": Fault(
+    "uvicorn trusts forwarded headers": FaultCase(
         set_attributes(spec=change_container(BOB_SPEC, args=["bob:app"])),
         WARN,
         "default/bob-1: uvicorn trusts",
         "--no-proxy-headers",
     ),
-    "the pods are trusted proxies": Fault(
+    "the pods are trusted proxies": FaultCase(
         set_attributes(spec=add_variable("PODPROOF_TRUSTED_PROXIES", "10.1.0.0/24")),
         FAIL,
         "the app's own is 10.1.0.5",
         SET,
     ),
-    "no credential is mounted": Fault(
+    "no credential is mounted": FaultCase(
         set_attributes(spec=change_container(BOB_SPEC, volumeMounts=[])),
         FAIL,
         "mounts a token for the API",
         "automountServiceAccountToken",
     ),
-    "a service mesh sidecar": Fault(
+    "a service mesh sidecar": FaultCase(
         set_attributes(spec=add_sidecar("istio-proxy")), WARN, "the sidecar istio-proxy", "annotations:"
     ),
-    "no volume has a token": Fault(
+    "no volume has a token": FaultCase(
         all_of(EXAMINE_ALICE, set_attributes(spec={"volumes": []})), FAIL, "no volume projects a token", "--only caller"
     ),
-    "no volume has the audience's token": Fault(
+    "no volume has the audience's token": FaultCase(
         all_of(EXAMINE_ALICE, set_attributes(audience="carol")),
         FAIL,
         "for the audience carol; there is one for bob",
         "--audience carol",
     ),
-    "the volume is mounted nowhere": Fault(
+    "the volume is mounted nowhere": FaultCase(
         all_of(EXAMINE_ALICE, set_attributes(spec=change_container(ALICE_SPEC, volumeMounts=[]))),
         FAIL,
         "no container mounts",
         "mountPath:",
     ),
-    "the volume is mounted by subPath": Fault(
+    "the volume is mounted by subPath": FaultCase(
         all_of(EXAMINE_ALICE, set_attributes(spec=change_container(ALICE_SPEC, volumeMounts=[SUB_PATH]))),
         FAIL,
         "never renewed",
         "mountPath: /var/run/secrets/podproof/bob",
     ),
-    "the caller is on the host network": Fault(
+    "the caller is on the host network": FaultCase(
         all_of(EXAMINE_ALICE, set_attributes(spec={"hostNetwork": True})),
         WARN,
         "on the host network",
@@ -510,7 +514,7 @@ OUTSIDE_CLUSTER = {
 }
 
 
-def assert_fault_is_reported(doctor_env: DoctorEnv, fault: Fault) -> None:
+def assert_fault_is_reported(doctor_env: DoctorEnv, fault: FaultCase) -> None:
     fault.cause(doctor_env)
     findings = doctor_env.findings()
     wrong = [finding for finding in findings if finding.level is not Level.OK]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Clock:
+class WallClock:
     """Unix seconds that go by when a test says so."""
 
     def __init__(self) -> None:
@@ -26,18 +26,18 @@ class Clock:
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
+def clock() -> WallClock:
+    return WallClock()
 
 
 @pytest.fixture
-def cluster(clock: Clock) -> Iterator[Cluster]:
+def cluster(clock: WallClock) -> Iterator[Cluster]:
     with Cluster(clock=clock) as started:
         yield started
 
 
 @pytest.fixture
-def side(cluster: Cluster, clock: Clock) -> Iterator[Side]:
+def side(cluster: Cluster, clock: WallClock) -> Iterator[Side]:
     """Return the contract suite's way of asking, in the namespace `default-2`."""
     with access(str(cluster.kubeconfig)) as way:
         yield Side(way, "default-2", clock.wait, str, patience=0.1)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.unit.testing.conftest import Clock
+    from tests.unit.testing.conftest import WallClock
 
 
 def test_a_stopped_cluster_leaves_no_thread_no_file_and_no_port() -> None:
@@ -80,7 +80,7 @@ def test_a_cluster_that_is_not_started_says_so(what: str) -> None:
         pass
 
 
-def test_a_cluster_can_serve_plain_http(clock: Clock) -> None:
+def test_a_cluster_can_serve_plain_http(clock: WallClock) -> None:
     with Cluster(tls=False, clock=clock) as cluster, access(str(cluster.kubeconfig)) as way:
         assert cluster.url.startswith("http://127.0.0.1:")
         side = Side(way, "plain", clock.wait, str, patience=0.1)
@@ -366,7 +366,7 @@ def test_headers_contain_a_new_token(cluster: Cluster, side: Side) -> None:
         assert side.review(token, "bob")["content"]["status"]["authenticated"]
 
 
-def test_the_date_header_is_the_time_of_the_cluster(cluster: Cluster, clock: Clock) -> None:
+def test_the_date_header_is_the_time_of_the_cluster(cluster: Cluster, clock: WallClock) -> None:
     clock.now = 1_000_000_000
     with access(str(cluster.kubeconfig)) as way:
         response = way.admin.get(f"{cluster.url}/version", timeout=5)

@@ -9,7 +9,7 @@ from podproof.testing._emulator import tokens
 from tests.integration.contract import Side, access
 
 if TYPE_CHECKING:
-    from tests.unit.testing.conftest import Clock
+    from tests.unit.testing.conftest import WallClock
 
 
 def status(side: Side, token: str, *audiences: str) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def good(side: Side, token: str, *audiences: str) -> bool:
     return bool(status(side, token, *audiences).get("authenticated", False))
 
 
-def test_a_token_is_rejected_sixty_seconds_after_it_expires(cluster: Cluster, side: Side, clock: Clock) -> None:
+def test_a_token_is_rejected_sixty_seconds_after_it_expires(cluster: Cluster, side: Side, clock: WallClock) -> None:
     clock.now = int(clock.now)
     alice = cluster.pod("default/alice")
     token = alice.token("bob", lifetime=600)
@@ -40,7 +40,7 @@ def test_a_negative_lifetime_makes_an_expired_token(cluster: Cluster, side: Side
     assert not good(side, alice.token("bob", lifetime=-70))
 
 
-def test_the_rejection_of_a_token_is_not_cached(cluster: Cluster, side: Side, clock: Clock) -> None:
+def test_the_rejection_of_a_token_is_not_cached(cluster: Cluster, side: Side, clock: WallClock) -> None:
     clock.wait(61)
     token = cluster.pod("default/alice").token("bob")
     clock.wait(-61)
@@ -49,7 +49,9 @@ def test_the_rejection_of_a_token_is_not_cached(cluster: Cluster, side: Side, cl
     assert good(side, token)
 
 
-def test_the_authentication_of_a_token_is_cached_for_ten_seconds(cluster: Cluster, side: Side, clock: Clock) -> None:
+def test_the_authentication_of_a_token_is_cached_for_ten_seconds(
+    cluster: Cluster, side: Side, clock: WallClock
+) -> None:
     alice = cluster.pod("default/alice")
     token = alice.token(["bob", "carol"])
     assert good(side, token, "bob")
@@ -62,7 +64,7 @@ def test_the_authentication_of_a_token_is_cached_for_ten_seconds(cluster: Cluste
 
 
 def test_trap_16_a_terminating_pods_token_lives_through_its_grace_and_sixty_seconds_more(
-    cluster: Cluster, side: Side, clock: Clock
+    cluster: Cluster, side: Side, clock: WallClock
 ) -> None:
     clock.now = int(clock.now)
     alice = cluster.pod("default/alice")
@@ -75,7 +77,7 @@ def test_trap_16_a_terminating_pods_token_lives_through_its_grace_and_sixty_seco
     assert "invalidated" in status(side, token)["error"]
 
 
-def test_trap_11_node_and_credential_are_told_from_1_30_on(clock: Clock) -> None:
+def test_trap_11_node_and_credential_are_told_from_1_30_on(clock: WallClock) -> None:
     known = {}
     for version in ("1.29", "1.30"):
         with Cluster(version=version, clock=clock) as cluster, access(str(cluster.kubeconfig)) as way:
