@@ -247,6 +247,9 @@ def test_a_socks_proxy_is_unsupported_and_never_bypassed(monkeypatch: pytest.Mon
     module = ModuleType("urllib3.contrib.socks")
     if pysocks:
         vars(module)["SOCKSProxyManager"] = SOCKSProxyManager
+        monkeypatch.setattr(
+            urllib3, "ProxyManager", SOCKSProxyManager
+        )  # the kubernetes package before 37 knows no other
     monkeypatch.setitem(sys.modules, "urllib3.contrib.socks", module)
     with pytest.raises(Unavailable) as raised:
         client_behind("socks5://user:secret@proxy.example:1080").endpoint()
