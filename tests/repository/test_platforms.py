@@ -1,4 +1,4 @@
-"""Every module of `podproof.drain` on systems without what only Linux or POSIX has, each emulated in a process."""
+"""Every module on systems without what only Linux or POSIX has, each emulated in a process, and what runs there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-import podproof.drain
+import podproof
 
-MODULES = [module.name for module in pkgutil.iter_modules(podproof.drain.__path__, "podproof.drain.")]
+MODULES = [module.name for module in pkgutil.walk_packages(podproof.__path__, "podproof.")]
+MODULES.remove("podproof.__main__")  # the command itself
 
 # What Python does not have there: docs.python.org, the availability notes of each.
 MISSING = {
@@ -27,23 +28,37 @@ MISSING = {
 }
 ABSENT_MODULES = {"darwin": [], "win32": ["fcntl", "grp", "gunicorn", "pwd", "resource", "termios", "uvloop"]}
 
-# The standard library is imported before it is changed: it looks at sys.platform itself.
+# Other people's modules are imported before the system is changed: they look at sys.platform themselves.
 EMULATION = """
-import asyncio, importlib, logging, mmap, multiprocessing, os, signal, socket, sys, uvicorn
+import asyncio, importlib, logging, mmap, multiprocessing, os, prometheus_client, signal, socket, sys, uvicorn
 
 loop = asyncio.new_event_loop()
 platform, missing, absent, modules = {platform!r}, {missing!r}, {absent!r}, {modules!r}
+for module in modules:
+    importlib.import_module(module)
+for module in ["podproof", *modules]:
+    del sys.modules[module]
+for metric in [*prometheus_client.REGISTRY._collector_to_names]:
+    prometheus_client.REGISTRY.unregister(metric)
 for module, names in missing.items():
     for name in names:
         if hasattr(sys.modules[module], name):
             delattr(sys.modules[module], name)
 sys.modules |= dict.fromkeys(absent)
 sys.platform = platform
+
+class Socket(socket.socket):
+    def bind(self, address):
+        if address[0] not in ("127.0.0.1", "::1"):
+            raise OSError(49, "Can't assign requested address")
+        super().bind(address)
+
+socket.socket = Socket
 for module in modules:
     importlib.import_module(module)
 """
 
-MIDDLEWARE = """
+DRAIN = """
 from podproof.drain import is_draining
 from podproof.drain.uvicorn import DrainMiddleware
 
@@ -76,6 +91,38 @@ if arbiter.handle_term:
     arbiter.handle_term()
 """
 
+DEMO = """
+from podproof.cli import main
+print(main(["demo"]))
+"""
+
+ASGI = """
+import podproof
+from podproof.asgi import PodAuthMiddleware
+from podproof.testing import Cluster
+
+async def app(scope, receive, send):
+    print(podproof.current_caller().service_account)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body"})
+
+async def receive():
+    return {"type": "http.request"}
+
+async def send(message):
+    if "status" in message:
+        print(message["status"])
+
+with Cluster() as cluster:
+    os.environ["KUBECONFIG"] = str(cluster.kubeconfig)
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=("10.0.0.7",))
+    middleware = PodAuthMiddleware(app, audience="bob")
+    for headers in alice.headers("bob"), {}:
+        fields = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+        scope = {"type": "http", "method": "GET", "path": "/", "client": ("10.0.0.7", 5000), "headers": fields}
+        loop.run_until_complete(middleware(scope, receive, send))
+"""
+
 
 def run_on(platform: str, script: str = "") -> list[str]:
     """Return the lines that a script prints after it has imported every module."""
@@ -87,22 +134,28 @@ def run_on(platform: str, script: str = "") -> list[str]:
 
 
 def test_the_emulations_know_every_module() -> None:
-    assert {"podproof.drain.gunicorn", "podproof.drain.uvicorn", "podproof.drain.asgi", "podproof.drain.wsgi"} < {
-        *MODULES
-    }
+    assert {"podproof.drain.gunicorn", "podproof.asgi", "podproof.wsgi", "podproof.cli.demo"} < {*MODULES}
 
 
 @pytest.mark.parametrize("platform", MISSING)
-def test_every_module_imports(platform: str) -> None:
-    assert run_on(platform, "print('imported')") == ["imported"]
+def test_the_demo_runs_where_loopback_has_one_address_of_each_family(platform: str) -> None:
+    header, *lines, _, verdict, status = run_on(platform, DEMO)
+    assert header.split() == ["CALLER", "FROM", "CREDENTIAL", "RESULT"]
+    assert [line.split()[1] for line in lines[:3]] == ["::1", "::1", "127.0.0.1"]
+    assert (len(lines), verdict, status) == (8, "2 TokenReviews; all results as expected", "0")
+
+
+@pytest.mark.parametrize("platform", MISSING)
+def test_the_asgi_middleware_authenticates(platform: str) -> None:
+    assert run_on(platform, ASGI) == ["default/alice", "200", "401"]
 
 
 def test_on_macos_uvicorns_middleware_takes_sigterm_over() -> None:
-    assert run_on("darwin", MIDDLEWARE) == ["lifespan.startup.complete False", "False"]
+    assert run_on("darwin", DRAIN) == ["lifespan.startup.complete False", "False"]
 
 
 def test_on_windows_uvicorns_middleware_serves_without_a_drain_and_says_so() -> None:
-    log, *served = run_on("win32", MIDDLEWARE)
+    log, *served = run_on("win32", DRAIN)
     assert log == "No drain: Windows sends no SIGTERM"
     assert served == ["lifespan.startup.complete False", "True"]
 
