@@ -45,6 +45,8 @@ _LONGEST = len("Bearer ") + MAX_TOKEN
 PIECE = 1024
 """Bytes of a request's body that are read from the server at a time."""
 
+ENDED = "the caller's token has expired during the response"
+
 ENDS_SOON = 60.0
 SMALL_PIECE = 64
 """Bytes that are read at a time where the token has less than `ENDS_SOON` seconds left: a slow upload ends with it."""
@@ -233,6 +235,9 @@ class _LimitedResponse:
             return None
         if not self.begun:
             self.begin()
+        if self.sent and time.monotonic() >= self.ends_at:
+            raise IdentityEnded(ENDED)
+        self.sent = self.sent or bool(data)
         return self.server_write(data)
 
     def begin(self) -> None:
@@ -262,7 +267,7 @@ class _LimitedResponse:
     def __next__(self) -> bytes:
         chunk = next(self.chunks)
         if self.sent and time.monotonic() >= self.ends_at:
-            raise IdentityEnded("the caller's token has expired during the response")
+            raise IdentityEnded(ENDED)
         if chunk:
             self.sent = True  # a response is never broken off before its first chunk
         return chunk

@@ -529,6 +529,24 @@ def test_an_app_can_write_its_body_at_once(make_authenticator: AuthenticatorFact
     assert run_app(app, make_authenticator) == ([("200 OK", [])], [b"a", b"b", b"c"])
 
 
+@pytest.mark.trap(31, 62)
+def test_writing_ends_with_the_token_but_never_before_the_first_byte(
+    make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+
+    def app(_: Any, start_response: Any) -> Iterable[bytes]:
+        write = start_response("200 OK", [])
+        time.passes(4000)
+        write(b"")
+        write(b"a")
+        with pytest.raises(IdentityEnded):
+            write(b"b")
+        return []
+
+    assert run_app(app, make_authenticator) == ([("200 OK", [])], [b"", b"a"])
+
+
 @pytest.mark.trap(64)
 def test_a_denial_that_a_framework_made_an_error_of_is_the_middlewares_response(
     make_authenticator: AuthenticatorFactory,

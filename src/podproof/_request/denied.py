@@ -19,23 +19,21 @@ Form = Callable[[PodAuthError, HTTPResponse], PodAuthError]
 """Makes an error that is a framework's exception too. Whatever it needs is loaded, by the app."""
 
 
-def denied(error: PodAuthError, framework_request: object = None) -> PodAuthError:
+def denied(error: PodAuthError) -> PodAuthError:
     """Deny the current request, and return the exception to raise: the error, in its framework's form.
 
-    The framework is known by its request, if there is one, else by what it has left in the environ or scope. Outside a
-    request, and in other frameworks, the error is returned as it is.
+    The framework is known by what it has left in the environ or scope. Outside a request the error is returned as it
+    is.
     """
     request = current_request.get()
     if request is None or request.recorder is None:
         return error
-    response = request.deny(error).response
-    form = _form(request.source, framework_request)
-    return form(error, response) if form else error
+    return _form(request.source)(error, request.deny(error).response)
 
 
-def _form(source: Mapping[str, Any], framework_request: object) -> Form | None:
+def _form(source: Mapping[str, Any]) -> Form:
     # A framework that is not loaded is not the app's.
-    flask, quart, falcon = (sys.modules.get(name) for name in ("flask", "quart", "falcon"))
+    flask, quart = sys.modules.get("flask"), sys.modules.get("quart")
     starlette = sys.modules.get("starlette.applications")
     if flask and flask.has_request_context():
         return _werkzeug
@@ -48,7 +46,7 @@ def _form(source: Mapping[str, Any], framework_request: object) -> Form | None:
     # To a WebSocket, Starlette's handler of HTTPException sends nothing.
     if starlette and source.get("type") == "http" and isinstance(source.get("app"), starlette.Starlette):
         return _starlette
-    return _falcon if falcon and isinstance(framework_request, falcon.Request) else None
+    return _falcon
 
 
 def _werkzeug(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
@@ -87,10 +85,12 @@ def _bottle(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
 
 
 def _falcon(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
-    from falcon import HTTPStatus  # noqa: PLC0415  the app has loaded it
-
-    made = _copy(error, type(error), HTTPStatus)
-    HTTPStatus.__init__(made, response.status, _headers(response))
+    """Return the form for Falcon, which leaves nothing in the source. In other apps it is an error as the given one."""
+    falcon = sys.modules.get("falcon")
+    if falcon is None:
+        return error
+    made = _copy(error, type(error), falcon.HTTPStatus)
+    falcon.HTTPStatus.__init__(made, response.status, _headers(response))
     return cast("PodAuthError", made)
 
 

@@ -42,7 +42,14 @@ class Requirement:
         Raises NotAllowed, and NoCredential for an anonymous caller. In an app behind PodAuthMiddleware they become its
         response, and are exceptions of the app's framework as well.
         """
-        return self._check(None)
+        identity = current_caller()
+        if identity is None:
+            raise denied(NoCredential("this part of the app requires a caller, and the request has none"))
+        try:
+            self._allow.authorize(identity.service_account)
+        except NotAllowed as denial:
+            raise denied(denial.with_identity(identity)) from None
+        return identity
 
     async def dependency(self) -> PodIdentity:
         """Return the same as `check`, on the event loop: FastAPI runs a dependency that is not async in a thread."""
@@ -64,8 +71,8 @@ class Requirement:
             return self._decorate(arguments[0])
         falcon = sys.modules.get("falcon.asgi")
         if falcon and arguments and isinstance(arguments[0], falcon.Request):
-            return self._check_async(arguments[0])
-        identity = self._check(arguments[0] if arguments else None)
+            return self._check_async()
+        identity = self.check()
         return identity if by_name else None
 
     def __getattr__(self, name: str) -> Any:
@@ -76,20 +83,8 @@ class Requirement:
             return Signature([Parameter("caller", Parameter.KEYWORD_ONLY, annotation=Caller)])
         raise AttributeError(name)
 
-    async def _check_async(self, framework_request: object) -> None:
-        self._check(framework_request)
-
-    def _check(self, framework_request: object) -> PodIdentity:
-        identity = current_caller()
-        if identity is None:
-            raise denied(
-                NoCredential("this part of the app requires a caller, and the request has none"), framework_request
-            )
-        try:
-            self._allow.authorize(identity.service_account)
-        except NotAllowed as denial:
-            raise denied(denial.with_identity(identity), framework_request) from None
-        return identity
+    async def _check_async(self) -> None:
+        self.check()
 
     def _decorate(self, view: Callable[P, R]) -> Callable[P, R]:
         if iscoroutinefunction(view):
@@ -113,14 +108,12 @@ class Requirement:
         request = current_request.get()
         if request is None or request.recorder is None:
             raise RuntimeError(NOT_WRAPPED)
-        django, falcon = (sys.modules.get(name) for name in ("django.http", "falcon"))
-        kinds = (*([django.HttpRequest] if django else []), *([falcon.Request] if falcon else []))
-        # The second argument of a method.
-        framework_request = next((one for one in arguments[:2] if isinstance(one, kinds)), None)
+        django = sys.modules.get("django.http")
         try:
-            self._check(framework_request)
+            self.check()
         except PodAuthError as denial:
-            if django and isinstance(framework_request, django.HttpRequest):
+            # The second argument of a method.
+            if django and any(isinstance(one, django.HttpRequest) for one in arguments[:2]):
                 status, headers, body = request.deny(denial).response
                 return django.HttpResponse(body, status=status, headers=dict(headers))
             raise
