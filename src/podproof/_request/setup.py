@@ -80,7 +80,13 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
         TokenReviewVerifier(client, options.audience),
         PodLookup(client),
         access_reviewer=client,
-        startup=StartupCheck(client, audiences=options.audience, permissions=permissions, timeout=options.timeout),
+        startup=StartupCheck(
+            client,
+            audiences=options.audience,
+            permissions=permissions,
+            timeout=options.timeout,
+            trusted_proxies=options.trusted_proxies,
+        ),
     )
 
 

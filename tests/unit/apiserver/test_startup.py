@@ -2,15 +2,22 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time as real_time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import ip_network
 
 import pytest
 
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.permissions import CREATE_TOKENREVIEWS, GET_PODS, Permission
-from podproof._apiserver.startup import StartupCheck, check_audiences, log_missing_permissions
+from podproof._apiserver.startup import (
+    StartupCheck,
+    check_audiences,
+    log_missing_permissions,
+    own_pod_addresses,
+)
 from podproof.errors import ConfigurationError, Unavailable
 from podproof.testing import Cluster
 from tests.support.fake_api import token
@@ -100,6 +107,50 @@ def test_an_api_server_that_cannot_be_asked_for_permissions_is_logged(
     cluster.fail("refuse")
     log_missing_permissions(client, NEEDED, real_time.monotonic() + 0.05)
     assert "RBAC permissions could not be looked for: API server request failed" in caplog.text
+
+
+@pytest.mark.trap(56)
+@pytest.mark.parametrize(
+    ("own", "trusted", "warned"),
+    [
+        (["10.1.0.9"], ["10.1.0.0/16"], "10.1.0.9, this app's own address, in 10.1.0.0/16"),
+        (["10.1.0.9", "fd00::9"], ["10.2.0.0/16", "fd00::/64"], "fd00::9, this app's own address, in fd00::/64"),
+        (["10.1.0.9"], ["10.1.0.9/32"], None),  # a sidecar that connects from the pod's own address
+        (["10.1.0.9"], ["10.2.0.0/16"], None),
+        (["127.0.0.1", "::1"], ["127.0.0.0/8", "::/64"], None),
+        ([], ["10.1.0.0/16"], None),
+    ],
+)
+def test_a_trusted_network_with_our_own_pod_in_it_is_a_warning(
+    caplog: pytest.LogCaptureFixture, own: list[str], trusted: list[str], warned: str | None
+) -> None:
+    check = StartupCheck(
+        FakePermissions(),
+        audiences=["bob"],
+        permissions=NEEDED,
+        timeout=5,
+        trusted_proxies=[ip_network(network) for network in trusted],
+        own_addresses=lambda: own,
+    )
+    check.run()
+    assert [record.levelno for record in caplog.records] == [logging.WARNING] * (warned is not None)
+    assert (warned or "") in caplog.text
+
+
+def test_our_own_addresses_are_those_of_the_host_name_within_a_pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    def resolve(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        if host != "bob-7d9f":
+            raise socket.gaierror
+        return [(0, 0, 0, "", ("10.1.0.9", 0)), (0, 0, 0, "", ("fe80::9%eth0", 0, 0, 2))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "gethostname", lambda: "bob-7d9f")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert own_pod_addresses() == []
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert own_pod_addresses() == ["10.1.0.9", "fe80::9"]
+    monkeypatch.setattr(socket, "gethostname", lambda: "unknown")
+    assert own_pod_addresses() == []
 
 
 def test_the_check_is_made_once_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
