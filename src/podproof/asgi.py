@@ -20,7 +20,7 @@ from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from podproof._authentication.claims import MAX_TOKEN
-from podproof._request.context import IDENTITY, CurrentRequest, current_request
+from podproof._request.context import IDENTITY, CurrentRequest, DecisionRecorder, current_request
 from podproof._request.incoming import IncomingRequest
 from podproof._request.lifetime import run_http, run_websocket, send_response
 from podproof._request.peer import ADDRESS_HEADERS, MAX_LENGTH, MAX_LINES
@@ -87,6 +87,7 @@ class PodAuthMiddleware:
             await self._handle_other(scope, receive, send)
             return
         headers = [*scope["headers"]]
+        recorder: DecisionRecorder = pipeline
         caller = key = None
         # Port 0 is uvicorn's mark of an address from a header; a socket's peer has a port.
         peer, port = scope.get("client") or (None, None)
@@ -99,7 +100,7 @@ class PodAuthMiddleware:
                 del headers[index]
         else:
             try:
-                caller, peer = await _decide(pipeline, self._routing, scope, key, caller)
+                caller, peer, recorder = await _decide(pipeline, self._routing, scope, key, caller)
             except PodAuthError as denial:
                 await send_response(pipeline.record_denied(denial, _read(scope)), scope, send)
                 return
@@ -108,7 +109,7 @@ class PodAuthMiddleware:
         # In place, as Starlette's own does: those around us must not see the token either.
         scope["headers"] = headers
         request = CurrentRequest()
-        request.recorder, request.read, request.source, request.peer = pipeline, _read, scope, peer
+        request.recorder, request.read, request.source, request.peer = recorder, _read, scope, peer
         request.denial, request.settled = None, False
         ends_at = math.inf
         if caller is None:

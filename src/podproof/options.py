@@ -298,6 +298,13 @@ class Options:
             "combined with `rules`, `rules_file` or `policy`"
         ),
     )
+    enforce: bool = field(
+        default=True,
+        metadata=_flag(
+            "False: report only. Every request reaches the app, those that would be denied without an identity and "
+            "with their `Authorization` header; the decision log and the metrics say `would-deny` (logs a warning)"
+        ),
+    )
     cache_ttl: float = field(
         default=60.0,
         metadata=_seconds(0, 3600, "how long a caller is cached, never beyond the token's expiry"),
@@ -376,6 +383,7 @@ class OptionArguments(TypedDict, total=False):
     host_network: bool
     exempt: Sequence[str]
     optional: bool
+    enforce: bool
     cache_ttl: float
     cache_size: int
     rejection_ttl: float

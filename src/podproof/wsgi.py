@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from wsgiref.util import FileWrapper
 
 from podproof._authentication.claims import MAX_TOKEN
-from podproof._request.context import IDENTITY, CurrentRequest, current_request
+from podproof._request.context import IDENTITY, CurrentRequest, DecisionRecorder, current_request
 from podproof._request.incoming import IncomingRequest
 from podproof._request.peer import ADDRESS_HEADERS
 from podproof._request.problem import HTTPResponse
@@ -77,6 +77,7 @@ class PodAuthMiddleware:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
         pipeline = self._pipeline
+        recorder: DecisionRecorder = pipeline
         caller = key = None
         peer = environ.get("REMOTE_ADDR")
         authorization = environ.get("HTTP_AUTHORIZATION")
@@ -85,15 +86,20 @@ class PodAuthMiddleware:
             caller = pipeline.get_known(key, peer if pipeline.compares_addresses else None)
         if caller is None or pipeline.checks_paths:
             try:
-                caller, peer = self._decide(environ, key, caller)
+                caller, peer, recorder = self._decide(environ, key, caller)
             except PodAuthError as denial:
                 response = pipeline.record_denied(denial, _read(environ))
                 start_response(*_status_and_headers(response))
                 return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
-        return self._run(caller, peer, environ, start_response)
+        return self._run(caller, peer, recorder, environ, start_response)
 
     def _run(
-        self, caller: CachedIdentity | None, peer: str | None, environ: WSGIEnvironment, start_response: StartResponse
+        self,
+        caller: CachedIdentity | None,
+        peer: str | None,
+        recorder: DecisionRecorder,
+        environ: WSGIEnvironment,
+        start_response: StartResponse,
     ) -> Iterable[bytes]:
         identity, ends_at = None, math.inf
         if caller is not None:
@@ -112,7 +118,7 @@ class PodAuthMiddleware:
         environ[IDENTITY] = identity
         request = CurrentRequest()
         request.identity = identity
-        request.recorder, request.read, request.source, request.peer = self._pipeline, _read, environ, peer
+        request.recorder, request.read, request.source, request.peer = recorder, _read, environ, peer
         request.denial, request.settled = None, False
         current_request.set(request)
         response = _LimitedResponse()

@@ -19,11 +19,13 @@ import yaml
 from opentelemetry import trace
 from opentelemetry.util._once import Once
 from starlette.testclient import TestClient
+from werkzeug.wrappers import Response
 
 from podproof import RBAC
 from podproof._authorization.rules_file import read_rules
 from podproof.audit import JSONFormatter
 from podproof.cli import main
+from podproof.cli.denials import count_decisions, format_report
 from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.wsgi import PodAuthMiddleware
 from tests.support.docs_stage import ALICE, ELSEWHERE, Stage, wrapped_flask_app
@@ -250,9 +252,22 @@ def check_diagram(text: str, _: Stage, __: pytest.LogCaptureFixture) -> None:
     assert [file for file in files if next((ROOT / "src" / "podproof").rglob(file), None) is None] == []
 
 
+def check_report(text: str, stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    app = PodAuthMiddleware(Response("ok"), audience="bob", enforce=False)
+    with caplog.at_level(logging.INFO, "podproof.audit"):
+        for path in ("/orders", "/orders", "/health"):
+            stage.get(app, path, headers={})
+        stage.get(app, "/orders", address=ELSEWHERE)
+        stage.get(app, "/orders", headers=stage.alice.headers("carol"))
+        stage.get(app, "/orders")
+    lines = [JSONFormatter().format(record) for record in caplog.records if record.name == "podproof.audit"]
+    assert format_report(count_decisions(lines)) == f"{text}\n"
+
+
 CHECKS: Mapping[str, Callable[[str, Stage, pytest.LogCaptureFixture], None]] = {
     "demo": check_demo,
     "denied_record": check_denied_record,
     "diagram": check_diagram,
     "json_record": check_json_record,
+    "report": check_report,
 }

@@ -130,5 +130,5 @@ def test_only_the_readiness_probe_requests_the_path_that_a_drain_changes() -> No
 
 
 def test_the_dashboard_selects_label_values_that_are_written() -> None:
-    selected = set(re.findall(r'(decision|result)=\\"(\w+)\\"', (MANIFESTS / "grafana-dashboard.json").read_text()))
-    assert selected == {("decision", "denied"), ("result", "hit")}
+    selected = set(re.findall(r'(decision|result)!?=\\"(\w+)\\"', (MANIFESTS / "grafana-dashboard.json").read_text()))
+    assert selected == {("decision", "allowed"), ("result", "hit")}

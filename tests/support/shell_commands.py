@@ -106,6 +106,8 @@ def _check_kubectl(arguments: Sequence[str]) -> None:
         case ["exec", target, "--", *command]:
             assert _exists("Deployment", target.removeprefix("deployment/"))
             check_command(command)
+        case ["logs", target, "--since", "24h"]:
+            assert _exists("Deployment", target.removeprefix("deployment/"))
         case ["create", "token", account, "--audience", "bob"]:
             assert _exists("ServiceAccount", account)
         case _:

@@ -236,6 +236,7 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
         "PODPROOF_HOST_NETWORK": "true",
         "PODPROOF_EXEMPT": "/healthz,/public/*",
         "PODPROOF_OPTIONAL": "true",
+        "PODPROOF_ENFORCE": "false",
         "PODPROOF_CACHE_TTL": "1",
         "PODPROOF_CACHE_SIZE": "2",
         "PODPROOF_REJECTION_TTL": "3",
@@ -258,6 +259,7 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
     assert [options.timeout, options.max_reviews] == [5, 6]
     assert options.host_network
     assert options.optional
+    assert not options.enforce
     assert options.keep_authorization
 
 

@@ -31,6 +31,8 @@ class CustomAuthenticator:
 
     def __init__(self, authenticator: SupportsAuthenticate, options: Options) -> None:
         self._authenticator = authenticator
+        self._enforce = options.enforce
+        self._allow = options.allow if options.enforce else None
         self.threads = review_threads(options.max_reviews)
 
     def begin(self) -> None:
@@ -55,10 +57,12 @@ class CustomAuthenticator:
     def _authenticate(self, token: str, peer: str | None) -> AuthenticationResult:
         try:
             identity = self._authenticator.authenticate(token, peer)
+            if self._allow is not None:
+                self._allow.authorize(identity.service_account)
         except PodAuthError as denial:
             return denial
         except Exception as error:  # noqa: BLE001  an error in an authenticator must deny, not crash
             return Unavailable.unexpected(error)
-        left = identity.expires_at - time.time()
+        left = identity.expires_at - time.time() if self._enforce else math.inf
         ends_at = self.monotonic() + (left if left > 0 else left + CLOCK_SKEW)
         return CachedIdentity(identity, identity.identity, identity.scopes, (), -math.inf, ends_at, -math.inf)

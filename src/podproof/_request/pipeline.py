@@ -16,6 +16,7 @@ from podproof._authentication.cached_identity import AuthenticationResult, Cache
 from podproof._authentication.claims import unverified_names
 from podproof._authentication.pod_address import canonical_address
 from podproof._authorization.policy import Decision
+from podproof._request.context import DecisionRecorder
 from podproof._request.credential import bearer_token
 from podproof._request.incoming import IncomingRequest
 from podproof._request.paths import ExemptPaths, is_unambiguous
@@ -61,10 +62,14 @@ class Wait(NamedTuple):
 
 
 class Allowed(NamedTuple):
-    """Who a request is allowed for, None for an anonymous caller, and the address compared, or the connection's."""
+    """Who a request is allowed for, None for an anonymous caller.
+
+    `peer` is the address that was compared, or the connection's; `recorder` is what the decision is logged by.
+    """
 
     caller: CachedIdentity | None
     peer: str | None
+    recorder: DecisionRecorder
 
 
 Flow = Generator[Wait, None, Allowed]
@@ -89,7 +94,9 @@ class RequestPipeline:
         self.monotonic = monotonic
         self.keep_authorization = options.keep_authorization
         self.compares_addresses = options.source_address != "off"
-        self.checks_paths = bool(options.exempt) or authorize is not None
+        # Where it is enforced, the allow-list is checked when a caller becomes known, and by this no more.
+        self._reported_allow = None if options.enforce else options.allow
+        self.checks_paths = bool(options.exempt) or authorize is not None or self._reported_allow is not None
         self.get_known = authenticator.get_known
         self.begin = authenticator.begin
         self._options = options
@@ -102,16 +109,31 @@ class RequestPipeline:
         """Decide on a request.
 
         `key` is the `credential_key` of its token, `known` what `get_known` has found, each where it is known already.
+        Where nothing is enforced, a denial is returned, as the recorder that logs it.
         """
         self.begin()
+        deadline = self.monotonic() + self._options.timeout
+        allowed = Allowed(None, request.remote, self)
+        try:
+            allowed = yield from self._authenticate(request, key, known, deadline)
+            if allowed.caller is not None:
+                yield from self._authorize_caller(allowed.caller.identity, allowed.peer, request, deadline)
+        except PodAuthError as denial:
+            if self._options.enforce:
+                raise
+            return allowed._replace(recorder=ReportedDenial(self, denial.without_traceback()))
+        return allowed
+
+    def _authenticate(
+        self, request: IncomingRequest, key: bytes | None, known: CachedIdentity | None, deadline: float
+    ) -> Flow:
         if self._exempt is not None and self._exempt.cover(request.path, request.raw_path, request.other_paths):
-            return Allowed(None, request.remote)
+            return Allowed(None, request.remote, self)
         if request.overlong:
             raise MalformedCredential("the request has too many header lines")
         if not request.authorization and self._options.optional:
-            return Allowed(None, request.remote)
+            return Allowed(None, request.remote, self)
         caller, peer = known, request.remote
-        deadline = self.monotonic() + self._options.timeout
         if caller is None:
             token, peer = self._token(request), self._peer(request)
             key = key or credential_key(token)
@@ -121,9 +143,7 @@ class RequestPipeline:
                     future = self._authenticator.start(token, peer, deadline, key)
                 result = yield from self._wait_for(future, deadline)
                 caller = self._authenticator.check_peer(result, peer)
-        if self._authorize is not None:
-            yield from self._check_policy(self._authorize, caller.identity, peer, request, deadline)
-        return Allowed(caller, peer or request.remote)
+        return Allowed(caller, peer or request.remote, self)
 
     def record_allowed(
         self,
@@ -146,11 +166,7 @@ class RequestPipeline:
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
         denial = self.make_denial(error, request)
-        unverified = NOTHING
-        if isinstance(error, InvalidToken) and error.service_account is None:
-            with suppress(PodAuthError):
-                unverified = unverified_names(bearer_token(request.authorization))
-        self.record_denial(denial, request, None, denial.response.status, unverified)
+        self.record_denial(denial, request, None, denial.response.status, _unverified_names(error, request))
         return denial.response
 
     def make_denial(self, error: PodAuthError, request: IncomingRequest) -> Denial:
@@ -173,6 +189,16 @@ class RequestPipeline:
         metrics.decisions.labels("denied", error.code).inc()
         decision_log.record_denied(error, _record(request, error.peer or peer), denial.request_id, status, unverified)
 
+    def record_would_deny(
+        self, error: PodAuthError, request: IncomingRequest, peer: str | None, status: int | None
+    ) -> None:
+        """Count and log a denial that was not enforced; `status` is the app's."""
+        metrics.decisions.labels("would-deny", error.code).inc()
+        request_id = trace_id(request.traceparent) or self._new_id()
+        record = _record(request, error.peer or peer)
+        unverified = _unverified_names(error, request)
+        decision_log.record_denied(error, record, request_id, status, unverified, enforced=False)
+
     def _token(self, request: IncomingRequest) -> str:
         if request.authenticated and not request.authorization:
             raise NoCredential(
@@ -194,27 +220,64 @@ class RequestPipeline:
             trailers=request.trailers,
         )
 
-    def _check_policy(
-        self, authorize: Authorize, identity: PodIdentity, peer: str | None, request: IncomingRequest, deadline: float
+    def _authorize_caller(
+        self, identity: PodIdentity, peer: str | None, request: IncomingRequest, deadline: float
     ) -> Generator[Wait, None, None]:
         try:
-            if not is_unambiguous(request.path, request.raw_path):
-                raise NotAllowed("routers may read this path in different ways, so no rule covers it")
-            for path in (request.path, *request.other_paths):
-                # Some frameworks route "get" as GET.
-                with traces.within_trace(request.traceparent):
-                    future = authorize(identity, request.method.upper(), path, deadline)
-                if future is not None:
-                    decision = yield from self._wait_for(future, deadline)
-                    if isinstance(decision, PodAuthError):
-                        raise decision.without_traceback()
+            if self._reported_allow is not None:
+                self._reported_allow.authorize(identity.service_account)
+            if self._authorize is not None:
+                yield from self._check_policy(self._authorize, identity, request, deadline)
         except PodAuthError as denial:
             raise denial.with_identity(identity, peer) from None
+
+    def _check_policy(
+        self, authorize: Authorize, identity: PodIdentity, request: IncomingRequest, deadline: float
+    ) -> Generator[Wait, None, None]:
+        if not is_unambiguous(request.path, request.raw_path):
+            raise NotAllowed("routers may read this path in different ways, so no rule covers it")
+        for path in (request.path, *request.other_paths):
+            # Some frameworks route "get" as GET.
+            with traces.within_trace(request.traceparent):
+                future = authorize(identity, request.method.upper(), path, deadline)
+            if future is not None:
+                decision = yield from self._wait_for(future, deadline)
+                if isinstance(decision, PodAuthError):
+                    raise decision.without_traceback()
 
     def _wait_for(self, future: Future[Any], deadline: float) -> Generator[Wait, None, Any]:
         if not future.done():
             yield Wait(future, deadline - self.monotonic())
         return future.result() if future.done() else too_late(self._options.timeout)
+
+
+class ReportedDenial:
+    """Logs a request that would have been denied, and was let through to the app, which may still deny it."""
+
+    def __init__(self, pipeline: RequestPipeline, error: PodAuthError) -> None:
+        self._pipeline = pipeline
+        self._error = error
+        self.make_denial = pipeline.make_denial
+        self.record_denial = pipeline.record_denial
+
+    def record_allowed(
+        self,
+        _: PodIdentity | None,
+        peer: str | None,
+        read: Callable[[F], IncomingRequest],
+        source: F,
+        status: int | None,
+    ) -> None:
+        """Count and log the denial."""
+        self._pipeline.record_would_deny(self._error, read(source), peer, status)
+
+
+def _unverified_names(error: PodAuthError, request: IncomingRequest) -> Mapping[str, str]:
+    """Return what a rejected token says about itself, nothing if it was not rejected or says nothing."""
+    if isinstance(error, InvalidToken) and error.service_account is None:
+        with suppress(PodAuthError):
+            return unverified_names(bearer_token(request.authorization))
+    return NOTHING
 
 
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:

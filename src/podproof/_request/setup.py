@@ -69,6 +69,8 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
     from podproof._apiserver.startup import StartupCheck, check_audiences  # noqa: PLC0415
 
     check_audiences(options.audience, read_mounted_token())
+    if not options.enforce:
+        log.warning("enforce is off: every request reaches the app, and those that would be denied are only logged")
     if options.source_address == "off":
         log.warning("source_address is off: a stolen token is accepted from any address until it expires")
     client = client or _default_client(options)

@@ -36,7 +36,8 @@ FIELDS = (
 )
 """What a record has, each a text, a number or None.
 
-`decision` is allowed or denied; `code` is `authenticated`, `anonymous` or the error's code; `reason` is for people.
+`decision` is allowed, denied, or would-deny where nothing is enforced; `code` is `authenticated`, `anonymous` or the
+error's code; `reason` is for people.
 `status` is that of the response; None if an allowed request got none, as when the client went away. `peer` is the
 address that was compared, or the connection's if none was. `request_id` is the trace ID of the request's `traceparent`;
 a request without one gets an ID of its own, which the response to a denied one has too. `method`, `path` and the
@@ -97,17 +98,23 @@ def record_allowed(identity: PodIdentity | None, request: RequestRecord, request
 
 
 def record_denied(
-    error: PodAuthError, request: RequestRecord, request_id: str, status: int, unverified: Mapping[str, str] = NOTHING
+    error: PodAuthError,
+    request: RequestRecord,
+    request_id: str,
+    status: int | None,
+    unverified: Mapping[str, str] = NOTHING,
+    *,
+    enforced: bool = True,
 ) -> None:
     """Log that a request was denied, and why: API server failures at ERROR, every other denial at WARNING.
 
-    `unverified` has the fields for what a rejected token says.
+    `unverified` has the fields for what a rejected token says. A denial that is not enforced has the app's status.
     """
     claims = {name: escape(value, 256) for name, value in unverified.items()}
     log.log(
         logging.ERROR if isinstance(error, Unavailable) else logging.WARNING,
-        "denied with %d %s: %s [service_account=%s pod=%s peer=%s request=%s '%s' request_id=%s%s]",
-        status,
+        "%s %s: %s [service_account=%s pod=%s peer=%s request=%s '%s' request_id=%s%s]",
+        f"denied with {status}" if enforced else "would deny:",
         error.code,
         error.reason,
         error.service_account or "-",
@@ -119,7 +126,12 @@ def record_denied(
         "".join(f" {name}={value}" for name, value in claims.items()),
         extra=_caller_fields(error.service_account, error.pod, error.identity)
         | _request_fields(request, request_id)
-        | {"decision": "denied", "code": error.code, "status": status, "reason": error.reason}
+        | {
+            "decision": "denied" if enforced else "would-deny",
+            "code": error.code,
+            "status": status,
+            "reason": error.reason,
+        }
         | claims,
     )
 

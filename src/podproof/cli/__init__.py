@@ -108,6 +108,15 @@ def _inspect(options: Namespace) -> int:
     return 0
 
 
+def _report(options: Namespace) -> int:
+    from podproof.cli.denials import format_report, read_decisions  # noqa: PLC0415
+    from podproof.cli.table import use_colour  # noqa: PLC0415
+
+    counts = read_decisions(options.file, sys.stdin)
+    sys.stdout.write(format_report(counts, coloured=use_colour(sys.stdout)))
+    return 1 if counts.denials else 0
+
+
 def _manifests(options: Namespace) -> int:
     from podproof.cli.manifests import render_manifests  # noqa: PLC0415
 
@@ -131,6 +140,7 @@ _COMMANDS = {
     "doctor": _doctor,
     "call": _call,
     "inspect": _inspect,
+    "report": _report,
     "manifests": _manifests,
     "completion": _completion,
 }

@@ -61,6 +61,20 @@ examples:
   kubectl create token alice --audience bob | podproof inspect
   podproof inspect /var/run/secrets/kubernetes.io/serviceaccount/token"""
 
+_REPORT = """\
+Reads a decision log, and shows who was denied or would be (enforce=False): how
+often, from where, for which request and why, and what brings each caller back
+in. The log has one JSON object a line, as podproof.audit.JSONFormatter writes
+it; other lines are counted.
+
+Without FILE, it is read from standard input. The exit status is 0 if nothing
+was or would be denied, else 1."""
+
+_REPORT_EXAMPLES = """\
+examples:
+  kubectl logs deployment/bob --since 24h | podproof report
+  kubectl logs -l app=bob --prefix --tail -1 | podproof report"""
+
 _MANIFESTS = """\
 Prints the YAML for a server and its callers: service accounts, Deployments to
 complete, the volume with the caller's token, and the least RBAC permissions
@@ -142,6 +156,11 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     inspect = add("inspect", "show what a token contains, and what it can be used for", _INSPECT, _INSPECT_EXAMPLES)
     file: Any = inspect.add_argument("file", nargs="?", metavar="FILE", help="a token file; - is standard input")
 
+    report = add("report", "show who was denied, or would be, by a decision log", _REPORT, _REPORT_EXAMPLES)
+    log_file: Any = report.add_argument(
+        "file", nargs="?", default="-", metavar="FILE", help="the log; - is standard input"
+    )
+
     manifests = add("manifests", "print the YAML for a server and its callers", _MANIFESTS, _MANIFESTS_EXAMPLES)
     manifests.add_argument(
         "--server", type=_service_account, metavar="NAMESPACE/NAME", help="the app's service account"
@@ -169,7 +188,7 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     shells = add("completion", "print a shell completion script", _COMPLETION, _COMPLETION_EXAMPLES)
     shells.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
 
-    for argument in (file, kubeconfig, token_file) if file_completion is not None else ():
+    for argument in (file, kubeconfig, token_file, log_file) if file_completion is not None else ():
         argument.complete = file_completion
     return top
 

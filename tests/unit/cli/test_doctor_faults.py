@@ -147,6 +147,9 @@ IN_SERVER_POD = {
         "rules.yaml",
         "kubectl edit configmap",
     ),
+    "enforce is off": FaultCase(
+        set_variables(PODPROOF_ENFORCE="false"), WARN, "every request reaches the app", "podproof report"
+    ),
     "source_address is off": FaultCase(
         set_variables(PODPROOF_SOURCE_ADDRESS="off"),
         WARN,

@@ -13,7 +13,7 @@ import pytest
 from podproof.cli import main
 from podproof.testing import Cluster
 
-COMMANDS = ["demo", "doctor", "call", "inspect", "manifests", "completion"]
+COMMANDS = ["demo", "doctor", "call", "inspect", "report", "manifests", "completion"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -54,6 +54,12 @@ def read_options(
 
 def check_options(options: Options) -> Iterator[Finding]:
     """Warn about options that are valid, but allow or reveal more than most apps need."""
+    if not options.enforce:
+        yield warn(
+            "options",
+            "enforce is off: every request reaches the app, and those that would be denied are only logged",
+            "kubectl logs deployment/NAME | podproof report, then kubectl set env deployment/NAME PODPROOF_ENFORCE-",
+        )
     if options.source_address == "off":
         yield warn(
             "options",
