@@ -78,10 +78,12 @@ def _cache_alone(headers: Sequence[bytes]) -> Measurement:
 
 
 class _Entry:
-    __slots__ = ("cached_until",)
+    __slots__ = ("cached_until", "pod_uid", "read_at")
 
     def __init__(self, cached_until: float) -> None:
         self.cached_until = cached_until
+        self.read_at = 0.0
+        self.pod_uid = "uid"
 
 
 def by_header(headers: Sequence[bytes]) -> Lookup:

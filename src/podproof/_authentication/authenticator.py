@@ -230,13 +230,14 @@ class Authenticator:
         if cached is not None and not self._may_reread(cached):
             return cached
         self._check_rate(state, review.network)  # again: many may have been rejected while this one waited
+        read_at = self.monotonic()  # before the pod is read: what changes from now on makes it old
         try:
             identity = self._reread(cached.identity, review.deadline) if cached else self._verify(review)
         except InvalidToken:
             state.rejections.update(review.network, lambda count: (count or 0) + 1)
             raise
         self._warn_of_trusted_pod(state, identity.pod)
-        read_at, left = self.monotonic(), review.expires_at - self._now()
+        left = review.expires_at - self._now()
         return CachedIdentity(
             identity=identity,
             username=sys.intern(identity.identity),  # one text for all pods of a service account

@@ -26,6 +26,11 @@ class CachedIdentity:
     ends_at: float
     read_at: float
 
+    @property
+    def pod_uid(self) -> str:
+        """The UID of its pod."""
+        return self.identity.pod.uid
+
 
 AuthenticationResult = CachedIdentity | PodAuthError
 

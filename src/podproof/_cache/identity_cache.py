@@ -6,31 +6,50 @@ this one (`make bench`, the rows of the lookup).
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
+from cachetools import LRUCache
+
 from podproof._telemetry import metrics
 
+MAX_CHANGES = 10_000
+"""How many pods' last changes are kept, so that what was read before a change is not cached after it."""
 
-class Expiring(Protocol):
-    """What can be cached here: it knows the moment until which it may be used, in monotonic seconds."""
+
+class PodEntry(Protocol):
+    """What can be cached here: what was read about a pod. Times are in monotonic seconds."""
 
     @property
     def cached_until(self) -> float:
         """The moment at which it expires."""
 
+    @property
+    def read_at(self) -> float:
+        """The moment before which the pod was not yet read."""
 
-E = TypeVar("E", bound=Expiring)
+    @property
+    def pod_uid(self) -> str:
+        """The pod that it is about."""
+
+
+E = TypeVar("E", bound=PodEntry)
 
 
 class IdentityCache(Generic[E]):
-    """Up to `size` entries by key, each until its `cached_until`; the oldest is evicted first."""
+    """Up to `size` entries by key, each until its `cached_until` or its pod's next change; the oldest is evicted first.
+
+    A pod may have several entries: its tokens are rotated.
+    """
 
     def __init__(self, size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._entries: OrderedDict[bytes, E] = OrderedDict()
+        self._keys: dict[str, set[bytes]] = {}  # of each pod
+        self._changes: LRUCache[str, float] = LRUCache(MAX_CHANGES)
         self._size = size
         self._monotonic = monotonic
         self._writing = threading.Lock()
@@ -53,19 +72,38 @@ class IdentityCache(Generic[E]):
         return entry if self._monotonic() < entry.cached_until else None
 
     def put(self, key: bytes, entry: E) -> None:
-        """Cache an entry in the place of an older one."""
+        """Cache an entry in the place of an older one, unless its pod has changed since it was read."""
         with self._writing:
-            self._entries.pop(key, None)
+            if self._changes.get(entry.pod_uid, -math.inf) >= entry.read_at:
+                return
+            self._remove(key)
             if len(self._entries) >= self._size:
-                _, evicted = self._entries.popitem(last=False)
-                if self._monotonic() < evicted.cached_until:
+                evicted = self._remove(next(iter(self._entries)))
+                if evicted is not None and self._monotonic() < evicted.cached_until:
                     self._count_eviction()
             self._entries[key] = entry
+            self._keys.setdefault(entry.pod_uid, set()).add(key)
 
     def discard(self, key: bytes) -> None:
         """Remove an entry if it is there."""
         with self._writing:
-            self._entries.pop(key, None)
+            self._remove(key)
+
+    def discard_pod(self, uid: str) -> None:
+        """Remove all entries of a pod that has changed, and do not cache what was read before."""
+        with self._writing:
+            self._changes[uid] = self._monotonic()
+            for key in self._keys.pop(uid, ()):
+                del self._entries[key]
+
+    def _remove(self, key: bytes) -> E | None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            keys = self._keys[entry.pod_uid]
+            keys.remove(key)
+            if not keys:
+                del self._keys[entry.pod_uid]
+        return entry
 
     def __len__(self) -> int:
         return len(self._entries)

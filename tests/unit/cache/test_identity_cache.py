@@ -12,6 +12,8 @@ from tests.support.fake_api import NOW, Clock
 class Entry:
     name: str
     cached_until: float
+    read_at: float = NOW
+    pod_uid: str = "uid"
 
 
 @pytest.fixture
@@ -69,3 +71,31 @@ def test_an_entry_that_is_evicted_while_it_is_read_is_no_error(time: Clock) -> N
     alice = Entry("alice", NOW + 60)
     cache.put(b"a", alice)
     assert cache.get(ContestedKey(b"a")) in (alice, None)
+
+
+def test_a_change_of_a_pod_removes_all_its_entries(cache: IdentityCache[Entry]) -> None:
+    for key, pod_uid in ((b"a", "1"), (b"b", "2"), (b"c", "1")):
+        cache.put(key, Entry("alice", NOW + 60, pod_uid=pod_uid))
+    cache.discard_pod("1")
+    cache.discard_pod("3")
+    assert [cache.get(key) is None for key in (b"a", b"b", b"c")] == [True, False, True]
+    cache.discard(b"b")
+    assert len(cache) == 0
+    assert cache._keys == {}
+
+
+def test_what_was_read_before_a_change_is_not_cached_after_it(cache: IdentityCache[Entry], time: Clock) -> None:
+    time.passes(1)
+    cache.discard_pod("uid")
+    cache.put(b"a", Entry("before", NOW + 60, read_at=NOW))
+    assert cache.get(b"a") is None
+    cache.put(b"a", Entry("after", NOW + 60, read_at=NOW + 2))
+    assert cache.get(b"a") is not None
+
+
+@pytest.mark.trap(28)
+def test_the_keys_of_pods_go_with_their_entries(cache: IdentityCache[Entry]) -> None:
+    for number in range(100):
+        cache.put(b"%d" % number, Entry("alice", NOW + 60, pod_uid=str(number % 7)))
+        cache.put(b"%d" % number, Entry("alice", NOW + 60, pod_uid=str(number % 5)))
+    assert sum(map(len, cache._keys.values())) == len(cache) == 3
