@@ -35,6 +35,7 @@ __all__ = [
     "PodFinished",
     "PodGone",
     "ServiceAccountMismatch",
+    "SignatureInvalid",
     "TokenReviewFailed",
     "TokenUnavailable",
     "Unavailable",
@@ -170,6 +171,12 @@ class TokenReviewFailed(InvalidToken):
     """The API server's TokenReview did not authenticate the token, or not as a bound token of a service account."""
 
     code = "token-review-failed"
+
+
+class SignatureInvalid(InvalidToken):
+    """The token names one of the issuer's signing keys, and is not signed with it."""
+
+    code = "invalid-signature"
 
 
 class PodGone(InvalidToken):

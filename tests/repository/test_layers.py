@@ -73,6 +73,7 @@ PUBLIC = {
         "PodFinished",
         "PodGone",
         "ServiceAccountMismatch",
+        "SignatureInvalid",
         "TokenReviewFailed",
         "TokenUnavailable",
         "Unavailable",

@@ -223,6 +223,10 @@ TRAPS = {
         "ASGI scopes other than http, websocket and lifespan reach the app unauthenticated",
         "denied; only lifespan passes",
     ),
+    66: Trap(
+        "a managed cluster or an external signer has keys that are not in the JWK Set; another issuer's keys are in it",
+        "a token of an unknown key or issuer is asked by a TokenReview, and each issuer has keys of its own",
+    ),
     68: Trap(
         "uvicorn's httptools parser adds trailers, which the caller writes, to the headers",
         "denied behind a trusted proxy where a header is there twice or announced as a trailer",

@@ -21,6 +21,7 @@ from podproof._apiserver.permissions import (
     CREATE_SELF_REVIEWS,
     CREATE_TOKENREVIEWS,
     GET_PODS,
+    GET_SIGNING_KEYS,
     Permission,
 )
 from podproof._cache.fork_local import ForkLocal
@@ -102,6 +103,17 @@ class APIServerClient:
         path = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
         with metrics.timed("subjectaccessreviews"):
             return _expect_kind("SubjectAccessReview", self._call("POST", path, CREATE_ACCESS_REVIEWS, deadline, body))
+
+    def signing_keys(self, deadline: float) -> Mapping[str, Any]:
+        """Return the JWK Set (RFC 7517 section 5) by which service account tokens are verified (KEP-1393).
+
+        Without those keys that the API server does not publish: an external signer's may be among them (KEP-740).
+        """
+        with metrics.timed("jwks"):
+            response = self._call("GET", GET_SIGNING_KEYS.resource, GET_SIGNING_KEYS, deadline)
+        if response.status != HTTPStatus.OK:
+            raise Unavailable(f"unexpected API server response: expected a JWK Set, got status {response.status}")
+        return response.document
 
     def is_allowed(self, permission: Permission, deadline: float) -> bool:
         """Return True if we have a permission, by a SelfSubjectAccessReview (authorization.k8s.io/v1)."""
@@ -196,7 +208,10 @@ def _explain_denial(status: int, permission: Permission) -> str:
             "the API server does not accept our own credential (401): "
             "check that this app's service account token is mounted and not expired"
         )
+    needed = "a ClusterRole with it"
+    if permission == GET_SIGNING_KEYS:
+        needed = "the ClusterRole system:service-account-issuer-discovery"
     return (
-        f"the API server forbids us to {permission} (403): this app's service account needs a ClusterRole with it, "
+        f"the API server forbids us to {permission} (403): this app's service account needs {needed}, "
         "bound by a ClusterRoleBinding"
     )

@@ -2,38 +2,31 @@
 
 from __future__ import annotations
 
-import http.client
-import io
 import json
 import math
 import os
 import re
-import socket
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from pathlib import Path
 from ssl import SSLCertVerificationError
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import urllib3
 from kubernetes.client import ApiClient, Configuration
 from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, InClusterConfigLoader
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
+from podproof._apiserver.timely_http import read_body, use_timely_pools
 from podproof._telemetry import metrics
 from podproof._token.jwt import numeric_date, read_claims
 from podproof._version import __version__
 from podproof.errors import MalformedToken, Unavailable
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
 
 MAX_RESPONSE = 4 * 1024 * 1024
 """The longest response read, in bytes. etcd holds no object above 1.5 MiB."""
@@ -251,7 +244,7 @@ def _make_pool_manager(configuration: Configuration) -> urllib3.PoolManager:
     try:
         manager: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
         replaced = manager.pool_classes_by_scheme
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        use_timely_pools(manager)
         manager.connection_from_url(configuration.host)
     except Exception as error:  # noqa: BLE001  whatever the official client makes of a kubeconfig's values
         if socks:  # needs PySocks
@@ -269,12 +262,10 @@ def _export_expiry(own_token: str) -> None:
 
 def _read(response: BaseHTTPResponse) -> bytes:
     """Return the body. Raises ConnectionFailed for more than MAX_RESPONSE bytes."""
-    data = bytearray()
-    while chunk := response.read1(65536):
-        data += chunk
-        if len(data) > MAX_RESPONSE:
-            raise ConnectionFailed(f"response longer than {MAX_RESPONSE} bytes")
-    return bytes(data)
+    data = read_body(response, MAX_RESPONSE)
+    if data is None:
+        raise ConnectionFailed(f"response longer than {MAX_RESPONSE} bytes")
+    return data
 
 
 def _release(response: BaseHTTPResponse) -> None:
@@ -308,51 +299,3 @@ def _describe(error: BaseException) -> str:
     if isinstance(inner, SSLCertVerificationError):
         return f"{type(inner).__name__}: {inner.verify_message}"  # what OpenSSL says of the server's certificate
     return type(error).__name__ + (f" ({type(inner).__name__})" if isinstance(inner, BaseException) else "")
-
-
-class _TimelyIO(io.RawIOBase):
-    """Reads from a socket until its timeout has passed in all.
-
-    The socket's own timeout starts again with each byte: a server that drips bytes would hold a request for ever.
-    """
-
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self._raw = raw
-        self._sock = sock
-        self._end = time.monotonic() + cast("float", sock.gettimeout())
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int | None:
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        self._sock.settimeout(left)
-        return self._raw.readinto(buffer)
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _TimelyResponse(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimelyIO(self.fp.detach(), sock))
-
-
-class _HTTPConnection(HTTPConnection):
-    response_class = _TimelyResponse
-
-
-class _HTTPSConnection(HTTPSConnection):
-    response_class = _TimelyResponse
-
-
-class _HTTPPool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection

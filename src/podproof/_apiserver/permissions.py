@@ -22,3 +22,5 @@ CREATE_TOKENREVIEWS = Permission("create", "authentication.k8s.io", "tokenreview
 GET_PODS = Permission("get", "", "pods")
 CREATE_ACCESS_REVIEWS = Permission("create", "authorization.k8s.io", "subjectaccessreviews")
 CREATE_SELF_REVIEWS = Permission("create", "authorization.k8s.io", "selfsubjectaccessreviews")
+GET_SIGNING_KEYS = Permission("get", "", "/openid/v1/jwks")
+"""A path and no resource: the ClusterRole `system:service-account-issuer-discovery` has it."""

@@ -29,6 +29,13 @@ class AccessReviewer(Protocol):
         """Return the SubjectAccessReview (authorization.k8s.io/v1) of this spec, as JSON. Raises Unavailable."""
 
 
+class SigningKeyReader(Protocol):
+    """Reads the public keys by which service account tokens are verified."""
+
+    def signing_keys(self, deadline: float) -> Mapping[str, Any]:
+        """Return the API server's JWK Set (RFC 7517 section 5), as JSON. Raises Unavailable."""
+
+
 class PermissionReader(Protocol):
     """Knows our own credential for the API server, and what it permits."""
 

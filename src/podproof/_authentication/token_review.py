@@ -17,6 +17,8 @@ from podproof.identity import ServiceAccount
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
 CREDENTIAL_ID = "authentication.kubernetes.io/credential-id"
+NODE_NAME = "authentication.kubernetes.io/node-name"
+NODE_UID = "authentication.kubernetes.io/node-uid"
 
 # RFC 1123 subdomain: what may stand as a pod's name, and so in a URL's path.
 _POD_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*")
@@ -89,7 +91,7 @@ def parse_token_review(review: Mapping[str, Any], audiences: Sequence[str], toke
     if status.get("authenticated") is not True:
         raise _explain_failure(status.get("error"), token)
     # An authenticator that knows no audiences echoes none: such a token may be meant for anybody (KEP-1205).
-    echoed = _strings(status.get("audiences"))
+    echoed = strings(status.get("audiences"))
     audience = next((one for one in audiences if one in echoed), None)
     if audience is None:
         raise TokenReviewFailed("TokenReview returned none of our audiences in status.audiences")
@@ -100,20 +102,30 @@ def parse_token_review(review: Mapping[str, Any], audiences: Sequence[str], toke
     if not isinstance(username, str) or not isinstance(uid, str) or not uid:
         raise TokenReviewFailed("TokenReview returned a user without a name or a UID")
     try:
-        service_account = _service_account(username, uid)
+        service_account = service_account_of(username, uid)
     except ValueError:
         raise TokenReviewFailed("the token's user is not a service account") from None
     extra = _extra(user.get("extra"))
+    return bound_token(service_account, audience, groups=strings(user.get("groups")), extra=extra)
+
+
+def bound_token(
+    service_account: ServiceAccount, audience: str, *, groups: tuple[str, ...], extra: Mapping[str, tuple[str, ...]]
+) -> ReviewedToken:
+    """Return a valid token, if its user's `extra` names exactly one pod that it is bound to.
+
+    Raises NotPodBound, also for a name or a UID that no pod can have.
+    """
     pod_name, pod_uid = _only(extra, POD_NAME, _POD_NAME), _only(extra, POD_UID, _UID)
     if pod_name is None or pod_uid is None:
-        raise NotPodBound("TokenReview returned no pod that the token is bound to")
+        raise NotPodBound("the token's user has no pod that the token is bound to")
     return ReviewedToken(
         service_account=service_account,
         pod_name=pod_name,
         pod_uid=pod_uid,
         audience=audience,
         credential_id=next(iter(extra.get(CREDENTIAL_ID, ())), None),
-        groups=_strings(user.get("groups")),
+        groups=groups,
         extra=MappingProxyType(extra),  # all requests of a token share it
     )
 
@@ -140,18 +152,19 @@ def _without(token: str, text: str) -> str:
     return "".join("*" if place in hidden else character for place, character in enumerate(text))
 
 
-def _strings(value: object) -> tuple[str, ...]:
+def strings(value: object) -> tuple[str, ...]:
     """Return a list of strings as a tuple, an empty one if it holds anything else."""
-    strings = isinstance(value, list) and all(isinstance(one, str) for one in value)
-    return _shared(tuple(value)) if strings else ()  # type: ignore[arg-type]  # a list, by the line above
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return _shared(tuple(value))
+    return ()
 
 
 def _extra(value: object) -> dict[str, tuple[str, ...]]:
-    return {sys.intern(key): _strings(values) for key, values in value.items()} if isinstance(value, dict) else {}
+    return {sys.intern(key): strings(values) for key, values in value.items()} if isinstance(value, dict) else {}
 
 
 # What is the same for many pods is kept once: this halves the memory of a cached caller.
-_service_account = lru_cache(maxsize=4096)(ServiceAccount.from_username)
+service_account_of = lru_cache(maxsize=4096)(ServiceAccount.from_username)
 
 
 @lru_cache(maxsize=4096)

@@ -26,18 +26,30 @@ def read_claims(token: str) -> Mapping[str, Any]:
 
     Raises MalformedToken.
     """
-    match = _JWT.fullmatch(token)
-    if match is None or not all(map(_is_canonical, match.groups())):
-        raise MalformedToken("the token is not a JSON Web Token in canonical form")
-    payload = match[2]
+    _, payload, _ = split_token(token)
     try:
-        data = binascii.a2b_base64(payload.translate(_URLSAFE) + "=" * (-len(payload) % 4))
-        claims = json.loads(data.decode())
+        claims = json.loads(decode_segment(payload).decode())
     except (ValueError, RecursionError):
         raise MalformedToken("the token's payload is not JSON") from None
     if not isinstance(claims, dict):
         raise MalformedToken("the token's payload is not a JSON object")
     return claims
+
+
+def split_token(token: str) -> tuple[str, str, str]:
+    """Return the header, payload and signature of a token (RFC 7515 section 7.1), each in canonical base64url.
+
+    Raises MalformedToken.
+    """
+    match = _JWT.fullmatch(token)
+    if match is None or not all(map(_is_canonical, match.groups())):
+        raise MalformedToken("the token is not a JSON Web Token in canonical form")
+    return match[1], match[2], match[3]
+
+
+def decode_segment(segment: str) -> bytes:
+    """Return the bytes of a segment of `split_token`."""
+    return binascii.a2b_base64(segment.translate(_URLSAFE) + "=" * (-len(segment) % 4))
 
 
 def _is_canonical(segment: str) -> bool:

@@ -21,6 +21,7 @@ FIXES = {
     "expired": "have the caller read the mounted file for each call: the kubelet renews it",
     "not-pod-bound": "use the token that is mounted in the pod, not one of kubectl create token or a Secret",
     "token-review-failed": "the token is forged, revoked or of another cluster; run podproof inspect on it",
+    "invalid-signature": "the token is forged, or signed by a key of the same name elsewhere: find who sends it",
     "pod-gone": "the pod was deleted or replaced: nothing to do if the caller was shutting down",
     "pod-finished": "the pod has ended: nothing to do if the caller was shutting down",
     "service-account-mismatch": "the pod does not run as the token's service account: find who uses the token",

@@ -251,6 +251,28 @@ def test_a_missing_permission_is_named(cluster: Cluster, time: Clock) -> None:
     client.close()
 
 
+def test_the_signing_keys_are_read_by_what_every_service_account_may_do(
+    cluster: Cluster, recording: RecordingClient
+) -> None:
+    (key,) = recording.client.signing_keys(DEADLINE)["keys"]
+    assert (key["kty"], key["use"]) == ("RSA", "sig")
+
+
+@pytest.mark.trap(8)
+def test_the_role_that_reads_signing_keys_is_named_where_it_is_missing(
+    cluster: Cluster, recording: RecordingClient
+) -> None:
+    cluster.fail(403)
+    with pytest.raises(Unavailable, match=r"get /openid/v1/jwks \(403\).*system:service-account-issuer-discovery"):
+        recording.client.signing_keys(DEADLINE)
+
+
+def test_another_response_than_a_jwk_set_is_unavailable(cluster: Cluster, recording: RecordingClient) -> None:
+    cluster.fail(404)
+    with pytest.raises(Unavailable, match=r"expected a JWK Set, got status 404$"):
+        recording.client.signing_keys(DEADLINE)
+
+
 def test_a_rejected_credential_uses_up_none_of_the_three_attempts(cluster: Cluster, recording: RecordingClient) -> None:
     cluster.fail(500, times=2)
     cluster.fail(401, times=1)

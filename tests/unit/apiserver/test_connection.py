@@ -19,6 +19,7 @@ from kubernetes.config.incluster_config import InClusterConfigLoader
 from podproof._apiserver import connection
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import Endpoint, load_configuration
+from podproof._apiserver.timely_http import TimelyIO
 from podproof.errors import Unavailable
 from podproof.testing import Cluster
 from podproof.testing._emulator.certificates import authority
@@ -297,7 +298,7 @@ def test_after_the_timeout_bytes_that_have_arrived_are_not_read() -> None:
         there.send(b"HTTP/1.1 200 OK")
         here.settimeout(0)
         with pytest.raises(TimeoutError):
-            connection._TimelyIO(response, here).readinto(bytearray(100))
+            TimelyIO(response, here).readinto(bytearray(100))
 
 
 @pytest.mark.trap(47)
@@ -305,7 +306,7 @@ def test_a_read_waits_no_longer_than_the_timeout_of_the_whole_response() -> None
     here, there = socket.socketpair()
     with here, there, here.makefile("rb", buffering=0) as response:
         here.settimeout(0.01)
-        timely = connection._TimelyIO(response, here)
+        timely = TimelyIO(response, here)
         here.settimeout(5)
         begun = real_time.monotonic()
         with pytest.raises(TimeoutError):

@@ -1,0 +1,64 @@
+"""Verifies tokens by their issuer's signing keys, without a call to the API server for each of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from podproof._authentication.authenticator import TokenVerifier
+from podproof._authentication.jwk import SigningKey
+from podproof._authentication.key_set import KeySet
+from podproof._authentication.signed_token import SignedToken, parse_signed_token, parse_verified_claims
+from podproof._authentication.token_review import ReviewedToken
+from podproof.errors import SignatureInvalid
+
+
+class SigningKeyVerifier:
+    """Verifies tokens by the keys of their issuers, for our audiences; what those keys say nothing about is reviewed.
+
+    `key_sets` has the keys of each issuer, by the `iss` of its tokens; issuers may share a set. `review` verifies
+    tokens of other issuers, tokens that name no key, and tokens that name a key which is not in the set: managed
+    clusters publish only some of their keys. `now` returns Unix seconds.
+
+    Other than a TokenReview, this does not look up whether the service account and the pod are still there. The pod is
+    read and matched afterwards, for both.
+    """
+
+    def __init__(
+        self,
+        key_sets: Mapping[str, KeySet],
+        audiences: Sequence[str],
+        *,
+        review: TokenVerifier,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._key_sets = dict(key_sets)
+        self._audiences = tuple(audiences)
+        self._review = review
+        self._now = now
+
+    def verify(self, token: str, deadline: float) -> ReviewedToken:
+        """Return what a valid token says. `deadline` is in monotonic seconds.
+
+        Raises SignatureInvalid if the token names a key and is not signed with it, InvalidToken of another kind, or
+        Unavailable.
+        """
+        signed = parse_signed_token(token)
+        keys = self._find_keys(signed, deadline)
+        if not keys:
+            return self._review.verify(token, deadline)
+        check_signature(signed, keys)
+        return parse_verified_claims(signed, self._audiences, self._now())
+
+    def _find_keys(self, token: SignedToken, deadline: float) -> Sequence[SigningKey]:
+        key_set = self._key_sets.get(token.issuer)
+        return key_set.find(token.key_id, deadline) if key_set is not None and token.key_id else ()
+
+
+def check_signature(token: SignedToken, keys: Sequence[SigningKey]) -> None:
+    """Deny a token that none of the keys which it names has signed, by an algorithm of that key (RFC 8725 section 3.1).
+
+    Raises SignatureInvalid.
+    """
+    if not any(key.verify(token.algorithm, token.signed, token.signature) for key in keys):
+        raise SignatureInvalid("the token is not signed with the key that it names")
