@@ -35,6 +35,8 @@ MAX_SHOWN = 80
 # visible ASCII without quotes, commas and backslashes.
 _AUDIENCE = re.compile(r"[!#-+\--\[\]-~]+")
 
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123 label
+
 # The variables that Kubernetes sets in each container for a Service, after the Service's name
 # (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _SERVICE_VARIABLE = re.compile(r"(.*_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
@@ -117,10 +119,31 @@ def _parse_issuers(value: object) -> tuple[str, ...]:
     return _parse_strings(value) if value else ()
 
 
-def _parse_source_address(value: object) -> str:
-    if value not in ("pod", "off"):
+def _one_of(*values: str | None) -> Callable[[object], object]:
+    def parse(value: object) -> object:
+        if value not in values:
+            raise ValueError
+        return value
+
+    return parse
+
+
+def _parse_jwks(value: object) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value.startswith(("/", "https://")):
+        return value
+    raise ValueError
+
+
+def _parse_namespace(item: str) -> str:
+    if _NAMESPACE.fullmatch(item) is None:
         raise ValueError
-    return value
+    return item
+
+
+def _parse_namespaces(value: object) -> tuple[str, ...]:
+    return _parse_each(_parse_namespace, _parse_strings(value)) if value else ()
 
 
 def _parse_network(item: object) -> Network:
@@ -261,10 +284,54 @@ class Options:
             "accepted `iss` values; unset: whatever the API server trusts",
         ),
     )
+    verify: Literal["review", "keys", "auto"] = field(
+        default="review",
+        metadata=_option(
+            _one_of("review", "keys", "auto"),
+            '"review", "keys" or "auto"',
+            'who says that a token is good: `"review"`: the API server, by a TokenReview each; `"keys"`: its signing '
+            'keys; `"auto"`: the keys if this app may read them',
+        ),
+    )
+    jwks: str | None = field(
+        default=None,
+        metadata=_option(
+            _parse_jwks,
+            "an absolute path, or a URL that begins with https://",
+            "where the signing keys of `issuers` are, a file or a URL; unset: the API server, for its own tokens",
+        ),
+    )
+    pods: Literal["lookup", "watch"] | None = field(
+        default=None,
+        metadata=_option(
+            _one_of(None, "lookup", "watch"),
+            '"lookup" or "watch"',
+            'how a token\'s pod is looked up: `"lookup"`: a GET each; `"watch"`: in a view that a watch keeps; unset: '
+            '`"watch"` where tokens are verified by keys',
+        ),
+    )
+    watch_namespaces: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            _parse_namespaces,
+            "a list of namespaces",
+            "the namespaces whose pods are watched, by one watch each; unset: all",
+        ),
+    )
+    max_staleness: float = field(
+        default=120.0,
+        metadata=_seconds(1, 3600, "how old the view of the pods may be before pods are looked up again"),
+    )
+    max_outage: float = field(
+        default=900.0,
+        metadata=_seconds(
+            0, 86400, "how long a pod of the view stays accepted while the API server cannot be asked; 0: not at all"
+        ),
+    )
     source_address: Literal["pod", "off"] = field(
         default="pod",
         metadata=_option(
-            _parse_source_address,
+            _one_of("pod", "off"),
             '"pod" or "off"',
             '`"pod"`: the peer must have an address of the caller\'s pod; `"off"`: not compared (logs a warning)',
         ),
@@ -334,10 +401,17 @@ class Options:
             raise ConfigurationError(
                 f"rules, rules_file and policy exclude each other: expected one of them, got {' and '.join(deciding)}"
             )
+        if self.jwks is not None and not (self.issuers and self.verify == "keys"):
+            raise ConfigurationError('jwks needs verify="keys", and issuers, whose keys these are')
         if deciding and self.optional:
             raise ConfigurationError(
                 f"optional cannot be combined with {deciding[0]}: anonymous callers would bypass it; use exempt"
             )
+
+    @property
+    def watches_pods(self) -> bool:
+        """True if pods are looked up in a view that a watch keeps; with `verify="auto"`, if permissions allow it."""
+        return self.pods == "watch" or (self.pods is None and self.verify == "keys")
 
     @classmethod
     def read(cls, given: Mapping[str, Any], environ: Mapping[str, str]) -> Self:
@@ -378,6 +452,12 @@ class OptionArguments(TypedDict, total=False):
     rules_file: str | PathLike[str] | None
     policy: Policy | RBAC | Literal["rbac"] | None
     issuers: Sequence[str]
+    verify: Literal["review", "keys", "auto"]
+    jwks: str | None
+    pods: Literal["lookup", "watch"] | None
+    watch_namespaces: Sequence[str]
+    max_staleness: float
+    max_outage: float
     source_address: Literal["pod", "off"]
     trusted_proxies: Sequence[str | IPv4Network | IPv6Network]
     host_network: bool

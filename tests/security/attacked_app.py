@@ -18,8 +18,11 @@ from podproof import asgi, wsgi
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.key_set import KeySet
+from podproof._authentication.key_source import APIServerKeys
 from podproof._authentication.pods import PodLookup
-from podproof._authentication.token_review import TokenReviewVerifier
+from podproof._authentication.signing_keys import SigningKeyVerifier
+from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
 from podproof._request.context import IDENTITY
 from podproof.errors import PodAuthError
 from podproof.identity import PodIdentity
@@ -110,16 +113,26 @@ class AttackEnv:
         clock: OffsetClock | None = None,
         load: LoadConfiguration | None = None,
         max_rejections: int = sys.maxsize,
+        *,
+        by_keys: bool = False,
         **options: object,
     ) -> AttackedApp:
         """Return an app with these options and caches of its own, by default with a working kubeconfig.
+
+        `by_keys`: it verifies tokens by the cluster's keys, else by reviews.
 
         By default rejected tokens are neither cached nor counted: after 20 their address would be answered with 503.
         """
         environ = {"KUBECONFIG": str(self.cluster.kubeconfig_for("default/bob"))}
         load = load or partial(load_configuration, environ=environ)
         app = AttackedApp(
-            self.runner, leak_detector, clock or OffsetClock(), load, options, max_rejections=max_rejections
+            self.runner,
+            leak_detector,
+            clock or OffsetClock(),
+            load,
+            options,
+            max_rejections=max_rejections,
+            keys_of=self.cluster.issuer if by_keys else None,
         )
         self._stack.callback(app.close)
         return app
@@ -137,12 +150,17 @@ class AttackedApp:
         given: dict[str, object],
         *,
         max_rejections: int,
+        keys_of: str | None,
     ) -> None:
         self._leak_detector = leak_detector
         self._runner = runner
         self.client = APIServerClient(load=load, monotonic=clock, sleep=clock.sleep)
         options = Options.read({"audience": "bob", "rejection_ttl": 0} | given, {})
-        verifier, pods = TokenReviewVerifier(self.client, options.audience), PodLookup(self.client)
+        verifier: TokenVerifier = TokenReviewVerifier(self.client, options.audience)
+        if keys_of is not None:
+            key_sets = {keys_of: KeySet(APIServerKeys(self.client), monotonic=clock)}
+            verifier = SigningKeyVerifier(key_sets, options.audience, review=verifier)
+        pods = PodLookup(self.client)
         self.authenticator = Authenticator(options, verifier, pods, max_rejections=max_rejections, monotonic=clock)
         self._callers: list[PodIdentity | None] = []
         self._wsgi = wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)

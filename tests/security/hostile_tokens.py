@@ -92,6 +92,13 @@ def make_token(header: bytes, payload: bytes, sign: Sign) -> bytes:
     return signed + b"." + encode(sign(signed)).encode()
 
 
+def forge_under_the_known_key(token: str) -> str:
+    """Return a token that names the cluster's key and is signed with another."""
+    head, payload, _ = token.split(".")
+    signed = f"{head}.{payload}"
+    return f"{signed}.{encode(_rsa(_FOREIGN, padding.PKCS1v15(), SHA256())(signed.encode()))}"
+
+
 def genuine_header() -> dict[str, Any]:
     return {"alg": "RS256", "kid": key_id(_PUBLIC)}
 

@@ -11,6 +11,7 @@ import pytest
 from podproof._cache.review_threads import MAX_PENDING_PER_THREAD
 from podproof.errors import Forbidden, InvalidToken, PodAuthError, Unavailable
 from podproof.testing._emulator.tokens import parse
+from tests.security import hostile_tokens
 from tests.security.attacked_app import ALICE, ENTRY_POINTS, MALLORY, AttackedApp, AttackEnv, AttackResult
 from tests.support.leak_detector import LeakDetector
 from tests.support.server_process import TIMEOUT_SECONDS
@@ -79,9 +80,12 @@ def count_different(results: list[AttackResult]) -> int:
 
 
 def test_all_rejected_tokens_get_the_same_response(
-    env_without_pod: AttackEnv, app: AttackedApp, tokens: Mapping[str, str]
+    env_without_pod: AttackEnv, app: AttackedApp, leak_detector: LeakDetector, tokens: Mapping[str, str]
 ) -> None:
+    by_keys = env_without_pod.make_app(leak_detector, by_keys=True)
     results = [app.send_token(entry_point, token) for entry_point in ENTRY_POINTS for token in tokens.values()]
+    forged = hostile_tokens.forge_under_the_known_key(env_without_pod.token)
+    results += [by_keys.send_token(entry_point, forged) for entry_point in ENTRY_POINTS]
     rejected = [result for result in results if result.status == 401]
     assert {result.code for result in rejected} == codes(InvalidToken) - {InvalidToken.code}
     assert count_different(rejected) == 1

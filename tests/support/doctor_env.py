@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from podproof._apiserver.client import APIServerClient
-from podproof._apiserver.connection import APIResponse, load_configuration
+from podproof._apiserver.connection import load_configuration
+from podproof._apiserver.response import APIResponse
 from podproof.cli.doctor import diagnose
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding

@@ -10,7 +10,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512, HashAlgorithm
-from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from tests.support.fake_api import ALICE, segment
 
@@ -37,17 +36,23 @@ def _rsa_key(name: str) -> rsa.RSAPrivateKey:
 
 
 def public_jwk(key: PrivateKey, **members: object) -> dict[str, Any]:
-    """Return the JWK of a key's public half with these members; None removes one."""
-    jwk: dict[str, Any]
+    """Return the JWK of a key's public half (RFC 7518 section 6, RFC 8037) with these members; None removes one."""
+    jwk: dict[str, object]
     match key:
         case rsa.RSAPrivateKey():
-            jwk = RSAAlgorithm.to_jwk(key.public_key(), as_dict=True)
+            rsa_numbers = key.public_key().public_numbers()
+            jwk = {"kty": "RSA", "n": _number(rsa_numbers.n), "e": _number(rsa_numbers.e)}
         case ec.EllipticCurvePrivateKey():
-            jwk = ECAlgorithm.to_jwk(key.public_key(), as_dict=True)
+            point, bits = key.public_key().public_numbers(), key.curve.key_size
+            jwk = {"kty": "EC", "crv": f"P-{bits}", "x": _number(point.x, bits), "y": _number(point.y, bits)}
         case _:
-            jwk = OKPAlgorithm.to_jwk(key.public_key(), as_dict=True)
-    made = {name: value for name, value in jwk.items() if name != "key_ops"} | {"use": "sig"} | members
-    return {name: value for name, value in made.items() if value is not None}
+            jwk = {"kty": "OKP", "crv": "Ed25519", "x": segment(key.public_key().public_bytes_raw())}
+    return {name: value for name, value in (jwk | {"use": "sig"} | members).items() if value is not None}
+
+
+def _number(number: int, bits: int | None = None) -> str:
+    """Return a number in base64url, in as many bytes as it needs or as these bits do."""
+    return segment(number.to_bytes(((bits or number.bit_length()) + 7) // 8))
 
 
 def sign(algorithm: str, key: PrivateKey, signed: bytes) -> bytes:
@@ -97,8 +102,5 @@ def jwk_of(algorithm: str, key: PrivateKey | None = None, /, **members: object) 
 
 
 def rsa_jwk(exponent: int = 65537, bits: int = 2048, modulus: int | None = None) -> dict[str, Any]:
-    """Return a JWK of these numbers: no private key is needed for what is not used."""
-    numbers = rsa.RSAPublicNumbers(exponent, modulus or (1 << (bits - 1)) + 1)
-
-    n, e = (segment(number.to_bytes((number.bit_length() + 7) // 8)) for number in (numbers.n, numbers.e))
-    return {"kty": "RSA", "kid": "a", "n": n, "e": e}
+    """Return the JWK of these numbers, whose private key nobody has: by default of a modulus of so many bits."""
+    return {"kty": "RSA", "kid": "a", "n": _number(modulus or (1 << (bits - 1)) + 1), "e": _number(exponent)}

@@ -48,6 +48,12 @@ def test_a_missing_audience_is_an_error() -> None:
         ("audience", "bob, carol", ("bob", "carol")),
         ("issuers", ["https://a"], ("https://a",)),
         ("issuers", [], ()),
+        ("verify", "keys", "keys"),
+        ("verify", "auto", "auto"),
+        ("pods", "watch", "watch"),
+        ("watch_namespaces", "shop, payments", ("shop", "payments")),
+        ("watch_namespaces", [], ()),
+        ("max_outage", 0, 0.0),
         ("source_address", "off", "off"),
         ("trusted_proxies", ["10.0.0.7", ip_network("fd00::/8")], (ip_network("10.0.0.7/32"), ip_network("fd00::/8"))),
         ("trusted_proxies", "10.0.0.7, fd00::/8", (ip_network("10.0.0.7/32"), ip_network("fd00::/8"))),
@@ -146,6 +152,17 @@ def test_an_allow_list_may_be_an_object_a_list_or_a_text_with_commas() -> None:
         ("exempt", "/a?b"),
         ("exempt", 7),
         ("host_network", "maybe"),
+        ("verify", "none"),
+        ("verify", None),
+        ("jwks", "http://issuer.example/jwks"),
+        ("jwks", "jwks.json"),
+        ("jwks", ""),
+        ("jwks", 7),
+        ("pods", "cache"),
+        ("watch_namespaces", ["Shop"]),
+        ("watch_namespaces", ["a/../b"]),
+        ("max_staleness", 0),
+        ("max_outage", -1),
         ("optional", 1),
         ("optional", None),
         ("cache_ttl", -1),
@@ -183,6 +200,28 @@ def test_a_message_says_what_was_seen_and_what_is_expected(name: str, value: obj
     with pytest.raises(ConfigurationError) as raised:
         read(**{name: value})
     assert str(raised.value) == message
+
+
+def test_a_file_or_url_of_keys_needs_the_issuers_whose_keys_they_are() -> None:
+    keys = "/etc/jwks.json"
+    assert read(verify="keys", issuers=["https://issuer"], jwks=keys).jwks == "/etc/jwks.json"
+    for given in ({"verify": "keys"}, {"issuers": ["https://issuer"]}, {"verify": "auto", "issuers": ["https://a"]}):
+        with pytest.raises(ConfigurationError, match='jwks needs verify="keys", and issuers'):
+            read(jwks=keys, **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "watches"),
+    [
+        ({}, False),
+        ({"verify": "auto"}, False),
+        ({"verify": "keys"}, True),
+        ({"verify": "keys", "pods": "lookup"}, False),
+        ({"pods": "watch"}, True),
+    ],
+)
+def test_pods_are_watched_by_default_where_tokens_are_verified_by_keys(given: dict[str, str], watches: bool) -> None:
+    assert read(**given).watches_pods is watches
 
 
 @pytest.mark.parametrize(
@@ -231,6 +270,12 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
         "PODPROOF_AUDIENCE": "bob,carol",
         "PODPROOF_ALLOW": "default/*",
         "PODPROOF_ISSUERS": "https://a,https://b",
+        "PODPROOF_VERIFY": "keys",
+        "PODPROOF_JWKS": "https://a/jwks",
+        "PODPROOF_PODS": "lookup",
+        "PODPROOF_WATCH_NAMESPACES": "shop,payments",
+        "PODPROOF_MAX_STALENESS": "7",
+        "PODPROOF_MAX_OUTAGE": "8",
         "PODPROOF_SOURCE_ADDRESS": "off",
         "PODPROOF_TRUSTED_PROXIES": "10.0.0.0/8",
         "PODPROOF_HOST_NETWORK": "true",
@@ -255,6 +300,9 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
     assert options.audience == ("bob", "carol")
     assert options.exempt == ("/healthz", "/public/*")
     assert options.source_address == "off"
+    assert [options.verify, options.jwks, options.pods] == ["keys", "https://a/jwks", "lookup"]
+    assert options.watch_namespaces == ("shop", "payments")
+    assert [options.max_staleness, options.max_outage] == [7, 8]
     assert [options.cache_ttl, options.cache_size, options.rejection_ttl, options.rejection_size] == [1, 2, 3, 4]
     assert [options.timeout, options.max_reviews] == [5, 6]
     assert options.host_network

@@ -9,24 +9,30 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
 from kubernetes.client import Configuration
 
-from podproof._apiserver.connection import APIResponse, Connection, ConnectionFailed, Endpoint, load_configuration
+from podproof._apiserver.connection import Connection, Endpoint, load_configuration
 from podproof._apiserver.permissions import (
     CREATE_ACCESS_REVIEWS,
     CREATE_SELF_REVIEWS,
     CREATE_TOKENREVIEWS,
+    GET_DISCOVERY,
     GET_PODS,
     GET_SIGNING_KEYS,
     Permission,
+    explain_denial,
 )
+from podproof._apiserver.response import APIResponse, ConnectionFailed
+from podproof._apiserver.stream import CONNECT_TIMEOUT, RESPONSE_TIMEOUT, APIStream
 from podproof._cache.fork_local import ForkLocal
 from podproof._telemetry import metrics
-from podproof.errors import Unavailable
+from podproof._token.jwt import read_claims
+from podproof.errors import MalformedToken, Unavailable
 
 ATTEMPTS = 3
 ATTEMPT_TIMEOUT = 1.25
@@ -115,13 +121,26 @@ class APIServerClient:
             raise Unavailable(f"unexpected API server response: expected a JWK Set, got status {response.status}")
         return response.document
 
+    def issuer(self, deadline: float) -> str:
+        """Return the issuer of the cluster's service account tokens: that of our own, else the one that it publishes.
+
+        Raises Unavailable.
+        """
+        with suppress(MalformedToken):
+            own = read_claims(self.own_token() or "").get("iss")
+            if isinstance(own, str):
+                return own
+        published = self._call("GET", GET_DISCOVERY.resource, GET_DISCOVERY, deadline).document.get("issuer")
+        if not isinstance(published, str):
+            raise Unavailable("unexpected API server response: expected its OpenID configuration with an issuer")
+        return published
+
     def is_allowed(self, permission: Permission, deadline: float) -> bool:
         """Return True if we have a permission, by a SelfSubjectAccessReview (authorization.k8s.io/v1)."""
-        attributes = permission._asdict()
         body = {
             "apiVersion": "authorization.k8s.io/v1",
             "kind": "SelfSubjectAccessReview",
-            "spec": {"resourceAttributes": attributes},
+            "spec": permission.attributes,
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
         review = _expect_kind("SelfSubjectAccessReview", self._call("POST", path, CREATE_SELF_REVIEWS, deadline, body))
@@ -131,6 +150,26 @@ class APIServerClient:
     def get(self, path: str, deadline: float) -> APIResponse:
         """Return the response to a GET: an object, a list or a document; 404 is returned too."""
         return self._call("GET", path, Permission("get", "", path), deadline)
+
+    def stream(
+        self,
+        *,
+        read_timeout: float,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        response_timeout: float = RESPONSE_TIMEOUT,
+    ) -> APIStream:
+        """Return what GETs responses line by line as they arrive, on one connection of its own. No I/O.
+
+        The timeouts are in seconds: until the connection is made, until a response's headers come, and between two
+        pieces of its body. It belongs to the process that it was made in.
+        """
+        return APIStream(
+            self._connections.get,
+            self._connections.discard,
+            connect_timeout=connect_timeout,
+            response_timeout=min(response_timeout, read_timeout),
+            read_timeout=read_timeout,
+        )
 
     def endpoint(self) -> Endpoint:
         """Return where the API server is. Raises Unavailable if no configuration is found."""
@@ -172,7 +211,7 @@ class APIServerClient:
             else:
                 if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                     if reloaded:
-                        raise Unavailable(_explain_denial(response.status, permission))
+                        raise Unavailable(explain_denial(response.status, permission))
                     reloaded = True
                     self._connections.discard(connection)
                     continue
@@ -200,18 +239,3 @@ def _is_not_found(status: Mapping[str, Any], resource: str, name: str) -> bool:
     if not isinstance(details, dict) or status.get("reason") != "NotFound":
         return False
     return (details.get("group", ""), details.get("kind"), details.get("name")) == ("", resource, name)
-
-
-def _explain_denial(status: int, permission: Permission) -> str:
-    if status == HTTPStatus.UNAUTHORIZED:
-        return (
-            "the API server does not accept our own credential (401): "
-            "check that this app's service account token is mounted and not expired"
-        )
-    needed = "a ClusterRole with it"
-    if permission == GET_SIGNING_KEYS:
-        needed = "the ClusterRole system:service-account-issuer-discovery"
-    return (
-        f"the API server forbids us to {permission} (403): this app's service account needs {needed}, "
-        "bound by a ClusterRoleBinding"
-    )

@@ -8,10 +8,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
 from pathlib import Path
-from ssl import SSLCertVerificationError
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,40 +19,24 @@ from kubernetes.config.incluster_config import SERVICE_HOST_ENV_NAME, InClusterC
 from urllib3.exceptions import HTTPError
 from urllib3.response import BaseHTTPResponse
 
-from podproof._apiserver.timely_http import read_body, use_timely_pools
+from podproof._apiserver.response import (
+    APIResponse,
+    ConnectionFailed,
+    describe_error,
+    parse_response,
+    read_response,
+    release,
+)
+from podproof._apiserver.timely_http import TIMELY_POOLS
 from podproof._telemetry import metrics
 from podproof._token.jwt import numeric_date, read_claims
 from podproof._version import __version__
 from podproof.errors import MalformedToken, Unavailable
 
-MAX_RESPONSE = 4 * 1024 * 1024
-"""The longest response read, in bytes. etcd holds no object above 1.5 MiB."""
-
 CREDENTIAL_AGE = 1.0
 """Seconds for which our own credential is cached: the official client takes 0.1 ms to look it up."""
 
-# RFC 6839 section 3.1: a JWKS is application/jwk-set+json.
-_JSON = re.compile(r"application/(?:[\w.-]+\+)?json(?:[ \t]*;.*)?", re.IGNORECASE)
 _BEARER = re.compile(r"bearer [\x21-\x7e]+", re.IGNORECASE)
-
-
-class APIResponse(NamedTuple):
-    """A response of the API server: its JSON object, empty for an error without one.
-
-    `retry_after` is in seconds, None without that header; `date` is the server's time, an HTTP-date.
-    """
-
-    status: int
-    document: Mapping[str, Any]
-    retry_after: float | None
-    date: str
-
-    def clock(self) -> float | None:
-        """Return the server's time (RFC 9110 section 5.6.7) in Unix seconds, None without a valid Date header."""
-        try:
-            return parsedate_to_datetime(self.date).timestamp()
-        except ValueError:
-            return None
 
 
 class Endpoint(NamedTuple):
@@ -126,10 +107,6 @@ def read_mounted_token(environ: Mapping[str, str] = os.environ, mounted: Path = 
         return None
 
 
-class ConnectionFailed(Exception):
-    """A request got no usable response; `str()` says why, without anything that was sent."""
-
-
 class Connection:
     """One process's connections to the API server: configuration, connection pool, our credential."""
 
@@ -144,7 +121,7 @@ class Connection:
         load(configuration)
         configuration.connection_pool_maxsize = connections
         configuration.retries = False  # urllib3 would try four times, each with the whole timeout
-        self._manager = _make_pool_manager(configuration)
+        self._manager = _make_pool_manager(configuration, TIMELY_POOLS)
         # Kept here: the manager would look it up on each call.
         self.pool: urllib3.HTTPConnectionPool = self._manager.connection_from_url(configuration.host)
         self._configuration = configuration
@@ -195,14 +172,43 @@ class Connection:
                 preload_content=False,
             )
             try:
-                data = _read(response)
+                data = read_response(response)
             finally:
-                _release(response)
+                release(response)
         except (HTTPError, OSError, ValueError) as error:
             # The type alone: the text may quote what was sent.
             self._renew_pool(pool)
-            raise ConnectionFailed(f"connection failed with {_describe(error)}") from None
-        return _parse_response(response, data)
+            raise ConnectionFailed(f"connection failed with {describe_error(error)}") from None
+        return parse_response(response, data)
+
+    def make_pool(self, classes: Mapping[str, type[urllib3.HTTPConnectionPool]]) -> urllib3.HTTPConnectionPool:
+        """Return a new pool of connections to the API server, of the class for its URL's scheme.
+
+        Raises Unavailable.
+        """
+        return _make_pool_manager(self._configuration, classes).connection_from_url(self._configuration.host)
+
+    def open(
+        self, pool: urllib3.HTTPConnectionPool, path: str, *, connect_timeout: float, response_timeout: float
+    ) -> BaseHTTPResponse:
+        """Return the response to a GET as soon as its headers are there; its body is still to be read.
+
+        The timeouts are in seconds: until the connection is made, and then until the headers come. Raises
+        ConnectionFailed.
+        """
+        try:
+            return pool.urlopen(
+                "GET",
+                self._base + path,
+                headers=self._headers | self._cached_credential(),
+                timeout=urllib3.Timeout(connect=connect_timeout, read=response_timeout),
+                redirect=False,  # a token must not follow
+                retries=False,
+                assert_same_host=False,  # a proxy's name is not the server's
+                preload_content=False,
+            )
+        except (HTTPError, OSError, ValueError) as error:
+            raise ConnectionFailed(f"connection failed with {describe_error(error)}") from None
 
     def _renew_pool(self, failed: urllib3.HTTPConnectionPool) -> None:
         """Replace a pool in which a connection has failed.
@@ -236,15 +242,17 @@ class Connection:
         return {"Authorization": self._authorization} if self._authorization else {}
 
 
-def _make_pool_manager(configuration: Configuration) -> urllib3.PoolManager:
-    """Return the official client's pool manager, with connections of ours in its pools. Raises Unavailable."""
+def _make_pool_manager(
+    configuration: Configuration, classes: Mapping[str, type[urllib3.HTTPConnectionPool]]
+) -> urllib3.PoolManager:
+    """Return the official client's pool manager, with pools of ours by scheme. Raises Unavailable."""
     proxy = str(configuration.proxy or "").partition(":")[0]
     unsupported = Unavailable(f"unsupported API server proxy ({proxy}): expected http or https")
     socks = proxy.startswith("socks")
     try:
         manager: urllib3.PoolManager = ApiClient(configuration).rest_client.pool_manager
         replaced = manager.pool_classes_by_scheme
-        use_timely_pools(manager)
+        manager.pool_classes_by_scheme = dict(classes)
         manager.connection_from_url(configuration.host)
     except Exception as error:  # noqa: BLE001  whatever the official client makes of a kubeconfig's values
         if socks:  # needs PySocks
@@ -258,44 +266,3 @@ def _make_pool_manager(configuration: Configuration) -> urllib3.PoolManager:
 def _export_expiry(own_token: str) -> None:
     with suppress(MalformedToken):
         metrics.own_token_end.set(numeric_date(read_claims(own_token), "exp"))
-
-
-def _read(response: BaseHTTPResponse) -> bytes:
-    """Return the body. Raises ConnectionFailed for more than MAX_RESPONSE bytes."""
-    data = read_body(response, MAX_RESPONSE)
-    if data is None:
-        raise ConnectionFailed(f"response longer than {MAX_RESPONSE} bytes")
-    return data
-
-
-def _release(response: BaseHTTPResponse) -> None:
-    """Keep the connection if its response was read to the end, else close it."""
-    if response.closed:
-        response.release_conn()
-    else:
-        response.close()
-
-
-def _parse_response(response: BaseHTTPResponse, data: bytes) -> APIResponse:
-    pause = response.headers.get("Retry-After", "")
-    retry_after = float(pause) if pause.isascii() and pause.isdigit() else None
-    try:
-        # Another type is a proxy's page, even if it parses.
-        document = json.loads(data) if _JSON.fullmatch(response.headers.get("Content-Type", "")) else None
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        if response.status < HTTPStatus.BAD_REQUEST:
-            raise ConnectionFailed(f"status {response.status} without a JSON object")
-        document = {}
-    if response.status == HTTPStatus.NOT_FOUND and document.get("kind") != "Status":
-        raise ConnectionFailed("status 404 without a Status object: not from an API server")
-    return APIResponse(response.status, document, retry_after, response.headers.get("Date", ""))
-
-
-def _describe(error: BaseException) -> str:
-    """Return the type of an error and of the one that it wraps."""
-    inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
-    if isinstance(inner, SSLCertVerificationError):
-        return f"{type(inner).__name__}: {inner.verify_message}"  # what OpenSSL says of the server's certificate
-    return type(error).__name__ + (f" ({type(inner).__name__})" if isinstance(inner, BaseException) else "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from podproof._apiserver.permissions import Permission
@@ -44,3 +45,31 @@ class PermissionReader(Protocol):
 
     def is_allowed(self, permission: Permission, deadline: float) -> bool:
         """Return True if we have a permission. Raises Unavailable."""
+
+
+class IssuerReader(Protocol):
+    """Knows the issuer of the cluster's service account tokens."""
+
+    def issuer(self, deadline: float) -> str:
+        """Return its `iss`. Raises Unavailable."""
+
+
+class LineStream(Protocol):
+    """GETs responses line by line as they arrive, one at a time, on one connection."""
+
+    def get(self, path: str, permission: Permission, *, max_line: int = ...) -> AbstractContextManager[Iterator[bytes]]:
+        """Return a context whose value yields the lines of the response, of at most `max_line` bytes each.
+
+        Both raise Unavailable if our credential is rejected or lacks the permission, UnexpectedStatus for another
+        status than 200, StreamSilent if nothing comes for too long, ConnectionFailed for a connection that fails.
+        """
+
+    def close(self) -> None:
+        """Close the connection, from any thread: one that reads gets ConnectionFailed, and so does each later call."""
+
+
+class StreamOpener(Protocol):
+    """Opens streams."""
+
+    def stream(self, *, read_timeout: float) -> LineStream:
+        """Return a stream that has not connected yet; `read_timeout` is the longest silence in seconds."""

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
 
-def use_timely_pools(manager: urllib3.PoolManager) -> None:
-    """Have a pool manager make connections whose timeout covers the whole response."""
-    manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-
 def read_body(response: BaseHTTPResponse, most: int) -> bytes | None:
     """Return the body of a response that is not preloaded, None if it is longer than `most` bytes.
 
@@ -80,3 +75,7 @@ class _HTTPPool(urllib3.HTTPConnectionPool):
 
 class _HTTPSPool(urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
+
+
+TIMELY_POOLS = {"http": _HTTPPool, "https": _HTTPSPool}
+"""By scheme, the classes for a pool manager's `pool_classes_by_scheme`."""

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from podproof._apiserver.protocols import AccessReviewer
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
@@ -26,7 +26,7 @@ from podproof._authentication.pod_address import (
     server_spellings,
 )
 from podproof._authentication.pods import PodStore
-from podproof._authentication.token_review import ReviewedToken
+from podproof._authentication.token_review import TokenVerifier
 from podproof._cache.fork_local import ForkLocal
 from podproof._cache.identity_cache import IdentityCache
 from podproof._cache.review_cache import ReviewCache
@@ -64,13 +64,6 @@ WITHOUT_ADDRESSES = 5
 """How many times as many may be rejected where addresses are not compared, so that all callers have one count."""
 
 
-class TokenVerifier(Protocol):
-    """Verifies tokens."""
-
-    def verify(self, token: str, deadline: float) -> ReviewedToken:
-        """Return what a valid token says; raise InvalidToken or Unavailable."""
-
-
 class Authenticator:
     """Decides who is calling.
 
@@ -79,7 +72,7 @@ class Authenticator:
     in canonical form, None where addresses are not compared. To deny, all raise a PodAuthError.
 
     `access_reviewer` is for a policy that asks the same API server. `startup` is begun with the first request.
-    `max_rejections` is how many tokens from one address may be rejected.
+    `max_rejections` is how many tokens from one address may be rejected. `on_close` ends what else has threads.
     """
 
     def __init__(
@@ -91,6 +84,7 @@ class Authenticator:
         access_reviewer: AccessReviewer | None = None,
         startup: StartupCheck | None = None,
         max_rejections: int = MAX_REJECTIONS,
+        on_close: Callable[[], object] = lambda: None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -99,6 +93,7 @@ class Authenticator:
         self.threads = review_threads(options.max_reviews)
         self.access_reviewer = access_reviewer
         self._startup = startup
+        self._on_close = on_close
         self._max_rejections = max_rejections * (WITHOUT_ADDRESSES if options.source_address == "off" else 1)
         self._verifier = verifier
         self._pods = pods
@@ -202,8 +197,13 @@ class Authenticator:
                 raise denial.with_identity(result.identity, peer) from None
         return result
 
+    def discard_pod(self, uid: str) -> None:
+        """Forget what is known of the callers in a pod that has ended or changed: it has to be read again."""
+        self._state.get().identities.discard_pod(uid)
+
     def close(self) -> None:
         """End this process's threads, when the reviews that are pending have ended; a later review starts new ones."""
+        self._on_close()
         self._state.pop()
         threads = self.threads.pop()
         if threads is not None:

@@ -81,8 +81,8 @@ class KeySet:
                 )
             state.failing = True
         else:
-            if skipped != state.skipped:
-                log.warning("some signing keys of %s are not used: %s", self._source, "; ".join(skipped) or "none now")
+            if skipped and skipped != state.skipped:
+                log.warning("some signing keys of %s are not used: %s", self._source, "; ".join(skipped))
             state.keys, state.skipped, state.failing = keys, skipped, False
         finally:
             state.fetched_at = self._monotonic()  # last: until then, threads without keys wait for these

@@ -17,7 +17,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from podproof._apiserver.protocols import SigningKeyReader
-from podproof._apiserver.timely_http import read_body, use_timely_pools
+from podproof._apiserver.timely_http import TIMELY_POOLS, read_body
 from podproof._cache.fork_local import ForkLocal
 from podproof._version import __version__
 from podproof.errors import ConfigurationError, Unavailable
@@ -112,7 +112,7 @@ class URLKeys:
     def _make_manager(self) -> urllib3.PoolManager:
         context = ssl.create_default_context(cafile=self._ca_file)
         manager = urllib3.PoolManager(ssl_context=context)
-        use_timely_pools(manager)
+        manager.pool_classes_by_scheme = dict(TIMELY_POOLS)
         return manager
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 from podproof._apiserver.protocols import PodReader
@@ -35,35 +38,80 @@ class PodLookup:
         response = self._reader.read_pod(service_account.namespace, name, deadline)
         if response is None:
             raise PodGone(f"there is no pod {service_account.namespace}/{name}")
-        return match_pod(response, service_account, name, uid)
+        return match_pod(read_record(response), service_account, name, uid)
 
 
-def match_pod(pod: Mapping[str, Any], service_account: ServiceAccount, name: str, uid: str) -> Pod:
-    """Return the pod that a service account's token is bound to, if a Pod as the API server returned it is that one.
+@dataclass(frozen=True, slots=True)
+class PodRecord:
+    """What is kept of a Pod (v1): what decides whether it is a token's pod, and its addresses in canonical form.
+
+    What the API server gave as anything but text is None, which equals nothing that a token names. What many pods share
+    is one object for all. `labels` are None unless they were asked for.
+    """
+
+    namespace: str | None
+    name: str | None
+    uid: str | None
+    service_account: str | None
+    phase: str | None
+    addresses: tuple[str, ...]
+    node: str | None
+    host_network: bool
+    node_addresses: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...] | None = None
+
+    @property
+    def live(self) -> bool:
+        """False for a pod that has finished, or whose phase is none of those in which a pod runs."""
+        return self.phase in _LIVE_PHASES
+
+
+def read_record(pod: Mapping[str, Any], *, labels: bool = False) -> PodRecord:
+    """Return what is kept of a Pod as the API server returned it, its labels only if they are wanted.
+
+    Raises Unavailable if it is not a Pod.
+    """
+    metadata, spec, status = (_mapping(pod, key) for key in ("metadata", "spec", "status"))
+    host_network = spec.get("hostNetwork")
+    name, uid = metadata.get("name"), metadata.get("uid")
+    return PodRecord(
+        namespace=_shared_text(metadata.get("namespace")),
+        name=name if isinstance(name, str) else None,
+        uid=uid if isinstance(uid, str) else None,
+        service_account=_shared_text(spec.get("serviceAccountName")),
+        phase=_shared_text(status.get("phase")),
+        addresses=_addresses(status, "podIP"),
+        node=_shared_text(spec.get("nodeName")),
+        host_network=host_network is not None and host_network is not False,
+        node_addresses=_shared_tuple(_addresses(status, "hostIP")),
+        labels=_labels(metadata) if labels else None,
+    )
+
+
+def match_pod(pod: PodRecord, service_account: ServiceAccount, name: str, uid: str) -> Pod:
+    """Return the pod that a service account's token is bound to, if this is that one.
 
     A terminating pod is a legitimate caller: it may take its whole grace period to finish its work.
 
-    Raises PodGone, PodFinished, ServiceAccountMismatch, or Unavailable if this is another pod or not a Pod.
+    Raises PodGone, PodFinished, ServiceAccountMismatch, or Unavailable if this is another pod.
     """
-    metadata, spec, status = (_mapping(pod, key) for key in ("metadata", "spec", "status"))
     namespace = service_account.namespace
-    if metadata.get("namespace") != namespace or metadata.get("name") != name:
+    if pod.namespace != namespace or pod.name != name:
         raise Unavailable(f"the API server returned another pod than {namespace}/{name}")
-    if metadata.get("uid") != uid:
+    if pod.uid != uid:
         raise PodGone(f"pod {namespace}/{name} was recreated since the token was issued")
-    if spec.get("serviceAccountName") != service_account.name:
+    if pod.service_account != service_account.name:
         raise ServiceAccountMismatch(f"pod {namespace}/{name} does not run as {service_account}")
-    if status.get("phase") not in _LIVE_PHASES:
-        raise PodFinished(f"pod {namespace}/{name} is in phase {status.get('phase')!r:.20}")
-    node, host_network = spec.get("nodeName"), spec.get("hostNetwork")
+    if not pod.live:
+        raise PodFinished(f"pod {namespace}/{name} is in phase {pod.phase!r:.20}")
     return Pod(
         namespace=namespace,
         name=name,
         uid=uid,
-        addresses=_addresses(status, "podIP"),
-        node=node if isinstance(node, str) else None,
-        host_network=host_network is not None and host_network is not False,
-        node_addresses=_addresses(status, "hostIP"),
+        addresses=pod.addresses,
+        node=pod.node,
+        host_network=pod.host_network,
+        node_addresses=pod.node_addresses,
     )
 
 
@@ -72,6 +120,21 @@ def _mapping(parent: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise Unavailable(f"the API server's Pod has no {key}")
     return value
+
+
+def _shared_text(value: object) -> str | None:
+    return sys.intern(value) if isinstance(value, str) else None
+
+
+@lru_cache(maxsize=8192)  # one entry a node: a cluster has at most 5,000 (kubernetes.io/docs/setup/best-practices)
+def _shared_tuple(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    return addresses
+
+
+def _labels(metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    given = metadata.get("labels")
+    pairs = given.items() if isinstance(given, dict) else ()
+    return tuple((sys.intern(key), sys.intern(value)) for key, value in pairs if isinstance(value, str))
 
 
 def _addresses(status: Mapping[str, Any], key: str) -> tuple[str, ...]:

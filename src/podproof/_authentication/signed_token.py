@@ -80,8 +80,9 @@ def parse_verified_claims(token: SignedToken, audiences: Sequence[str], now: flo
     """
     claims = token.claims
     check_claims(claims, audiences=audiences, issuers=(token.issuer,), now=now)
-    if "iat" in claims and now < (issued := numeric_date(claims, "iat")) - CLOCK_SKEW:
-        raise Expired(f"the token was issued {issued - now:.0f} s from now: one of the two clocks is wrong")
+    for name in ("nbf", "iat"):  # the API server writes both, and compares both
+        if now < (begins := numeric_date(claims, name)) - CLOCK_SKEW:
+            raise Expired(f"the token's {name} is {begins - now:.0f} s from now: one of the two clocks is wrong")
     named = (claims["aud"],) if isinstance(claims["aud"], str) else strings(claims["aud"])
     audience = next((one for one in audiences if one in named), None)
     if audience is None:  # check_claims has found one: beside it stands something else than a text

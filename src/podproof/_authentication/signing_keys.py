@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from podproof._authentication.authenticator import TokenVerifier
 from podproof._authentication.jwk import SigningKey
 from podproof._authentication.key_set import KeySet
 from podproof._authentication.signed_token import SignedToken, parse_signed_token, parse_verified_claims
-from podproof._authentication.token_review import ReviewedToken
+from podproof._authentication.token_review import ReviewedToken, TokenVerifier
 from podproof.errors import SignatureInvalid
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from podproof._apiserver.protocols import TokenReviewer
 from podproof.errors import NotPodBound, TokenReviewFailed, Unavailable
@@ -57,6 +57,13 @@ class ReviewedToken:
     credential_id: str | None
     groups: tuple[str, ...]
     extra: Mapping[str, tuple[str, ...]]
+
+
+class TokenVerifier(Protocol):
+    """Verifies tokens."""
+
+    def verify(self, token: str, deadline: float) -> ReviewedToken:
+        """Return what a valid token says; raise InvalidToken or Unavailable."""
 
 
 class TokenReviewVerifier:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.auto_mode import AutoMode, Mode
 from podproof._authentication.custom import CustomAuthenticator, SupportsAuthenticate
-from podproof._authentication.pods import PodLookup
-from podproof._authentication.token_review import TokenReviewVerifier
+from podproof._authentication.pods import PodLookup, PodStore
+from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
 from podproof._authorization.access_reviews import AccessReviews
 from podproof._authorization.policy import Policy
 from podproof._authorization.rbac import RBAC
@@ -65,7 +66,7 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
     """
     # Here and not above, as in _default_client.
     from podproof._apiserver.connection import read_mounted_token  # noqa: PLC0415
-    from podproof._apiserver.permissions import CREATE_ACCESS_REVIEWS, CREATE_TOKENREVIEWS, GET_PODS  # noqa: PLC0415
+    from podproof._apiserver.permissions import needed_permissions  # noqa: PLC0415
     from podproof._apiserver.startup import StartupCheck, check_audiences  # noqa: PLC0415
 
     check_audiences(options.audience, read_mounted_token())
@@ -74,22 +75,78 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
     if options.source_address == "off":
         log.warning("source_address is off: a stolen token is accepted from any address until it expires")
     client = client or _default_client(options)
-    permissions = [CREATE_TOKENREVIEWS, GET_PODS]
-    if isinstance(options.policy, RBAC) or options.policy == "rbac":
-        permissions.append(CREATE_ACCESS_REVIEWS)
-    return Authenticator(
+    changes: list[Callable[[str], None]] = []
+    mode = build_mode(options, client, changes)
+    authenticator = Authenticator(
         options,
-        TokenReviewVerifier(client, options.audience),
-        PodLookup(client),
+        mode.verifier,
+        mode.pods,
         access_reviewer=client,
         startup=StartupCheck(
             client,
             audiences=options.audience,
-            permissions=permissions,
+            permissions=needed_permissions(
+                reviews=options.verify != "keys",
+                keys=options.verify == "keys" and options.jwks is None,
+                watch=options.watches_pods,
+                namespaces=options.watch_namespaces,
+                rbac=isinstance(options.policy, RBAC) or options.policy == "rbac",
+            ),
             timeout=options.timeout,
             trusted_proxies=options.trusted_proxies,
         ),
+        on_close=mode.close,
     )
+    changes.append(authenticator.discard_pod)
+    return authenticator
+
+
+def build_mode(options: Options, client: APIServerClient, changes: Sequence[Callable[[str], None]]) -> Mode:
+    """Return what verifies tokens and what knows the pods; `changes` are called with the UID of a pod that changes."""
+    reviews: TokenVerifier = TokenReviewVerifier(client, options.audience)
+    lookup: PodStore = PodLookup(client)
+    if options.verify == "review" and not options.watches_pods:
+        return Mode(reviews, lookup)
+    from podproof._apiserver.permissions import needed_permissions  # noqa: PLC0415  in the modes that need them
+    from podproof._authentication.pod_watch import PodWatch  # noqa: PLC0415
+
+    watch = PodWatch(
+        client,
+        namespaces=options.watch_namespaces,
+        fallback=lookup,
+        listeners=changes,
+        max_age=options.max_staleness,
+        max_outage=options.max_outage,
+    )
+    if options.verify == "review":
+        return Mode(reviews, watch, watch.close)
+    keys = Mode(
+        _build_key_verifier(options, client, reviews), lookup if options.pods == "lookup" else watch, watch.close
+    )
+    if options.verify == "keys":
+        return keys
+    needed = needed_permissions(
+        reviews=False, keys=True, watch=keys.pods is watch, namespaces=options.watch_namespaces, rbac=False
+    )
+    auto = AutoMode(client, needed, keys=keys, review=Mode(reviews, watch if options.pods == "watch" else lookup))
+    return Mode(auto, auto, watch.close)
+
+
+def _build_key_verifier(options: Options, client: APIServerClient, reviews: TokenVerifier) -> TokenVerifier:
+    from podproof._authentication.key_set import KeySet  # noqa: PLC0415  needs cryptography
+    from podproof._authentication.key_source import APIServerKeys, FileKeys, KeySource, URLKeys  # noqa: PLC0415
+    from podproof._authentication.own_issuer import OwnIssuerVerifier  # noqa: PLC0415
+    from podproof._authentication.signing_keys import SigningKeyVerifier  # noqa: PLC0415
+
+    source: KeySource = APIServerKeys(client)
+    if options.jwks is not None:
+        source = FileKeys(options.jwks) if options.jwks.startswith("/") else URLKeys(options.jwks)
+    key_set = KeySet(source)
+
+    def verifier_for(*issuers: str) -> SigningKeyVerifier:
+        return SigningKeyVerifier(dict.fromkeys(issuers, key_set), options.audience, review=reviews)
+
+    return verifier_for(*options.issuers) if options.issuers else OwnIssuerVerifier(client, verifier_for)
 
 
 def build_authorize(options: Options, authenticator: Authenticator | CustomAuthenticator) -> Authorize | None:

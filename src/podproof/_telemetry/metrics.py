@@ -92,6 +92,31 @@ own_token_end = _make(
     "When the token that the API server is called with expires, in Unix time.",
     multiprocess_mode="mostrecent",
 )
+pods = _make(
+    "Gauge",
+    "podproof_pods",
+    "Pods in the view that a watch keeps current.",
+    multiprocess_mode="livemax",
+)
+# The time and not the age, as Prometheus advises: the age of a view whose watch hangs would stand still. Of several
+# processes, the one that is furthest behind.
+pod_view_time = _make(
+    "Gauge",
+    "podproof_pod_view_timestamp_seconds",
+    "When the view of the pods was last known to be current, in Unix time.",
+    multiprocess_mode="livemin",
+)
+pod_watch_restarts = _make(
+    "Counter",
+    "podproof_pod_watch_restarts",
+    "Watches and lists of pods that ended, by reason: each is followed by another.",
+    ["reason"],
+)
+stale_pods = _make(
+    "Counter",
+    "podproof_stale_pods",
+    "Pods that were accepted by an old view, since the API server could not be asked.",
+)
 
 # What nearly every request counts, looked up once.
 allowed = decisions.labels("allowed", "authenticated")

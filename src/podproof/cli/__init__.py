@@ -47,11 +47,11 @@ _SIGPIPE = 128 + 13
 """The exit status of other programs that write into a closed pipe."""
 
 
-def _demo(_: Namespace) -> int:
+def _demo(options: Namespace) -> int:
     require_extra("podproof demo", "testing", "wsgi")
     from podproof.cli.demo import run_demo  # noqa: PLC0415
 
-    return run_demo(sys.stdout)
+    return run_demo(sys.stdout, options.verify)
 
 
 def _call(options: Namespace) -> int:
@@ -122,7 +122,12 @@ def _manifests(options: Namespace) -> int:
 
     sys.stdout.write(
         render_manifests(
-            options.audience, options.server, options.caller, rbac=options.policy == "rbac", only=options.only
+            options.audience,
+            options.server,
+            options.caller,
+            rbac=options.policy == "rbac",
+            keys=options.verify == "keys",
+            only=options.only,
         )
     )
     return 0

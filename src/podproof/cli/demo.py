@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.client import HTTPConnection
 from threading import Thread
-from typing import NamedTuple, TextIO
+from typing import Literal, NamedTuple, TextIO
 
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
@@ -44,10 +44,10 @@ class Scenario(NamedTuple):
     reason: str
 
 
-def run_demo(out: TextIO) -> int:
+def run_demo(out: TextIO, verify: Literal["review", "keys"] = "review") -> int:
     """Print a table of requests and results, and return 0 if all results are as expected, else 1."""
     hosts = HOSTS if all(map(_can_bind, HOSTS)) else FEW_HOSTS
-    with Cluster() as cluster, _run_bob(cluster, {*map(_family, hosts)}) as (servers, denials):
+    with Cluster() as cluster, _run_bob(cluster, verify, {*map(_family, hosts)}) as (servers, denials):
         rows = []
         for scenario in _scenarios(cluster, *hosts):
             status, caller = _send_request(scenario, servers)
@@ -120,10 +120,12 @@ class _DenialLog(logging.Handler):
 
 
 @contextmanager
-def _run_bob(cluster: Cluster, families: AbstractSet[socket.AddressFamily]) -> Iterator[tuple[Servers, _DenialLog]]:
+def _run_bob(
+    cluster: Cluster, verify: Literal["review", "keys"], families: AbstractSet[socket.AddressFamily]
+) -> Iterator[tuple[Servers, _DenialLog]]:
     """Run the server; yield where it listens, and its log of denied requests."""
     client = APIServerClient(load=partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)}))
-    authenticator = build_authenticator(Options(audience=("bob",)), client)
+    authenticator = build_authenticator(Options(audience=("bob",), verify=verify), client)
     app = PodAuthMiddleware(_whoami, authenticator=authenticator)
     log, denials = logging.getLogger("podproof"), _DenialLog()
     log.addHandler(denials)

@@ -18,11 +18,13 @@ def render_manifests(
     callers: Sequence[ServiceAccount],
     *,
     rbac: bool = False,
+    keys: bool = False,
     only: Part | None = None,
 ) -> str:
     """Return the YAML documents for a server and its callers, for `kubectl apply`: all of them, or `only` one part.
 
-    With `rbac`, the cluster's RBAC decides who may call which path.
+    With `rbac`, the cluster's RBAC decides who may call which path. With `keys`, the server verifies tokens by the
+    cluster's signing keys, and watches pods.
 
     Raises CommandError if the server, the caller or the audience is missing.
     """
@@ -36,11 +38,16 @@ def render_manifests(
     if server is not None and only != "caller":
         names = {"namespace": server.namespace, "name": server.name, "audience": audience}
         if only != "server":
-            documents.append(_RBAC.substitute(names, policy=_ACCESS_REVIEWS if rbac else ""))
+            more = _ACCESS_REVIEWS * rbac + _SIGNING_KEYS * keys
+            documents.append(_RBAC.substitute(names, pods="get, list, watch" if keys else "get", more=more))
         if only != "rbac":
             allow = "rbac" if rbac else ",".join(map(str, callers)) or f"{server.namespace}/*"
             variable, comment = ("POLICY", _BY_RBAC) if rbac else ("ALLOW", _BY_LIST)
-            documents.append(_SERVER.substitute(names, variable=variable, allow=allow, comment=comment))
+            documents.append(
+                _SERVER.substitute(
+                    names, variable=variable, allow=allow, comment=comment, verify=_BY_KEYS if keys else ""
+                )
+            )
     for caller in callers if only in (None, "caller") else ():
         names = {"namespace": caller.namespace, "name": caller.name, "audience": audience}
         documents.append(_CALLER.substitute(names))
@@ -62,8 +69,8 @@ rules:
     verbs: [create]
   - apiGroups: [""]
     resources: [pods]
-    verbs: [get]
-$policy---
+    verbs: [$pods]
+$more---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
 metadata:
@@ -82,6 +89,16 @@ _ACCESS_REVIEWS = """\
   - apiGroups: [authorization.k8s.io]
     resources: [subjectaccessreviews]
     verbs: [create]
+"""
+
+_SIGNING_KEYS = """\
+  - nonResourceURLs: [/openid/v1/jwks, /.well-known/openid-configuration]
+    verbs: [get]
+"""
+
+_BY_KEYS = """\
+            - name: PODPROOF_VERIFY  # tokens are reviewed only if their signing key is not published
+              value: keys
 """
 
 _BY_LIST = "allowed callers: namespace/name with shell globs, separated by commas"
@@ -130,7 +147,7 @@ spec:
               value: "$audience"
             - name: PODPROOF_$variable  # $comment
               value: "$allow"
-          ports:
+$verify          ports:
             - name: http
               containerPort: 8080
           securityContext:

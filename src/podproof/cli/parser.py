@@ -116,7 +116,13 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
             formatter_class=_HelpFormatter,
         )
 
-    add("demo", "show allowed and denied requests, without a cluster", _DEMO)
+    demo = add("demo", "show allowed and denied requests, without a cluster", _DEMO)
+    demo.add_argument(
+        "--verify",
+        choices=("review", "keys"),
+        default="review",
+        help="how tokens are verified: by TokenReviews, or by the cluster's keys (default: review)",
+    )
 
     doctor = add("doctor", "diagnose why callers are rejected, and suggest fixes", _DOCTOR, _DOCTOR_EXAMPLES)
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -175,7 +181,11 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     )
     manifests.add_argument("--audience", type=_audience, help="the audience of the callers' tokens, such as bob")
     manifests.add_argument(
-        "--mode", choices=("review",), default="review", help="how tokens are verified (default: review)"
+        "--verify",
+        "--mode",
+        choices=("review", "keys"),
+        default="review",
+        help="how the server verifies tokens: by TokenReviews, or by the cluster's keys (default: review)",
     )
     manifests.add_argument(
         "--policy",

@@ -5,7 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
+from podproof import ServiceAccount
+from podproof.cli.manifests import render_manifests
 from tests.integration import images
 from tests.integration.contract import Access
 from tests.integration.pods.actors import AppDeployment, CallerPod
@@ -41,9 +44,14 @@ def manifests(kubectl: Kubectl) -> Manifests:
 @pytest.fixture(scope="session")
 def deployed(kubectl: Kubectl, manifests: Manifests) -> Iterator[None]:
     """Deploy what several tests share: the manifests, apps with other options, and pods that send requests."""
-    roles = [document for document in manifests.documents if document["kind"].startswith("ClusterRole")]
+    bob_keys = ServiceAccount(kubectl.namespace, "bob-keys")
+    printed = [*yaml.safe_load_all(render_manifests(None, bob_keys, [], keys=True, only="rbac"))]
+    roles = [one for one in (*manifests.documents, *printed) if one["kind"].startswith("ClusterRole")]
     kubectl.apply(
         *manifests.documents,
+        *printed,
+        manifests.service_account("bob-keys"),
+        *manifests.app("bob-keys", env={"PODPROOF_VERIFY": "keys"}, service_account="bob-keys"),
         *manifests.app("bob-starlette", args=STARLETTE),
         *manifests.app("bob-dual-stack", args=DUAL_STACK),
         *manifests.app("bob-allow-list", env={"PODPROOF_ALLOW": f"{kubectl.namespace}/al*,elsewhere/*"}),
@@ -104,9 +112,12 @@ def find_app(kubectl: Kubectl, alice: CallerPod) -> Callable[[str], AppDeploymen
     return find
 
 
-@pytest.fixture(scope="session", params=["bob", "bob-starlette"])
+@pytest.fixture(scope="session", params=["bob", "bob-starlette", "bob-keys"])
 def app(request: pytest.FixtureRequest, find_app: Callable[[str], AppDeployment]) -> AppDeployment:
-    """Return the Flask example on gunicorn, as in the manifests, and the Starlette example on uvicorn."""
+    """Return the Flask example on gunicorn, as in the manifests, the Starlette example on uvicorn, and Flask with keys.
+
+    The last one verifies tokens by the cluster's signing keys, and watches pods.
+    """
     return find_app(request.param)
 
 

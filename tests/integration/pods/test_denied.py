@@ -105,6 +105,21 @@ def test_the_token_of_a_deleted_pod_is_denied(
         assert until_not_forbidden(mallory, app, token).status_and_challenge == BAD_TOKEN
 
 
+def test_with_a_watch_a_deleted_pod_is_denied_within_two_seconds(
+    find_app: Callable[[str], AppDeployment], new_caller: Callable[..., CallerPod], mallory: CallerPod, kubectl: Kubectl
+) -> None:
+    app = find_app("bob-keys")
+    deleted = new_caller("deleted-watched")
+    token = deleted.token()
+    assert deleted.send(app, token=token).status == 200
+    deleted.delete()  # returns when the pod is gone
+    eventually(
+        lambda: mallory.send(app, token=token),
+        good=lambda response: response.status_and_challenge == BAD_TOKEN,
+        within=2,
+    )
+
+
 @pytest.mark.trap(14)
 def test_the_token_of_a_pod_recreated_under_the_same_name_is_denied(
     app: AppDeployment, new_caller: Callable[..., CallerPod]

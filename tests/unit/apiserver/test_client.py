@@ -17,8 +17,9 @@ import pytest
 from kubernetes.client import Configuration
 
 from podproof._apiserver.client import ATTEMPT_TIMEOUT, BACKOFF, APIServerClient
-from podproof._apiserver.connection import MAX_RESPONSE, Connection, ConnectionFailed, load_configuration
+from podproof._apiserver.connection import Connection, load_configuration
 from podproof._apiserver.permissions import CREATE_TOKENREVIEWS, GET_PODS
+from podproof._apiserver.response import MAX_RESPONSE, ConnectionFailed
 from podproof.errors import Unavailable
 from podproof.testing import Cluster
 from tests.support.fake_api import NOW, Clock

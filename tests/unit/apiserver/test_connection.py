@@ -19,6 +19,7 @@ from kubernetes.config.incluster_config import InClusterConfigLoader
 from podproof._apiserver import connection
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import Endpoint, load_configuration
+from podproof._apiserver.response import ConnectionFailed, parse_response
 from podproof._apiserver.timely_http import TimelyIO
 from podproof.errors import Unavailable
 from podproof.testing import Cluster
@@ -333,23 +334,23 @@ def test_a_mounted_token_that_is_missing_or_not_ascii_is_none(tmp_path: Path) ->
 @pytest.mark.parametrize("date", ["", "some time today", "Mon, 99 Foo 2026 00:00:00 GMT"])
 def test_a_response_without_a_valid_date_has_no_clock(date: str) -> None:
     response = urllib3.HTTPResponse(headers={"Content-Type": "application/json", "Date": date}, status=200)
-    assert connection._parse_response(response, b"{}").clock() is None
+    assert parse_response(response, b"{}").clock() is None
 
 
 @pytest.mark.parametrize("kind", ["application/json", "Application/JSON; charset=utf-8", "application/jwk-set+json"])
 def test_json_is_recognized_by_its_media_type(kind: str) -> None:
     response = urllib3.HTTPResponse(headers={"Content-Type": kind}, status=200)
-    assert connection._parse_response(response, b'{"a": 1}').document == {"a": 1}
+    assert parse_response(response, b'{"a": 1}').document == {"a": 1}
 
 
 @pytest.mark.parametrize("kind", ["", "text/html", "text/plain", "application/jsonp", "application/json, text/html"])
 def test_json_of_another_media_type_is_unusable(kind: str) -> None:
     response = urllib3.HTTPResponse(headers={"Content-Type": kind}, status=200)
-    with pytest.raises(connection.ConnectionFailed, match="status 200 without a JSON object"):
-        connection._parse_response(response, b'{"a": 1}')
+    with pytest.raises(ConnectionFailed, match="status 200 without a JSON object"):
+        parse_response(response, b'{"a": 1}')
 
 
 @pytest.mark.parametrize("text", ["", "soon", "-1", "1.5", "\u0663", "Wed, 21 Oct 2026 07:28:00 GMT"])
 def test_retry_after_is_read_only_as_whole_seconds(text: str) -> None:
     response = urllib3.HTTPResponse(headers={"Retry-After": text}, status=503)
-    assert connection._parse_response(response, b"{}").retry_after is None
+    assert parse_response(response, b"{}").retry_after is None

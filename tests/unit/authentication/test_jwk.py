@@ -36,7 +36,7 @@ UNUSABLE: list[tuple[str, Any]] = [
     *(("has no kid", jwk_of("ES256", kid=kid)) for kid in (None, "", "a" * (MAX_KEY_ID + 1), 7)),
     *(("is not an RSA, P-256", jwk_of("ES256", kty=kty)) for kty in (None, ["EC"], "RSA", "OKP")),
     ("is not an RSA, P-256", {"kty": "oct", "kid": "a", "k": "AAAA"}),
-    ("is not an RSA, P-256", public_jwk(ec.generate_private_key(ec.SECP256K1()), kid="a")),
+    ("is not an RSA, P-256", public_jwk(ec.generate_private_key(ec.SECP256K1()), kid="a", crv="secp256k1")),
     ("is not an RSA, P-256", jwk_of("EdDSA", crv="Ed448")),
     ("private key", jwk_of("EdDSA", d="AAAA")),
     *(("use or key_ops", jwk_of("RS256", **use)) for use in ({"use": "enc"}, {"use": ["sig"]})),

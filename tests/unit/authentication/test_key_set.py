@@ -156,8 +156,9 @@ def test_while_one_thread_fetches_the_others_use_the_previous_keys(verifying: Ve
     verifying.verify(token)
     verifying.time.passes(REFRESH_INTERVAL)
     with ThreadPoolExecutor() as pool, fetching(verifying, pool):
-        assert verifying.verify(token) is not REVIEWED
-        assert verifying.is_reviewed(signed_token("ES384"))
+        # In a shorter time than they would wait for keys.
+        assert pool.submit(verifying.verify, token).result(FETCH_TIMEOUT / 2) is not REVIEWED
+        assert pool.submit(verifying.verify, signed_token("ES384")).result(FETCH_TIMEOUT / 2) is REVIEWED
     assert verifying.source.fetches == 2
 
 
@@ -203,7 +204,7 @@ def test_the_keys_beside_one_that_is_not_used_are_used_and_it_is_logged_once(
     ]
     verifying.source.document = jwks(jwk_of("ES256"))
     verifying.verify(signed_token(claims=ALICE | {"exp": NOW + 9999}))
-    assert caplog.messages[1:] == ["some signing keys of the fake source are not used: none now"]
+    assert len(caplog.messages) == 1
 
 
 def test_a_missing_role_at_the_api_server_is_named_in_the_log(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time as real_time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from podproof.errors import (
     Unavailable,
 )
 from podproof.testing import Cluster
-from podproof.testing._emulator.http_server import LoopbackServer, ServerRequest, ServerResponse
+from podproof.testing._emulator.http_server import ClientConnection, LoopbackServer, ServerRequest, ServerResponse
 from tests.support.fake_api import Clock
 from tests.support.signed_tokens import (
     jwk_of,
@@ -106,6 +108,24 @@ def test_a_url_without_keys_is_unavailable(
     with pytest.raises(Unavailable, match=message):
         URLKeys(url, monotonic=time).fetch(time() + 5)
     assert len(key_server.requests) == 1
+
+
+def send_for_ever(client: ClientConnection, head: bytes, _: bytes) -> None:
+    """Send a byte of the body at a time, until the client has closed the connection."""
+    with suppress(OSError):
+        client.send(head.replace(b"Content-Length: 0", b"Content-Length: 200000"))
+        while True:
+            client.send(b" ")
+            threading.Event().wait(0.005)
+
+
+@pytest.mark.trap(47)
+def test_a_url_that_sends_a_byte_at_a_time_takes_no_longer_than_the_deadline(url: str, key_server: KeyServer) -> None:
+    key_server.response = ServerResponse(200, b"", send=send_for_ever)
+    begun = real_time.monotonic()
+    with pytest.raises(Unavailable, match="failed with"):
+        URLKeys(url).fetch(begun + 0.1)
+    assert real_time.monotonic() - begun < 5
 
 
 def test_with_no_time_left_a_url_is_not_asked(url: str, key_server: KeyServer, time: Clock) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from podproof._authentication.pods import PodLookup, match_pod
+from podproof._authentication.pods import PodLookup, match_pod, read_record
 from podproof.errors import PodFinished, PodGone, ServiceAccountMismatch, Unavailable
 from podproof.identity import Pod, ServiceAccount
 from tests.support.fake_api import PEER, FakeAPI, pod
@@ -13,7 +13,7 @@ ALICE = ServiceAccount("default", "alice", "account-uid")
 
 
 def matched(response: dict[str, Any]) -> Pod:
-    return match_pod(response, ALICE, "alice-pod", "pod-uid")
+    return match_pod(read_record(response), ALICE, "alice-pod", "pod-uid")
 
 
 def test_a_live_pod_is_returned(fake_api: FakeAPI) -> None:
@@ -124,3 +124,12 @@ def test_a_pod_without_metadata_spec_or_status_is_an_unusable_response(part: str
 def test_a_pod_of_another_name_is_an_unusable_response(changes: dict[str, object]) -> None:
     with pytest.raises(Unavailable, match="another pod than default/alice-pod"):
         matched(pod(metadata=changes))
+
+
+@pytest.mark.parametrize(
+    ("labels", "kept"),
+    [({"app": "alice", "tier": "web"}, (("app", "alice"), ("tier", "web"))), ({"app": 7}, ()), (None, ()), ("app", ())],
+)
+def test_labels_are_kept_only_if_they_are_wanted(labels: object, kept: tuple[tuple[str, str], ...]) -> None:
+    assert read_record(pod(metadata={"labels": labels}), labels=True).labels == kept
+    assert read_record(pod(metadata={"labels": labels})).labels is None

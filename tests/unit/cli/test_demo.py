@@ -34,8 +34,8 @@ def test_the_demo_shows_which_requests_are_allowed_and_denied() -> None:
 def test_an_unexpected_result_is_marked_and_the_exit_status_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
     original = demo._scenarios
 
-    def change_first(cluster: Cluster, *hosts: str) -> list[demo.Scenario]:
-        first, *rest = original(cluster, *hosts)
+    def change_first(cluster: Cluster, *arguments: str) -> list[demo.Scenario]:
+        first, *rest = original(cluster, *arguments)
         return [first._replace(status=401), *rest]
 
     monkeypatch.setattr(demo, "_scenarios", change_first)

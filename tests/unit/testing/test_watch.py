@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -143,3 +143,71 @@ def test_stop_ends_a_watch(side: Side, cluster: Cluster) -> None:
             pass
         cluster.stop()
         assert waiting.exception(timeout=5) is not None or waiting.result()["content"] == []
+
+
+STREAMED_LIST = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&resourceVersion="
+
+
+def test_a_streamed_list_ends_with_a_bookmark_that_says_so(cluster: Cluster, events: Any) -> None:
+    cluster.pod("default/alice")
+    received = events(f"&allowWatchBookmarks=true&{STREAMED_LIST}")
+    assert names(received, 1) == [("ADDED", "alice")]
+    kind, thing = next(received)
+    assert (kind, thing["metadata"]["annotations"]) == ("BOOKMARK", {"k8s.io/initial-events-end": "true"})
+    cluster.pod("default/bob")
+    assert names(received, 1) == [("ADDED", "bob")]
+
+
+def test_a_streamed_list_has_no_bookmark_unless_bookmarks_are_accepted(cluster: Cluster, events: Any) -> None:
+    cluster.pod("default/alice")
+    received = events(f"&{STREAMED_LIST}")
+    assert names(received, 1) == [("ADDED", "alice")]
+    cluster.pod("default/bob")
+    assert names(received, 1) == [("ADDED", "bob")]
+
+
+def test_a_watch_without_initial_events_begins_now(cluster: Cluster, events: Any) -> None:
+    cluster.pod("default/alice")
+    received = events("&allowWatchBookmarks=true&sendInitialEvents=false&resourceVersionMatch=NotOlderThan")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(next, received)
+        while not wait([first], 0.01).done:  # until the watch is open, it gets no bookmark
+            cluster.bookmark()
+        kind, thing = first.result()
+    assert (kind, "annotations" in thing["metadata"]) == ("BOOKMARK", False)
+
+
+@pytest.mark.parametrize(
+    ("version", "query", "field", "why"),
+    [
+        ("1.26", STREAMED_LIST, "resourceVersionMatch", "resourceVersionMatch is forbidden for watch"),
+        (
+            "1.33",
+            STREAMED_LIST,
+            "sendInitialEvents",
+            "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
+        ),
+        (
+            "1.34",
+            "resourceVersionMatch=NotOlderThan",
+            "resourceVersionMatch",
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+        ),
+        (
+            "1.34",
+            "sendInitialEvents=true",
+            "resourceVersionMatch",
+            "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
+    ],
+)
+def test_an_api_server_without_streamed_lists_says_so(version: str, query: str, field: str, why: str) -> None:
+    with Cluster(tls=False, version=version) as cluster:
+        admin = json.loads(cluster.kubeconfig.read_text())["users"][0]["user"]["token"]
+        headers = {"Authorization": f"Bearer {admin}"}
+        response = requests.get(f"{cluster.url}/api/v1/pods?watch=1&{query}", headers=headers, timeout=10)
+    assert response.status_code == 422
+    assert response.json()["message"] == f'ListOptions.meta.k8s.io "" is invalid: {field}: Forbidden: {why}'
+    assert response.json()["details"]["causes"] == [
+        {"reason": "FieldValueForbidden", "message": f"Forbidden: {why}", "field": field}
+    ]

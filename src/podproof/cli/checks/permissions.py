@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from podproof._apiserver.permissions import CREATE_ACCESS_REVIEWS, CREATE_TOKENREVIEWS, GET_PODS, Permission
+from podproof._apiserver.permissions import Permission, needed_permissions
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.errors import Unavailable
@@ -19,8 +19,16 @@ if TYPE_CHECKING:
 def check_permissions(environment: Environment, options: Options | None) -> Iterator[Finding]:
     """Check each permission that podproof needs by a SelfSubjectAccessReview."""
     rbac = options is not None and options.policy == "rbac"
+    keys = options is not None and options.verify == "keys"
+    needed = needed_permissions(
+        reviews=not keys,
+        keys=keys and options is not None and options.jwks is None,
+        watch=options is not None and options.watches_pods,
+        namespaces=options.watch_namespaces if options is not None else (),
+        rbac=rbac,
+    )
     try:
-        yield from _check_needed(environment, rbac=rbac)
+        yield from _check_needed(environment, needed, f"{' --verify keys' * keys}{' --policy rbac' * rbac}")
     except Unavailable as error:
         account = environment.app_account
         username = account.username if account else "system:serviceaccount:NAMESPACE:NAME"
@@ -48,8 +56,7 @@ def check_service_account(environment: Environment, account: ServiceAccount) -> 
             )
 
 
-def _check_needed(environment: Environment, *, rbac: bool) -> Iterator[Finding]:
-    needed = [CREATE_TOKENREVIEWS, GET_PODS, *([CREATE_ACCESS_REVIEWS] if rbac else [])]
+def _check_needed(environment: Environment, needed: Sequence[Permission], options: str) -> Iterator[Finding]:
     missing = [one for one in needed if not environment.app_client.is_allowed(one, environment.deadline())]
     for permission in needed:
         if permission not in missing:
@@ -59,8 +66,7 @@ def _check_needed(environment: Environment, *, rbac: bool) -> Iterator[Finding]:
         yield fail(
             "permissions",
             f"{environment.app_name} may not {', nor '.join(map(str, missing))}{_only_here(environment, missing)}",
-            f"podproof manifests --only rbac --server {account or 'NAMESPACE/NAME'}{' --policy rbac' * rbac} "
-            "| kubectl apply -f -",
+            f"podproof manifests --only rbac --server {account or 'NAMESPACE/NAME'}{options} | kubectl apply -f -",
         )
     if environment.app_account is None:
         yield warn(

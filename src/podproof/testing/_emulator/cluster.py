@@ -50,6 +50,7 @@ PARAMETERS = frozenset(
         "limit",
         "resourceVersion",
         "resourceVersionMatch",
+        "sendInitialEvents",
         "timeoutSeconds",
         "watch",
     }

@@ -30,6 +30,10 @@ POD_GENERATION_SINCE = (1, 33)
 """KEP-5067: from here on a pod counts the changes of its spec in `metadata.generation`."""
 LISTS_VALIDATED_SINCE = (1, 33)
 """From here on a list at a version that is no number gets a 400; a watch still gets a 500."""
+STREAMED_LISTS_SINCE = (1, 27)
+STREAMED_LISTS_OFF = {(1, minor) for minor in (27, 28, 29, 30, 31, 33)}
+"""KEP-3157: a watch can begin with the objects that there are (sendInitialEvents), except where its feature gate
+WatchList is off by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +192,27 @@ class ResourceStorage:
         scope = WatchScope(resource.name, resource.type_meta, namespace, self._selector(resource, query))
         timeout = float(query.get("timeoutSeconds") or WATCH_TIMEOUT)
         bookmarks = request_info.is_flag_set(query, "allowWatchBookmarks")
-        return watch.events(self._store, scope, _version(query), timeout, bookmarks=bookmarks)
+        initial = self._initial_events(query)
+        return watch.events(self._store, scope, _version(query), timeout, bookmarks=bookmarks, initial_events=initial)
+
+    def _initial_events(self, query: Mapping[str, str]) -> bool | None:
+        """Return the parameter sendInitialEvents, None without it, or from a server that does not know it."""
+        known = self._version >= STREAMED_LISTS_SINCE and "sendInitialEvents" in query
+        match = query.get("resourceVersionMatch")
+        if match and not known:
+            unless = " unless sendInitialEvents is provided" if self._version >= STREAMED_LISTS_SINCE else ""
+            raise status_errors.forbidden_list_option(
+                "resourceVersionMatch", f"resourceVersionMatch is forbidden for watch{unless}"
+            )
+        if not known:
+            return None
+        if match != "NotOlderThan":
+            why = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            raise status_errors.forbidden_list_option("resourceVersionMatch", why)
+        if self._version in STREAMED_LISTS_OFF:
+            why = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+            raise status_errors.forbidden_list_option("sendInitialEvents", why)
+        return request_info.is_flag_set(query, "sendInitialEvents")
 
     def _selector(self, resource: Resource, query: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
         return selectors.selector(query.get("labelSelector", ""), query.get("fieldSelector", ""), resource.name)

@@ -80,11 +80,16 @@ def expired(message: str) -> StatusError:
     return StatusError(410, "Expired", message)
 
 
-def invalid(kind: str, group: str, field: str, message: str) -> StatusError:
+def invalid(kind: str, group: str, field: str, message: str, reason: str = "FieldValueInvalid") -> StatusError:
     """Return a 422: a field of the object is invalid."""
     details: dict[str, Any] = {"group": group} | ({"kind": kind} if kind else {})
-    details["causes"] = [{"reason": "FieldValueInvalid", "message": message, "field": field}]
+    details["causes"] = [{"reason": reason, "message": message, "field": field}]
     return StatusError(422, "Invalid", f'{kind}.{group} "" is invalid: {field}: {message}', details)
+
+
+def forbidden_list_option(field: str, message: str) -> StatusError:
+    """Return a 422: a list or a watch must not have this query parameter."""
+    return invalid("ListOptions", "meta.k8s.io", field, f"Forbidden: {message}", "FieldValueForbidden")
 
 
 def too_large_version(info: int, current: int) -> StatusError:

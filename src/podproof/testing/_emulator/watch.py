@@ -45,27 +45,42 @@ class WatchScope:
             case _:
                 return None
 
-    def bookmark(self, version: int) -> dict[str, Any]:
-        """Return the event that says that all changes up to this version have been sent."""
-        metadata = {"resourceVersion": str(version), "creationTimestamp": None}
+    def bookmark(self, version: int, *, ends_list: bool = False) -> dict[str, Any]:
+        """Return the event that says that all changes up to this version have been sent.
+
+        `ends_list` marks it as the end of a streamed list (KEP-3157).
+        """
+        metadata: dict[str, Any] = {"resourceVersion": str(version), "creationTimestamp": None}
+        if ends_list:
+            metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
         return {"type": "BOOKMARK", "object": {**self.type_meta, "metadata": metadata}}
 
 
 def events(
-    store: ObjectStore, scope: WatchScope, version: int, timeout: float, *, bookmarks: bool
+    store: ObjectStore,
+    scope: WatchScope,
+    version: int,
+    timeout: float,
+    *,
+    bookmarks: bool,
+    initial_events: bool | None = None,
 ) -> Iterator[Mapping[str, Any]]:
     """Yield the changes after a version, and end after `timeout` seconds.
 
     From version 0 the existing objects come first. If the version has been compacted, the only event is an ERROR with a
-    410 status.
+    410 status. `initial_events` is the parameter sendInitialEvents: if it is given, the version is at most the current
+    one, so that the existing objects come in any case, with a bookmark at their end, or in none.
     """
     ends = time.monotonic() + timeout
     with store.changed:
         interruptions, marked = store.interruptions, store.bookmarks
         known, now = store.all(scope.resource, scope.namespace)
-    if not version:
+    if not version or initial_events is not None:
         version = now
-        yield from ({"type": "ADDED", "object": thing} for thing in known if scope.chosen(thing))
+        if initial_events is not False:
+            yield from ({"type": "ADDED", "object": thing} for thing in known if scope.chosen(thing))
+        if initial_events and bookmarks:
+            yield scope.bookmark(now, ends_list=True)
     else:
         try:
             store.check_version(version)

@@ -1,0 +1,133 @@
+"""Both questions in both ways, on the emulated API server: the same verdicts in each mode."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from podproof import PodIdentity
+from podproof._apiserver.client import APIServerClient
+from podproof._apiserver.connection import load_configuration
+from podproof._authentication.authenticator import Authenticator
+from podproof._request.setup import build_authenticator
+from podproof.errors import InvalidToken, NotPodBound, PodGone, SignatureInvalid, Unavailable, WrongAddress
+from podproof.options import Options
+from podproof.testing import Cluster
+
+ALICE, ELSEWHERE = "10.0.0.7", "10.0.0.9"
+MODES = [(verify, pods) for verify in ("review", "keys", "auto") for pods in ("lookup", "watch")]
+WATCHING = [("review", "watch"), ("keys", "watch")]
+
+Make = Callable[..., Authenticator]
+
+
+@pytest.fixture
+def make(cluster: Cluster) -> Iterator[Make]:
+    clients: list[APIServerClient] = []
+    made: list[Authenticator] = []
+
+    def make_one(verify: Any, pods: Any, **given: Any) -> Authenticator:
+        load = partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)})
+        clients.append(APIServerClient(load=load))
+        made.append(build_authenticator(Options(audience=("bob",), verify=verify, pods=pods, **given), clients[-1]))
+        return made[-1]
+
+    yield make_one
+    for authenticator in made:
+        authenticator.close()
+    for client in clients:
+        client.close()
+
+
+@pytest.mark.parametrize(("verify", "pods"), MODES)
+def test_the_verdicts_are_the_same_in_each_mode(cluster: Cluster, make: Make, verify: str, pods: str) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
+    unbound = cluster.service_account("default/alice").token("bob")
+    authenticator = make(verify, pods)
+    token = alice.token("bob")
+    identity = authenticator.authenticate(token, ALICE)
+    assert (str(identity.service_account), str(identity.pod)) == ("default/alice", "default/alice-pod")
+    assert authenticator.authenticate(token, ALICE) is identity
+    for wrong, error in (
+        (cluster.forge(token), InvalidToken),
+        (alice.token("carol"), InvalidToken),
+        (alice.token("bob", lifetime=-3600), InvalidToken),
+        (unbound, NotPodBound),
+    ):
+        with pytest.raises(error):
+            authenticator.authenticate(wrong, ALICE)
+    with pytest.raises(WrongAddress):
+        authenticator.authenticate(token, ELSEWHERE)
+
+
+@pytest.mark.parametrize(("verify", "pods"), MODES)
+def test_an_identity_says_the_same_in_each_mode(cluster: Cluster, make: Make, verify: str, pods: str) -> None:
+    token = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
+    reference: PodIdentity = make("review", "lookup").authenticate(token, ALICE)
+    assert make(verify, pods).authenticate(token, ALICE) == reference
+
+
+def test_with_keys_and_a_watch_no_call_is_made_for_a_token(cluster: Cluster, make: Make) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
+    authenticator = make("keys", "watch")
+    authenticator.authenticate(alice.token("bob"), ALICE)
+    before = cluster.count("pods")
+    for lifetime in range(600, 620):
+        authenticator.authenticate(alice.token("bob", lifetime=lifetime), ALICE)
+    token = alice.token("bob")
+    with pytest.raises(SignatureInvalid):
+        authenticator.authenticate(".".join([*token.split(".")[:2], cluster.forge(token).split(".")[2]]), ALICE)
+    assert (cluster.count("tokenreviews"), cluster.count("pods")) == (0, before)
+
+
+@pytest.mark.parametrize(("verify", "pods"), WATCHING)
+def test_a_deleted_pod_is_denied_at_once(cluster: Cluster, make: Make, verify: str, pods: str) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
+    authenticator = make(verify, pods, cache_ttl=3600)
+    token = alice.token("bob")
+    authenticator.authenticate(token, ALICE)
+    alice.remove()
+    wait_until(lambda: is_denied(authenticator, token, ALICE))
+    with pytest.raises(InvalidToken):
+        authenticator.authenticate(token, ALICE)
+
+
+def test_a_pod_with_another_address_is_denied_at_its_old_one(cluster: Cluster, make: Make) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
+    authenticator = make("keys", "watch", cache_ttl=3600)
+    token = alice.token("bob")
+    authenticator.authenticate(token, ALICE)
+    alice.update(addresses=[ELSEWHERE])
+    wait_until(lambda: is_denied(authenticator, token, ALICE))
+    assert authenticator.authenticate(token, ELSEWHERE).pod.addresses == (ELSEWHERE,)
+
+
+def test_without_the_api_server_known_pods_stay_and_others_do_not(cluster: Cluster, make: Make) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
+    authenticator = make("keys", "watch", cache_ttl=0, timeout=1)
+    authenticator.authenticate(alice.token("bob"), ALICE)
+    tokens = [alice.token("bob", lifetime=lifetime) for lifetime in (700, 800)]
+    cluster.fail("refuse")
+    unknown = cluster.pod("default/new-pod", service_account="new", addresses=[ELSEWHERE]).token("bob")
+    for token in tokens:
+        assert authenticator.authenticate(token, ALICE).display_name == "default/alice"
+    with pytest.raises((Unavailable, PodGone)):
+        authenticator.authenticate(unknown, ELSEWHERE)
+
+
+def is_denied(authenticator: Authenticator, token: str, peer: str) -> bool:
+    try:
+        authenticator.authenticate(token, peer)
+    except (InvalidToken, WrongAddress):
+        return True
+    return False
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait for what the watch's thread does, for 10 seconds at most."""
+    pause = threading.Event()
+    assert any(true() or pause.wait(0.01) for _ in range(1000))
