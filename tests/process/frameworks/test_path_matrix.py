@@ -37,6 +37,8 @@ from tests.process.frameworks.routed_apps import (
 from tests.support.fake_api import Clock, FakeAPI, authenticator_for, token
 from tests.support.server_process import raw_request, run_server
 
+pytestmark = pytest.mark.usefixtures("without_coverage")
+
 SPELLINGS = (
     *("/admin", "/admin/", "/admin//", "//admin", "///admin", "/./admin", "/admin/.", "/admin/..", "/x/../admin"),
     *("/admin/./", "/admin/below", "/admin/below/", "/admin//below", "/admin/x", "/adminx", "/admin.", "/admin-x"),
