@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("without_coverage")
+
 REPOSITORY = Path(__file__).parents[2]
 READ_BY_TESTS = ["package", "examples", "manifests", "security_policy", "traps", "benchmarks"]
 """The tests of this folder that read other folders; they import those that they need."""

@@ -33,7 +33,9 @@ def leak_detector() -> LeakDetector:
 
 
 @pytest.fixture(autouse=True)
-def no_token_leaks(leak_detector: LeakDetector, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+def no_token_leaks(
+    without_coverage: None, leak_detector: LeakDetector, capfd: pytest.CaptureFixture[str]
+) -> Iterator[None]:
     with capture_all_records(leak_detector.add_record):
         yield
     printed = capfd.readouterr()

@@ -22,7 +22,9 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 
-from podproof import Pod, PodIdentity, Rule, ServiceAccount
+from podproof import Rule
+from podproof._authentication.authenticator import Authenticator
+from podproof.options import Options
 from tests.process.frameworks.routed_apps import (
     ASGI,
     RAN,
@@ -32,7 +34,10 @@ from tests.process.frameworks.routed_apps import (
     asgi_middleware,
     wsgi_middleware,
 )
+from tests.support.fake_api import Clock, FakeAPI, authenticator_for, token
 from tests.support.server_process import raw_request, run_server
+
+pytestmark = pytest.mark.usefixtures("without_coverage")
 
 SPELLINGS = (
     *("/admin", "/admin/", "/admin//", "//admin", "///admin", "/./admin", "/admin/.", "/admin/..", "/x/../admin"),
@@ -179,6 +184,7 @@ WSGI_SERVERS = (
 )
 ROOTS = ("", "/api", "/api/")
 MOUNT = "/m"
+ALICE = f"Bearer {token()}"
 
 Target = tuple[str, Mapping[str, Any]]
 """A spelling, and what a server has made of it: the part of a scope or an environ that routers read."""
@@ -202,13 +208,6 @@ def recorded(server: PathServer, root: str, folder: Path, spellings: Sequence[st
     return found
 
 
-class Callers:
-    """Takes a service account's name for its token."""
-
-    def authenticate(self, token: str, _: str | None) -> PodIdentity:
-        return PodIdentity(ServiceAccount("default", token), Pod("default", "pod", "uid"), "bob", 2**40)
-
-
 class Promise(NamedTuple):
     """Options, the caller (None for an anonymous request), and whether a handler may run for that caller."""
 
@@ -218,16 +217,17 @@ class Promise(NamedTuple):
     caller: str | None
     may_run: Callable[[str], bool]
 
-    def options(self, prefix: str) -> dict[str, Any]:
-        return {
-            "audience": "bob",
-            "authenticator": Callers(),
-            "exempt": [prefix + path for path in self.exempt],
-            "rules": [
-                Rule(path if path == "/*" else prefix + path, allow=[f"default/{caller}"])
-                for path, caller in self.rules
-            ],
-        }
+    def authenticator(self, prefix: str) -> Authenticator:
+        """Return what knows the caller as Alice: a known one costs no review in a thread."""
+        rules = [
+            Rule(
+                path if path == "/*" else prefix + path,
+                allow=["default/alice" if account == self.caller else f"default/{account}"],
+            )
+            for path, account in self.rules
+        ]
+        given = {"audience": "bob", "source_address": "off", "exempt": [prefix + path for path in self.exempt]}
+        return authenticator_for(FakeAPI(), Options.read(given | {"rules": rules}, {}), now=Clock(), monotonic=Clock())
 
 
 ADMIN = (("/admin", "admin"), ("/admin/*", "admin"), ("/tree/*", "admin"), ("/*", "wide"))
@@ -271,8 +271,18 @@ PROMISES = (
 )
 
 
-def call_asgi(runner: asyncio.Runner, app: Any, seen: Mapping[str, Any], caller: str | None) -> None:
-    credential = [] if caller is None else [(b"authorization", f"Bearer {caller}".encode())]
+def drive_asgi(app: Any, targets: Sequence[Target], caller: str | None) -> list[list[str]]:
+    """Return which handlers run for each target."""
+
+    async def drive() -> list[list[str]]:
+        return [await call_asgi(app, seen, caller) for _, seen in targets]
+
+    return asyncio.run(drive())
+
+
+async def call_asgi(app: Any, seen: Mapping[str, Any], caller: str | None) -> list[str]:
+    RAN.clear()
+    credential = [] if caller is None else [(b"authorization", ALICE.encode())]
     raw = seen["raw_path"]
     scope = {
         "type": "http",
@@ -302,10 +312,16 @@ def call_asgi(runner: asyncio.Runner, app: Any, seen: Mapping[str, Any], caller:
             responded.set()
 
     with suppress(Exception):  # a framework may fail on what is no path: no handler has run
-        runner.run(app(scope, receive, send))
+        await app(scope, receive, send)
+    return [*RAN]
 
 
-def call_wsgi(app: Any, seen: Mapping[str, Any], caller: str | None) -> None:
+def drive_wsgi(app: Any, targets: Sequence[Target], caller: str | None) -> list[list[str]]:
+    return [call_wsgi(app, seen, caller) for _, seen in targets]
+
+
+def call_wsgi(app: Any, seen: Mapping[str, Any], caller: str | None) -> list[str]:
+    RAN.clear()
     environ = {
         "REQUEST_METHOD": "GET",
         "QUERY_STRING": "",
@@ -324,11 +340,12 @@ def call_wsgi(app: Any, seen: Mapping[str, Any], caller: str | None) -> None:
         **seen,
     }
     if caller is not None:
-        environ["HTTP_AUTHORIZATION"] = f"Bearer {caller}"
+        environ["HTTP_AUTHORIZATION"] = ALICE
     with suppress(Exception):  # see call_asgi
         body = app(environ, lambda *_: lambda _: None)
         list(body)
         getattr(body, "close", lambda: None)()
+    return [*RAN]
 
 
 @contextmanager
@@ -380,15 +397,6 @@ def mounted(spellings: Sequence[str]) -> list[str]:
     return [*below, *elsewhere, *spellings]
 
 
-@contextmanager
-def driver(kind: str) -> Iterator[Callable[[Any, Mapping[str, Any], str | None], None]]:
-    if kind == "wsgi":
-        yield call_wsgi
-        return
-    with asyncio.Runner() as runner:
-        yield lambda app, seen, caller: call_asgi(runner, app, seen, caller)
-
-
 class Proved(NamedTuple):
     """The targets that all promises were checked with, as JSON, and the handlers that have run for them."""
 
@@ -402,24 +410,24 @@ PROVED: dict[tuple[str, bool], Proved] = {}
 
 def check_promises(kind: str, mounts: Mounts, targets: Sequence[Target]) -> set[str]:
     """Drive each framework with each target, for each promise; return which handlers have run in which framework."""
-    wrap_with = wsgi_middleware if kind == "wsgi" else asgi_middleware
+    wrap_with, drive = (wsgi_middleware, drive_wsgi) if kind == "wsgi" else (asgi_middleware, drive_asgi)
     proved = PROVED.setdefault((kind, mounts is not UNMOUNTED), Proved(set(), set()))
     reached, broken = proved.reached, []
     by_json = {json.dumps(seen, sort_keys=True): (spelling, seen) for spelling, seen in targets}
     distinct = [target for text, target in by_json.items() if text not in proved.targets]
-    with driver(kind) as call, without_logs():
+    with without_logs():
         for routed in WSGI if kind == "wsgi" else ASGI:
             with routed.around():
                 for mount, (prefix, build) in mounts.items():
                     for promise in PROMISES:
-                        app = build(routed, wrap_with(**promise.options(prefix), source_address="off"))
-                        for spelling, seen in distinct:
-                            RAN.clear()
-                            call(app, seen, promise.caller)
-                            reached |= {f"{routed.name}: {ran}" for ran in RAN}
+                        authenticator = promise.authenticator(prefix)
+                        app = build(routed, wrap_with(authenticator=authenticator))
+                        for target, handlers in zip(distinct, drive(app, distinct, promise.caller), strict=True):
+                            reached |= {f"{routed.name}: {ran}" for ran in handlers}
                             # What the last handler has seen of a mount differs: below one, the named ones count.
-                            if not all(promise.may_run(ran) for ran in RAN if not (mount and ran.startswith("/"))):
-                                broken.append((routed.name, mount, promise.name, spelling, seen, [*RAN]))
+                            if not all(promise.may_run(ran) for ran in handlers if not (mount and ran.startswith("/"))):
+                                broken.append((routed.name, mount, promise.name, *target, handlers))
+                        authenticator.close()
     assert not broken, "\n".join(map(str, broken))
     proved.targets.update(by_json)
     return reached
