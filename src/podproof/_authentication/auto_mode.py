@@ -50,10 +50,8 @@ class AutoMode:
 
     def _choose(self, deadline: float) -> Mode:
         state = self._state.get()
-        if state.chosen is None:
-            with state.lock:
-                if state.chosen is None:
-                    state.chosen = self._ask(deadline)
+        with state.lock:  # asks once, for all who wait
+            state.chosen = state.chosen or self._ask(deadline)
         return state.chosen or self._review
 
     def _ask(self, deadline: float) -> Mode | None:

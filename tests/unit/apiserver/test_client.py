@@ -19,7 +19,8 @@ from kubernetes.client import Configuration
 from podproof._apiserver.client import ATTEMPT_TIMEOUT, BACKOFF, APIServerClient
 from podproof._apiserver.connection import Connection, load_configuration
 from podproof._apiserver.permissions import CREATE_TOKENREVIEWS, GET_PODS
-from podproof._apiserver.response import MAX_RESPONSE, ConnectionFailed
+from podproof._apiserver.response import MAX_RESPONSE, APIResponse, ConnectionFailed
+from podproof._token.jwt import read_claims
 from podproof.errors import Unavailable
 from podproof.testing import Cluster
 from tests.support.fake_api import NOW, Clock
@@ -250,6 +251,19 @@ def test_a_missing_permission_is_named(cluster: Cluster, time: Clock) -> None:
     with pytest.raises(Unavailable, match=r"forbids us to get pods \(403\).*ClusterRoleBinding"):
         client.read_pod("default", "alice-pod", DEADLINE)
     client.close()
+
+
+def test_the_issuer_is_that_of_our_own_token_else_the_one_that_is_published(
+    recording: RecordingClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = recording.client
+    own = read_claims(client.own_token() or "")["iss"]
+    assert client.issuer(DEADLINE) == own
+    monkeypatch.setattr(client, "own_token", lambda: None)
+    assert client.issuer(DEADLINE) == own
+    monkeypatch.setattr(client, "_call", lambda *_: APIResponse(200, {"issuer": 7}, None, ""))
+    with pytest.raises(Unavailable, match="expected its OpenID configuration with an issuer"):
+        client.issuer(DEADLINE)
 
 
 def test_the_signing_keys_are_read_by_what_every_service_account_may_do(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
 from podproof._request.setup import build_authenticator
+from podproof._token.jwt import read_claims
 from podproof.errors import InvalidToken, NotPodBound, PodGone, SignatureInvalid, Unavailable, WrongAddress
 from podproof.options import Options
 from podproof.testing import Cluster
@@ -82,6 +86,24 @@ def test_with_keys_and_a_watch_no_call_is_made_for_a_token(cluster: Cluster, mak
     with pytest.raises(SignatureInvalid):
         authenticator.authenticate(".".join([*token.split(".")[:2], cluster.forge(token).split(".")[2]]), ALICE)
     assert (cluster.count("tokenreviews"), cluster.count("pods")) == (0, before)
+
+
+def test_keys_may_be_read_from_a_file_for_the_issuers_that_are_named(
+    cluster: Cluster, make: Make, tmp_path: Path
+) -> None:
+    token = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
+    client = APIServerClient(load=partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)}))
+    file = tmp_path / "jwks.json"
+    file.write_text(json.dumps(client.signing_keys(monotonic() + 5)))
+    client.close()
+    authenticator = make("keys", "lookup", issuers=[read_claims(token)["iss"]], jwks=str(file))
+    assert authenticator.authenticate(token, ALICE).display_name == "default/alice"
+    assert (cluster.count("tokenreviews"), cluster.count("pods")) == (0, 1)
+
+
+def test_keys_may_be_at_a_url() -> None:
+    given = {"verify": "keys", "issuers": ["https://issuer"], "jwks": "https://issuer.example/jwks"}
+    build_authenticator(Options(audience=("bob",), **given)).close()  # type: ignore[arg-type]  # of several types
 
 
 @pytest.mark.parametrize(("verify", "pods"), WATCHING)

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from collections.abc import Callable
 from typing import Annotated, Any
 
+import falcon
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
 from flask import Blueprint, Flask
@@ -226,3 +228,23 @@ async def test_nothing_more_is_sent_to_a_websocket_that_is_closed(
 
     sent = await call(ASGIMiddleware(app, authenticator=make_authenticator()), scope_of("websocket"))
     assert [message["type"] for message in sent] == sent_by_app
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+def test_in_an_app_that_leaves_no_trace_a_denial_is_an_error_with_or_without_falcon(
+    make_client: Callable[..., MiddlewareClient], monkeypatch: pytest.MonkeyPatch, loaded: bool
+) -> None:
+    if not loaded:
+        monkeypatch.setitem(sys.modules, falcon.__name__, None)
+        monkeypatch.setitem(sys.modules, "falcon.asgi", None)
+    raised: list[Exception] = []
+
+    def view() -> None:
+        try:
+            require("batch/*").check()
+        except NotAllowed as denial:
+            raised.append(denial)
+            raise
+
+    assert make_client(view)().status == 403
+    assert [type(error) is NotAllowed for error in raised] == [not loaded]
