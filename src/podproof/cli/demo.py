@@ -60,7 +60,7 @@ def run_demo(out: TextIO, verify: Literal["review", "keys"] = "review") -> int:
     unexpected = sum(row.colour is Colour.BAD for row in rows)
     out.write(format_table(("caller", "from", "credential", "result"), rows, coloured=use_colour(out)))
     verdict = f"{unexpected} of {len(rows)} results not as expected" if unexpected else "all results as expected"
-    out.write(f"\n{reviews} TokenReviews; {verdict}\n")
+    out.write(f"\n{reviews} TokenReview{'s' * (reviews != 1)}; {verdict}\n")
     return 1 if unexpected else 0
 
 
