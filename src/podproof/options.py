@@ -290,7 +290,7 @@ class Options:
             _one_of("review", "keys", "auto"),
             '"review", "keys" or "auto"',
             'who says that a token is good: `"review"`: the API server, by a TokenReview each; `"keys"`: its signing '
-            'keys; `"auto"`: the keys if this app may read them',
+            'keys; `"auto"`: the keys where this app may read them and watch pods (docs/choosing-a-mode.md)',
         ),
     )
     jwks: str | None = field(

@@ -31,6 +31,12 @@ def test_the_demo_shows_which_requests_are_allowed_and_denied() -> None:
     assert "eyJ" not in done.stdout + done.stderr
 
 
+def test_the_demo_verifies_by_keys_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--verify", "keys"]) == 0
+    # The one that names an unknown key.
+    assert capsys.readouterr().out.endswith("\n1 TokenReview; all results as expected\n")
+
+
 def test_an_unexpected_result_is_marked_and_the_exit_status_is_1(monkeypatch: pytest.MonkeyPatch) -> None:
     original = demo._scenarios
 
