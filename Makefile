@@ -12,6 +12,8 @@ help:  ## this list
 demo: $(VENV)-demo/ready  ## who called, from where, with what, and the result
 	@$(VENV)-demo/bin/podproof demo
 
+# Else each of the hundreds of processes that the tests start compiles again all that it imports.
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/ready  ## the normal tests, with branch coverage
 	@rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -q -n 3 --dist worksteal $(ARGS)
