@@ -322,10 +322,7 @@ def test_a_server_that_hangs_or_drips_holds_a_call_no_longer_than_its_deadline(c
     client = APIServerClient(load=load)
     cluster.fail(fault)
     begun = real_time.monotonic()
-    with pytest.raises(
-        Unavailable,
-        match=r"^API server request failed \(POST /apis/authentication.k8s.io/v1/tokenreviews\): connection fail",
-    ):
+    with pytest.raises(Unavailable, match=r"^API server request failed .*: (?:connection failed|no time left)"):
         client.review_token("token", ["bob"], begun + 0.3)
     assert 0.2 < real_time.monotonic() - begun < 1.5
     client.close()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -123,3 +124,27 @@ def test_rbac_can_allow_impersonation_of_a_user(cluster: Cluster, side: Side) ->
     assert 'User "carol" cannot list' in side.ask("GET", "/api/v1/pods", **how)["content"]["message"]
     cluster.grant("carol", verbs=["list"], resources=["pods"])
     assert side.ask("GET", "/api/v1/pods", **how)["status"] == 200
+
+
+JSON_VALUES: list[object] = [None, True, False, 0, 7, -1.5, "", "x", [], ["x"], [[]], {}, {"x": ["x"]}]
+CLAIMS = ["sub", "aud", "exp", "iat", "nbf", "jti", "kubernetes.io"]
+PRIVATE_CLAIMS = ["namespace", "pod", "serviceaccount", "node", "secret", "warnafter"]
+
+
+@pytest.mark.parametrize("name", ["alg", "typ", "kid", "crit", "b64"])
+def test_a_header_of_any_type_gets_a_review(cluster: Cluster, side: Side, name: str) -> None:
+    header, payload, signature = cluster.pod("default/alice").token("bob").split(".")
+    whole = json.loads(tokens.decode(header))
+    for value in JSON_VALUES:
+        changed = tokens.encode(json.dumps(whole | {name: value}).encode())
+        assert not good(side, f"{changed}.{payload}.{signature}") or changed == header
+
+
+@pytest.mark.parametrize("name", CLAIMS + [f"kubernetes.io/{name}" for name in PRIVATE_CLAIMS])
+def test_a_claim_of_any_type_gets_a_review(cluster: Cluster, side: Side, name: str) -> None:
+    claims = tokens.parse(cluster.pod("default/alice").token("bob")).claims
+    private = claims["kubernetes.io"]
+    for value in JSON_VALUES:
+        _, within, field = name.partition("/")
+        changed: dict[str, object] = {"kubernetes.io": private | {field: value}} if within else {name: value}
+        assert status(side, cluster.sign({**claims, **changed}))

@@ -169,13 +169,18 @@ class TokenAuthenticator:
             parsed = tokens.parse(token)
         except ValueError:
             return TokenReviewStatus(error=INVALID)
-        if self._version >= KEYS_BY_ID_SINCE and parsed.header.get("kid") not in {None, "", self._key_id}:
+        key_id = parsed.header.get("kid")
+        if not isinstance(key_id, str | None):
+            return TokenReviewStatus(error=INVALID)
+        if self._version >= KEYS_BY_ID_SINCE and key_id not in {None, "", self._key_id}:
             raise TokenRejected("invalid signature, no keys found")
         if not parsed.is_signed_by(self.key.public_key()):
             raise TokenRejected(self._messages["signature"])
         claims = parsed.claims
         audience_claim = claims.get("aud") or self.api_audiences
-        claimed = [audience_claim] if isinstance(audience_claim, str) else list(audience_claim)
+        claimed = [audience_claim] if isinstance(audience_claim, str) else audience_claim
+        if not isinstance(claimed, list | tuple):
+            raise TokenRejected(self._messages["odd"])
         shared = tuple(audience for audience in audiences if audience in claimed)
         if not shared:
             raise TokenRejected(
