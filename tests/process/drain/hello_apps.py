@@ -16,6 +16,10 @@ from podproof.drain.uvicorn import DrainMiddleware
 # The app writes this to the server's log once a request that waits is in it.
 IN_FLIGHT = "a request is in flight"
 POLL = 0.02  # seconds
+# Each process of a server writes this when it has loaded the app.
+LOADED = "the app is loaded"
+if __name__ == "hello_apps":  # in a server, not in a test
+    print(LOADED, file=sys.stderr, flush=True)
 
 
 def _file_to_wait_for(query: str) -> Path | None:

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.process.drain.hello_apps import IN_FLIGHT
+from tests.process.drain.hello_apps import IN_FLIGHT, LOADED
 from tests.process.drain.load_generator import LoadGenerator, get_once
 from tests.process.drain.server_commands import PATIENCE, ServerStart, run_drained
 
@@ -79,6 +79,9 @@ async def second_sigterm(command: ServerStart, directory: Path, *, requests: int
 async def sigterm_without_traffic(command: list[str], directory: Path, *, idle_timeout: float) -> float:
     """Return the seconds from SIGTERM to the exit."""
     async with run_drained(command, directory, idle_timeout=idle_timeout, max=120) as server:
+        if "gunicorn" in command:
+            # A worker that gets SIGTERM right after its fork loses it, and is killed after the grace period of 30 s.
+            await server.wait_for_log(LOADED, times=2)
         terminated = time.monotonic()
         server.terminate()
         return await server.wait_for_exit() - terminated

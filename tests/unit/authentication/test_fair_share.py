@@ -25,6 +25,8 @@ from podproof.errors import Overloaded
 from podproof.options import Options
 from tests.support.fake_api import Clock, pod, review, reviewed_user, token
 
+pytestmark = pytest.mark.usefixtures("without_coverage")
+
 SECONDS = 30  # that a test waits at most for another thread
 FORGERIES = 150
 CALLERS = 120
