@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from podproof._authentication.authenticator import Authenticator
-from podproof._authentication.auto_mode import AutoMode, Mode
 from podproof._authentication.custom import CustomAuthenticator, SupportsAuthenticate
 from podproof._authentication.pods import PodLookup, PodStore
 from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
@@ -24,6 +23,7 @@ from podproof.options import OptionArguments, Options
 
 if TYPE_CHECKING:
     from podproof._apiserver.client import APIServerClient
+    from podproof._authentication.auto_mode import Mode
 
 log = logging.getLogger("podproof")
 
@@ -103,6 +103,8 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
 
 def build_mode(options: Options, client: APIServerClient, changes: Sequence[Callable[[str], None]]) -> Mode:
     """Return what verifies tokens and what knows the pods; `changes` are called with the UID of a pod that changes."""
+    from podproof._authentication.auto_mode import AutoMode, Mode  # noqa: PLC0415  only where an app is made
+
     reviews: TokenVerifier = TokenReviewVerifier(client, options.audience)
     lookup: PodStore = PodLookup(client)
     if options.verify == "review" and not options.watches_pods:
