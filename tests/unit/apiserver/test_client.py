@@ -23,7 +23,7 @@ from podproof._apiserver.response import MAX_RESPONSE, APIResponse, ConnectionFa
 from podproof._token.jwt import read_claims
 from podproof.errors import Unavailable
 from podproof.testing import Cluster
-from tests.support.fake_api import NOW, Clock
+from tests.support.fake_api import NOW, Clock, token
 
 DEADLINE = NOW + 5
 
@@ -259,8 +259,9 @@ def test_the_issuer_is_that_of_our_own_token_else_the_one_that_is_published(
     client = recording.client
     own = read_claims(client.own_token() or "")["iss"]
     assert client.issuer(DEADLINE) == own
-    monkeypatch.setattr(client, "own_token", lambda: None)
-    assert client.issuer(DEADLINE) == own
+    for other in (None, "opaque", token(iss=None)):
+        monkeypatch.setattr(client, "own_token", lambda other=other: other)
+        assert client.issuer(DEADLINE) == own
     monkeypatch.setattr(client, "_call", lambda *_: APIResponse(200, {"issuer": 7}, None, ""))
     with pytest.raises(Unavailable, match="expected its OpenID configuration with an issuer"):
         client.issuer(DEADLINE)
