@@ -9,8 +9,6 @@ require_extra(__name__, "asgi")
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future
-from contextlib import suppress
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -19,11 +17,9 @@ import anyio.lowlevel
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from podproof._authentication.claims import MAX_TOKEN
+from podproof._request.asgi_request import LONGEST, MAX_HEADERS, WATCHED, decide, read_request
 from podproof._request.context import IDENTITY, CurrentRequest, DecisionRecorder, current_request
-from podproof._request.incoming import IncomingRequest
 from podproof._request.lifetime import run_http, run_websocket, send_response
-from podproof._request.peer import ADDRESS_HEADERS, MAX_LENGTH, MAX_LINES
 from podproof._request.routing import Routing
 from podproof._request.setup import MiddlewareOptions, build_pipeline
 from podproof._telemetry import traces
@@ -31,8 +27,7 @@ from podproof.errors import ConfigurationError, PodAuthError
 from podproof.options import signature
 
 if TYPE_CHECKING:
-    from podproof._authentication.cached_identity import CachedIdentity
-    from podproof._request.pipeline import Allowed, RequestPipeline
+    from podproof._request.pipeline import RequestPipeline
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
@@ -40,13 +35,6 @@ AnyASGIApp = Callable[[Any, Any, Any], Awaitable[None]]
 """An ASGI app, whatever its framework calls the types of the three."""
 
 _REQUESTS = frozenset({"http", "websocket"})
-_ADDRESS_HEADERS = frozenset(name.encode() for name in ADDRESS_HEADERS)
-# Where one of these is beside the credential, the peer's address may not be the socket's: such a request goes the whole
-# way.
-_WATCHED = _ADDRESS_HEADERS | {b"authorization"}
-_READ = _WATCHED | {b"traceparent", b"trailer", b"transfer-encoding"}
-_LONGEST = len("Bearer ") + MAX_TOKEN
-_MAX_LINES = 1000  # of a request; servers that bound them allow fewer
 
 
 class PodAuthMiddleware:
@@ -92,7 +80,7 @@ class PodAuthMiddleware:
         # Port 0 is uvicorn's mark of an address from a header; a socket's peer has a port.
         peer, port = scope.get("client") or (None, None)
         index = _credential_index(headers) if IDENTITY not in scope else -1
-        if index >= 0 and len(headers[index][1]) <= _LONGEST and port != 0:
+        if index >= 0 and len(headers[index][1]) <= LONGEST and port != 0:
             key = sha256(headers[index][1]).digest()
             caller = pipeline.get_known(key, peer if pipeline.compares_addresses else None)
         if caller is not None and not pipeline.checks_paths:
@@ -100,16 +88,16 @@ class PodAuthMiddleware:
                 del headers[index]
         else:
             try:
-                caller, peer, recorder = await _decide(pipeline, self._routing, scope, key, caller)
+                caller, peer, recorder = await decide(pipeline, self._routing, scope, key, caller)
             except PodAuthError as denial:
-                await send_response(pipeline.record_denied(denial, _read(scope)), scope, send)
+                await send_response(pipeline.record_denied(denial, read_request(scope)), scope, send)
                 return
             if caller is not None and not pipeline.keep_authorization:
                 headers = [header for header in headers if header[0] != b"authorization"]
         # In place, as Starlette's own does: those around us must not see the token either.
         scope["headers"] = headers
         request = CurrentRequest()
-        request.recorder, request.read, request.source, request.peer = recorder, _read, scope, peer
+        request.recorder, request.read, request.source, request.peer = recorder, read_request, scope, peer
         request.denial, request.settled = None, False
         ends_at = math.inf
         if caller is None:
@@ -147,10 +135,10 @@ class PodAuthMiddleware:
 def _credential_index(headers: Sequence[tuple[bytes, bytes]]) -> int:
     """Return the index of the one Authorization header, -1 if there is not one, or a forwarded header beside it."""
     found = -1
-    if len(headers) > _MAX_LINES:
+    if len(headers) > MAX_HEADERS:
         return -1
     for index, (name, _) in enumerate(headers):
-        if name in _WATCHED:
+        if name in WATCHED:
             if found >= 0 or name != b"authorization":
                 return -1
             found = index
@@ -163,90 +151,3 @@ def _on_event_loop() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-async def _decide(
-    pipeline: RequestPipeline, routing: Routing, scope: Scope, key: bytes | None, known: CachedIdentity | None
-) -> Allowed:
-    paths = routing.read_asgi(scope["path"], scope.get("root_path", "")) if pipeline.checks_paths else ("",)
-    request = _read(scope, paths)
-    if key is not None and not request.authorization[0].startswith("Bearer "):
-        key = None  # the scheme in another case: the same token has another key
-    flow = pipeline.decide(request, key, known)
-    try:
-        while True:
-            wait = next(flow)
-            await wait_for_future(wait.future, wait.seconds)
-    except StopIteration as decided:
-        allowed: Allowed = decided.value
-        return allowed
-
-
-def _read(scope: Scope, paths: Sequence[str] = ("",)) -> IncomingRequest:
-    lines = scope["headers"]
-    overlong = len(lines) > _MAX_LINES
-    occurrences: dict[bytes, list[str]] = {}
-    for name, value in () if overlong else lines:
-        if name in _READ:
-            values = occurrences.setdefault(name, [])
-            # One line and one byte more than is accepted show that there are too many.
-            if len(values) <= MAX_LINES:
-                values.append(value[: _LONGEST + 1].decode("latin-1"))
-    authorization, traceparent, trailer, chunked, x_forwarded_for, forwarded = (
-        occurrences.pop(name, [])
-        for name in (
-            *(b"authorization", b"traceparent", b"trailer", b"transfer-encoding"),
-            *(b"x-forwarded-for", b"forwarded"),
-        )
-    )
-    host, port = scope.get("client") or (None, None)
-    raw_path: bytes | None = scope.get("raw_path")
-    return IncomingRequest(
-        # The handshake of a WebSocket is a GET (RFC 6455 section 4.1).
-        method=scope.get("method", "GET"),
-        path=paths[0],
-        raw_path=raw_path.decode("latin-1") if raw_path else None,
-        full_path=scope["path"],
-        remote=host,
-        authorization=authorization,
-        x_forwarded_for=x_forwarded_for,
-        forwarded=forwarded,
-        traceparent=next(iter(traceparent), None),
-        rewritten=port == 0,
-        authenticated=IDENTITY in scope,
-        websocket=scope["type"] == "websocket",
-        address_headers=[value for values in occurrences.values() for value in values],
-        trailers=bool(chunked) and (_names_watched(trailer) or max(len(x_forwarded_for), len(forwarded)) > 1),
-        overlong=overlong,
-        other_paths=paths[1:],
-    )
-
-
-def _names_watched(trailer: Sequence[str]) -> bool:
-    """Return True if a Trailer header (RFC 9110 section 6.6.2) announces a header that decides.
-
-    uvicorn with httptools adds trailers to the headers. One that is too long to be read may announce anything.
-    """
-    value = ",".join(trailer)
-    return len(value) > MAX_LENGTH or any(name.strip().lower().encode() in _WATCHED for name in value.split(","))
-
-
-async def wait_for_future(future: Future[Any], seconds: float) -> None:
-    """Wait until a future is done, for so many seconds at most, without a thread. Cancelling us does not cancel it."""
-    done = anyio.Event()
-    call = _threadsafe_call()
-
-    def wake(_: Future[Any]) -> None:
-        with suppress(RuntimeError):  # the event loop has ended, and we with it
-            call(done.set)
-
-    future.add_done_callback(wake)
-    with anyio.move_on_after(seconds):
-        await done.wait()
-
-
-def _threadsafe_call() -> Callable[[Callable[[], None]], object]:
-    """Return what hands a call from any thread to the event loop that runs here: asyncio's or trio's own."""
-    loop: Any = anyio.lowlevel.current_token().native_token
-    call: Callable[[Callable[[], None]], object] = getattr(loop, "call_soon_threadsafe", None) or loop.run_sync_soon
-    return call

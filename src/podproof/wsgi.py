@@ -8,8 +8,7 @@ require_extra(__name__, "wsgi")
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from http import HTTPStatus
 from itertools import chain
@@ -17,13 +16,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Unpack
 from wsgiref.util import FileWrapper
 
-from podproof._authentication.claims import MAX_TOKEN
 from podproof._request.context import IDENTITY, CurrentRequest, DecisionRecorder, current_request
-from podproof._request.incoming import IncomingRequest
-from podproof._request.peer import ADDRESS_HEADERS
 from podproof._request.problem import HTTPResponse
 from podproof._request.routing import Routing
 from podproof._request.setup import MiddlewareOptions, build_pipeline
+from podproof._request.wsgi_request import LONGEST, UNUSUAL, decide, read_request
 from podproof._telemetry import traces
 from podproof.errors import IdentityEnded, PodAuthError
 from podproof.options import signature
@@ -32,15 +29,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from podproof._authentication.cached_identity import CachedIdentity
-    from podproof._request.pipeline import Allowed
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
-
-# Where one of these is there, the peer's address may not be the socket's: such a request goes the whole way.
-_ADDRESS_KEYS = frozenset("HTTP_" + name.upper().replace("-", "_") for name in ADDRESS_HEADERS)
-_UNUSUAL = _ADDRESS_KEYS | {"werkzeug.proxy_fix.orig", IDENTITY}
-_OTHER_KEYS = _ADDRESS_KEYS - {"HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED"}
-_LONGEST = len("Bearer ") + MAX_TOKEN
 
 PIECE = 1024
 """Bytes of a request's body that are read from the server at a time."""
@@ -81,14 +71,14 @@ class PodAuthMiddleware:
         caller = key = None
         peer = environ.get("REMOTE_ADDR")
         authorization = environ.get("HTTP_AUTHORIZATION")
-        if authorization and len(authorization) <= _LONGEST and _UNUSUAL.isdisjoint(environ):
+        if authorization and len(authorization) <= LONGEST and UNUSUAL.isdisjoint(environ):
             key = sha256(authorization.encode("latin-1", "replace")).digest()
             caller = pipeline.get_known(key, peer if pipeline.compares_addresses else None)
         if caller is None or pipeline.checks_paths:
             try:
-                caller, peer, recorder = self._decide(environ, key, caller)
+                caller, peer, recorder = decide(pipeline, self._routing, environ, key, caller)
             except PodAuthError as denial:
-                response = pipeline.record_denied(denial, _read(environ))
+                response = pipeline.record_denied(denial, read_request(environ))
                 start_response(*_status_and_headers(response))
                 return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
         return self._run(caller, peer, recorder, environ, start_response)
@@ -118,7 +108,7 @@ class PodAuthMiddleware:
         environ[IDENTITY] = identity
         request = CurrentRequest()
         request.identity = identity
-        request.recorder, request.read, request.source, request.peer = recorder, _read, environ, peer
+        request.recorder, request.read, request.source, request.peer = recorder, read_request, environ, peer
         request.denial, request.settled = None, False
         current_request.set(request)
         response = _LimitedResponse()
@@ -149,21 +139,6 @@ class PodAuthMiddleware:
             current_request.set(None)
             raise
         return response
-
-    def _decide(self, environ: WSGIEnvironment, key: bytes | None, known: CachedIdentity | None) -> Allowed:
-        paths = self._routing.read_wsgi(environ.get("PATH_INFO", "")) if self._pipeline.checks_paths else ("",)
-        request = _read(environ, paths)
-        if key is not None and not request.authorization[0].startswith("Bearer "):
-            key = None  # the scheme in another case: the same token has another key
-        flow = self._pipeline.decide(request, key, known)
-        try:
-            while True:
-                wait = next(flow)
-                with suppress(TimeoutError):
-                    wait.future.exception(wait.seconds)
-        except StopIteration as decided:
-            allowed: Allowed = decided.value
-            return allowed
 
 
 class _Input(SimpleNamespace):  # whose constructor is C: each request makes one
@@ -287,35 +262,6 @@ class _LimitedResponse:
             request.end(self.status)
             if current_request.get() is request:  # not so where the body is closed in another thread
                 current_request.set(None)
-
-
-def _read(environ: WSGIEnvironment, paths: Sequence[str] = ("",)) -> IncomingRequest:
-    # ProxyFix keeps what it replaces.
-    original = environ.get("werkzeug.proxy_fix.orig", environ)
-    # WSGI servers join several occurrences of a header with commas, in order.
-    authorization = environ.get("HTTP_AUTHORIZATION")
-    x_forwarded_for = environ.get("HTTP_X_FORWARDED_FOR")
-    forwarded = environ.get("HTTP_FORWARDED")
-    return IncomingRequest(
-        environ["REQUEST_METHOD"],
-        paths[0],
-        _raw_path(environ),
-        environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", ""),
-        original.get("REMOTE_ADDR"),
-        () if authorization is None else (authorization,),
-        () if x_forwarded_for is None else (x_forwarded_for,),
-        () if forwarded is None else (forwarded,),
-        environ.get("HTTP_TRACEPARENT"),
-        authenticated=IDENTITY in environ,
-        address_headers=[environ[key] for key in _OTHER_KEYS & environ.keys()],
-        other_paths=paths[1:],
-    )
-
-
-def _raw_path(environ: WSGIEnvironment) -> str | None:
-    """Return the path as it was sent, before decoding; gunicorn and Werkzeug pass it on, PEP 3333 has no key for it."""
-    target: str | None = environ.get("RAW_URI") or environ.get("REQUEST_URI")
-    return None if target is None else target.partition("?")[0]
 
 
 def _status_and_headers(response: HTTPResponse) -> tuple[str, list[tuple[str, str]]]:

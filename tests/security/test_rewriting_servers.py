@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
@@ -20,9 +21,9 @@ from twisted.web.http_headers import Headers as TwistedHeaders
 from waitress.proxy_headers import proxy_headers_middleware
 
 from podproof._request.peer import find_peer
+from podproof._request.wsgi_request import read_request
 from podproof.errors import PeerUnknown
 from podproof.testing import Cluster
-from podproof.wsgi import _read
 from tests.support.cluster_env import ClusterEnv
 from tests.support.server_process import ServerProcess, run_server
 
@@ -41,7 +42,8 @@ def wrapped(wrap: Callable[[Any], Any], headers: Headers) -> Environ:
         seen.update(environ)
         return []
 
-    wrap(app)(environ_of(headers), lambda *_: None)
+    with suppress(IndexError):  # waitress at an address of which only a port is left, before it calls the app
+        wrap(app)(environ_of(headers), lambda *_: None)
     return seen or environ_of([])  # a malformed header is denied without the app
 
 
@@ -107,9 +109,10 @@ HEADERS = st.lists(
 @example(headers=[("X-Forwarded-For", "2001:db8::1:80")])
 @example(headers=[("Forwarded", f"for={HOME}")])
 @example(headers=[("Forwarded", 'for="10\\.1.2.3"')])
+@example(headers=[("Forwarded", 'for=":"')])
 @pytest.mark.parametrize("rewriter", REWRITERS)
 def test_an_address_that_a_server_took_from_a_header_is_noticed(rewriter: str, headers: Headers) -> None:
-    request = _read(REWRITERS[rewriter](headers))
+    request = read_request(REWRITERS[rewriter](headers))
     for trusted in ((), (ip_network("127.0.0.0/8"),)):
         if request.remote != PROXY:
             with pytest.raises(PeerUnknown):

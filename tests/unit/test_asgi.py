@@ -22,8 +22,9 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from podproof import current_caller, wsgi
+from podproof._request.async_driver import wait_for_future
 from podproof._request.context import current_request, deny
-from podproof.asgi import PodAuthMiddleware, wait_for_future
+from podproof.asgi import PodAuthMiddleware
 from podproof.errors import ConfigurationError, IdentityEnded, NotAllowed, Unavailable
 from podproof.testing import Cluster
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, review, token

@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import unverified_names
 from podproof._authentication.pod_address import canonical_address
 from podproof._authorization.policy import Decision
-from podproof._request.context import DecisionRecorder
 from podproof._request.credential import bearer_token
+from podproof._request.flow import Allowed, Flow, Wait
 from podproof._request.incoming import IncomingRequest
 from podproof._request.paths import ExemptPaths, is_unambiguous
 from podproof._request.peer import find_peer
@@ -52,28 +52,6 @@ class PipelineAuthenticator(Protocol):
 
 Authorize = Callable[[PodIdentity, str, str, float], Future[Decision] | None]
 """A policy's `check`, by caller, method, path, and the request's deadline in monotonic seconds."""
-
-
-class Wait(NamedTuple):
-    """What a driver has to wait for: a future, for so many seconds at most. It need not look at the result."""
-
-    future: Future[Any]
-    seconds: float
-
-
-class Allowed(NamedTuple):
-    """Who a request is allowed for, None for an anonymous caller.
-
-    `peer` is the address that was compared, or the connection's; `recorder` is what the decision is logged by.
-    """
-
-    caller: CachedIdentity | None
-    peer: str | None
-    recorder: DecisionRecorder
-
-
-Flow = Generator[Wait, None, Allowed]
-"""Yields what to wait for; returns who is allowed; raises a PodAuthError to deny."""
 
 
 class RequestPipeline:

@@ -12,8 +12,9 @@ import pytest
 from podproof import Pod, Rule, ServiceAccount
 from podproof._authentication.cached_identity import CachedIdentity
 from podproof._authorization.policy import Decision
+from podproof._request.flow import Allowed, Wait
 from podproof._request.incoming import IncomingRequest
-from podproof._request.pipeline import Allowed, RequestPipeline, Wait
+from podproof._request.pipeline import RequestPipeline
 from podproof._request.problem import HTTPResponse
 from podproof._request.setup import build_pipeline
 from podproof.errors import (
