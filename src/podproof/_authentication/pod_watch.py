@@ -19,6 +19,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from podproof._apiserver.json_list import parse_list
 from podproof._apiserver.permissions import Permission
 from podproof._apiserver.protocols import LineStream, StreamOpener
 from podproof._apiserver.response import ConnectionFailed, LineTooLong, StreamSilent, UnexpectedStatus
@@ -318,11 +319,12 @@ class PodReflector:
         token: dict[str, object] = {}
         while True:
             with self._get(self._query(limit=self._page_size, **token), max_line=MAX_PAGE) as lines:
-                page = _parse_object(b"".join(lines))
-            items, metadata = page.get("items"), page.get("metadata")
-            if not isinstance(items, list) or not isinstance(metadata, dict):
-                raise MalformedEvent("expected a list of pods")
-            records += [self._read(item) for item in items]
+                text = b"".join(lines)
+            try:
+                page, metadata = parse_list(text, self._read)
+            except (ValueError, RecursionError):
+                raise MalformedEvent("expected a list of pods") from None
+            records += page
             if not metadata.get("continue"):
                 break
             token = {"continue": metadata["continue"]}
