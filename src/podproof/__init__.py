@@ -37,13 +37,14 @@ if TYPE_CHECKING:
     from podproof.audit import CallerFilter
     from podproof.client import TokenClient, TokenFile
     from podproof.errors import ConfigurationError, HostNotAllowed, PodAuthError, TokenUnavailable
-    from podproof.identity import Pod, PodIdentity, ServiceAccount
+    from podproof.identity import Owner, Pod, PodIdentity, ServiceAccount
 
 __all__ = [
     "RBAC",
     "CallerFilter",
     "ConfigurationError",
     "HostNotAllowed",
+    "Owner",
     "Pod",
     "PodAuthError",
     "PodIdentity",
@@ -60,6 +61,7 @@ _MODULES = {
     "CallerFilter": "audit",
     "ConfigurationError": "errors",
     "HostNotAllowed": "errors",
+    "Owner": "identity",
     "Pod": "identity",
     "PodAuthError": "errors",
     "PodIdentity": "identity",

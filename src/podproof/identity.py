@@ -6,9 +6,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
-__all__ = ["Pod", "PodIdentity", "ServiceAccount"]
+__all__ = ["Owner", "Pod", "PodIdentity", "ServiceAccount"]
+
+V = TypeVar("V")
 
 # RFC 1123, as Kubernetes uses it: a namespace is one label of at most 63 characters; a service account's name may hold
 # dots, and its labels are limited by the whole only.
@@ -45,12 +47,51 @@ class ServiceAccount:
         return cls(namespace=match[1], name=match[2], uid=uid)
 
 
+class _FrozenDict(dict[str, V]):
+    """A dict that cannot be changed: all requests with one token share one identity.
+
+    `types.MappingProxyType` cannot be pickled, copied deeply or encoded as JSON; a dict can be, and so can this.
+    """
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("a PodIdentity cannot be changed: copy its extra or labels with dict()")
+
+    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, V]]]:
+        # Made in one step: pickle and copy would set item by item.
+        return _FrozenDict, (dict(self),)
+
+
+def frozen_dict(mapping: Mapping[str, V]) -> Mapping[str, V]:
+    """Return a mapping that cannot be changed, the same one if it is of this kind already."""
+    return mapping if isinstance(mapping, _FrozenDict) else _FrozenDict(mapping)
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """What a pod says of its controller; `str()` gives `Kind/name`, and `Kind.group/name` for one with an API group.
+
+    A pod of a Deployment has a ReplicaSet, one of a CronJob a Job.
+    """
+
+    kind: str
+    name: str
+    group: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.group}/{self.name}" if self.group else f"{self.kind}/{self.name}"
+
+
 @dataclass(frozen=True, slots=True)
 class Pod:
     """A live pod; `str()` gives `namespace/name`.
 
     `addresses` are all of `status.podIPs` in canonical form, IPv4-mapped ones unmapped. A pod on the host network
-    shares them with its node, whose addresses are `node_addresses`, all of `status.hostIPs`.
+    shares them with its node, whose addresses are `node_addresses`, all of `status.hostIPs`. `labels` are its own,
+    `owner` is the controller among its owner references. Whoever may create pods in its namespace chooses both.
     """
 
     namespace: str
@@ -60,27 +101,14 @@ class Pod:
     node: str | None = None
     host_network: bool = False
     node_addresses: tuple[str, ...] = field(default=(), repr=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False, repr=False)
+    owner: Owner | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", frozen_dict(self.labels))
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
-
-
-class _FrozenDict(dict[str, tuple[str, ...]]):
-    """A dict that cannot be changed: all requests with one token share one identity.
-
-    `types.MappingProxyType` cannot be pickled, copied deeply or encoded as JSON; a dict can be, and so can this.
-    """
-
-    __slots__ = ()
-
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
-        raise TypeError("a PodIdentity cannot be changed: copy its extra with dict(identity.extra)")
-
-    __setitem__ = __delitem__ = __ior__ = clear = pop = popitem = setdefault = update = _refuse
-
-    def __reduce__(self) -> tuple[type, tuple[dict[str, tuple[str, ...]]]]:
-        # Made in one step: pickle and copy would set item by item.
-        return _FrozenDict, (dict(self),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +130,7 @@ class PodIdentity:
     extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "extra", _FrozenDict(self.extra))
+        object.__setattr__(self, "extra", frozen_dict(self.extra))
 
     @property
     def is_authenticated(self) -> bool:

@@ -21,7 +21,13 @@ def docs_cluster() -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def docs_alice(docs_cluster: Cluster) -> CallingPod:
-    return docs_cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
+    return docs_cluster.pod(
+        "default/alice-pod",
+        service_account="alice",
+        addresses=[ALICE],
+        labels={"team": "billing", "pod-template-hash": "7d4b9c6f5"},
+        owner="ReplicaSet/alice-7d4b9c6f5",
+    )
 
 
 @pytest.fixture

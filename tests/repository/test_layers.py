@@ -84,7 +84,7 @@ PUBLIC = {
     "podproof.falcon": {"CallerMiddleware"},
     "podproof.fastapi": {"Caller", "PodAuthMiddleware"},
     "podproof.flask": {"PodAuthMiddleware", "caller"},
-    "podproof.identity": {"Pod", "PodIdentity", "ServiceAccount"},
+    "podproof.identity": {"Owner", "Pod", "PodIdentity", "ServiceAccount"},
     "podproof.litestar": {"Caller", "CallerPlugin", "PodAuthMiddleware"},
     "podproof.opentelemetry": {"CallerSpanProcessor"},
     "podproof.quart": {"PodAuthMiddleware", "caller"},

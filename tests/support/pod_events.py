@@ -27,13 +27,17 @@ def pod_json(
     node: str = "node1",
     host_network: bool = False,
     labels: dict[str, str] | None = None,
+    owner: str | None = None,
     version: int = 0,
 ) -> dict[str, Any]:
     """Return a Pod (v1); its UID is `uid-of-NAME` unless another is given."""
     metadata = {"namespace": namespace, "name": name, "uid": uid or f"uid-of-{name}", "resourceVersion": str(version)}
+    controller = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "controller": True}
     found = [{"ip": address} for address in addresses]
     return {
-        "metadata": metadata | ({"labels": labels} if labels else {}),
+        "metadata": metadata
+        | ({"labels": labels} if labels else {})
+        | ({"ownerReferences": [controller]} if owner else {}),
         "spec": {"serviceAccountName": account, "nodeName": node} | ({"hostNetwork": True} if host_network else {}),
         "status": {"phase": phase, "podIPs": found, "hostIP": "10.250.0.4"},
     }

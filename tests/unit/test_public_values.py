@@ -15,12 +15,20 @@ from fastapi.encoders import jsonable_encoder
 from flask import Flask, jsonify
 from starlette.testclient import TestClient
 
-from podproof import Pod, PodIdentity, Rule, ServiceAccount
+from podproof import Owner, Pod, PodIdentity, Rule, ServiceAccount
 from podproof.errors import ConfigurationError, HostNotAllowed, PodAuthError, TokenUnavailable, Unavailable
 
 IDENTITY = PodIdentity(
     service_account=ServiceAccount("default", "alice", "account-uid"),
-    pod=Pod("default", "alice-pod", "pod-uid", ("10.1.2.3", "fd00::3"), node="node1"),
+    pod=Pod(
+        "default",
+        "alice-pod",
+        "pod-uid",
+        ("10.1.2.3", "fd00::3"),
+        node="node1",
+        labels={"app": "alice"},
+        owner=Owner("ReplicaSet", "alice-1", "apps"),
+    ),
     audience="bob",
     expires_at=1_800_000_000.0,
     credential_id="JTI=1",
@@ -37,6 +45,8 @@ IDENTITY_JSON = {
         "node": "node1",
         "host_network": False,
         "node_addresses": [],
+        "labels": {"app": "alice"},
+        "owner": {"kind": "ReplicaSet", "name": "alice-1", "group": "apps"},
     },
     "audience": "bob",
     "expires_at": 1_800_000_000.0,
@@ -44,12 +54,20 @@ IDENTITY_JSON = {
     "groups": ["system:serviceaccounts"],
     "extra": {"authentication.kubernetes.io/pod-name": ["alice-pod"]},
 }
-RULE = Rule("/invoices/*", methods=["GET"], allow=["batch/*"])
+RULE = Rule("/invoices/*", methods=["GET"], allow=["batch/*"], labels={"team": "x"}, owner="Job/report-*")
+RULE_JSON = {
+    "path": "/invoices/*",
+    "methods": ["GET"],
+    "allow": ["batch/*"],
+    "labels": {"team": "x"},
+    "owner": "Job/report-*",
+}
 VALUES: list[tuple[Any, object]] = [
     (IDENTITY, IDENTITY_JSON),
     (IDENTITY.pod, IDENTITY_JSON["pod"]),
+    (Owner("Job", "report-1", "batch"), {"kind": "Job", "name": "report-1", "group": "batch"}),
     (IDENTITY.service_account, IDENTITY_JSON["service_account"]),
-    (RULE, {"path": "/invoices/*", "methods": ["GET"], "allow": ["batch/*"]}),
+    (RULE, RULE_JSON),
 ]
 COPIES: list[Callable[[Any], Any]] = [
     *(lambda value, protocol=protocol: pickle.loads(pickle.dumps(value, protocol)) for protocol in range(6)),
@@ -115,10 +133,12 @@ CHANGES: list[Callable[[Any], object]] = [
 
 
 @pytest.mark.parametrize("identity", [IDENTITY, *(make_copy(IDENTITY) for make_copy in COPIES)])
-def test_the_extra_of_an_identity_cannot_be_changed(identity: PodIdentity) -> None:
+def test_the_extra_and_the_labels_of_an_identity_cannot_be_changed(identity: PodIdentity) -> None:
     for change in CHANGES:
         with pytest.raises(TypeError, match="a PodIdentity cannot be changed"):
             change(identity.extra)
+        with pytest.raises(TypeError, match="a PodIdentity cannot be changed"):
+            change(identity.pod.labels)
     assert identity.extra == {"authentication.kubernetes.io/pod-name": ("alice-pod",)}
     assert dict(identity.extra) | {"x": ("y",)} != identity.extra
 

@@ -37,8 +37,8 @@ class PodView:
     changed.
 
     `listeners` are called with the UID of a pod that was deleted, replaced by one of the same name, given another
-    service account, address or network, or that has finished: in the thread of the watch, without a lock. What
-    they raise is logged.
+    service account, address, network, label or owner, or that has finished: in the thread of the watch, without a lock.
+    What they raise is logged.
 
     A view that was not confirmed for `max_age` seconds says nothing, but for what `max_outage` grants where no pod can
     be read. `ended` is how many deleted pods are remembered.
@@ -266,7 +266,7 @@ class PodView:
 
 def _identity(record: PodRecord) -> tuple[object, ...]:
     """Return what a decision about a caller depends on, besides the UID."""
-    return record.service_account, record.live, record.host_network, record.addresses
+    return record.service_account, record.live, record.host_network, record.addresses, record.labels, record.owner
 
 
 def _key(record: PodRecord) -> tuple[str, str, str]:

@@ -69,8 +69,7 @@ class PodWatch:
     `namespaces` are those to be watched, none for all; each has a thread and a connection of its own in each process.
     They start with `start`, or with the first `get` in a process, never before: a constructor runs before a fork.
     `label_selector` and `field_selector` limit the watch to some pods. `fallback`, `listeners`, `max_age` and
-    `max_outage` are as for
-    `PodView`; `labels` has it keep the pods' labels. Times are in seconds.
+    `max_outage` are as for `PodView`. Times are in seconds.
     """
 
     def __init__(
@@ -80,7 +79,6 @@ class PodWatch:
         namespaces: Sequence[str] = (),
         label_selector: str = "",
         field_selector: str = "",
-        labels: bool = False,
         fallback: PodStore | None = None,
         listeners: Iterable[Listener] = (),
         max_age: float = MAX_AGE,
@@ -114,7 +112,6 @@ class PodWatch:
                         view,
                         scope,
                         selectors=selectors,
-                        labels=labels,
                         page_size=page_size,
                         wait=wait,
                         uniform=uniform,
@@ -201,7 +198,6 @@ class PodReflector:
         scope: str,
         *,
         selectors: Mapping[str, str],
-        labels: bool = False,
         page_size: int = PAGE_SIZE,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -213,7 +209,6 @@ class PodReflector:
         self._permission = Permission("list and watch", "", "pods", scope)
         self._where = f" in namespace {scope}" if scope else ""
         self._selectors = selectors
-        self._labels = labels
         self._page_size = page_size
         self._wait = wait
         self._uniform = uniform
@@ -384,7 +379,7 @@ class PodReflector:
         if not isinstance(thing, dict):
             raise MalformedEvent("expected a Pod")
         try:
-            record = self._view.share(read_record(thing, labels=self._labels))
+            record = self._view.share(read_record(thing))
         except Unavailable as error:
             raise MalformedEvent(str(error)) from None
         if self._scope not in (ALL_NAMESPACES, record.namespace):

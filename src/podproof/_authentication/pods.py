@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from podproof._apiserver.protocols import PodReader
 from podproof._authentication.pod_address import canonical_address as canonical
 from podproof.errors import PodFinished, PodGone, ServiceAccountMismatch, Unavailable
-from podproof.identity import Pod, ServiceAccount
+from podproof.identity import Owner, Pod, ServiceAccount, frozen_dict
 
 # Pending: an init container may call. Succeeded and Failed are the end, and another pod may have the address by now.
 _LIVE_PHASES = ("Pending", "Running")
@@ -46,7 +46,7 @@ class PodRecord:
     """What is kept of a Pod (v1): what decides whether it is a token's pod, and its addresses in canonical form.
 
     What the API server gave as anything but text is None, which equals nothing that a token names. What many pods share
-    is one object for all. `labels` are None unless they were asked for.
+    is one object for all. `owner` is the controller.
     """
 
     namespace: str | None
@@ -58,7 +58,8 @@ class PodRecord:
     node: str | None
     host_network: bool
     node_addresses: tuple[str, ...]
-    labels: tuple[tuple[str, str], ...] | None = None
+    labels: Mapping[str, str]
+    owner: Owner | None
 
     @property
     def live(self) -> bool:
@@ -66,11 +67,8 @@ class PodRecord:
         return self.phase in _LIVE_PHASES
 
 
-def read_record(pod: Mapping[str, Any], *, labels: bool = False) -> PodRecord:
-    """Return what is kept of a Pod as the API server returned it, its labels only if they are wanted.
-
-    Raises Unavailable if it is not a Pod.
-    """
+def read_record(pod: Mapping[str, Any]) -> PodRecord:
+    """Return what is kept of a Pod as the API server returned it. Raises Unavailable if it is not a Pod."""
     metadata, spec, status = (_mapping(pod, key) for key in ("metadata", "spec", "status"))
     host_network = spec.get("hostNetwork")
     name, uid = metadata.get("name"), metadata.get("uid")
@@ -84,7 +82,8 @@ def read_record(pod: Mapping[str, Any], *, labels: bool = False) -> PodRecord:
         node=_shared_text(spec.get("nodeName")),
         host_network=host_network is not None and host_network is not False,
         node_addresses=_shared_tuple(_addresses(status, "hostIP")),
-        labels=_labels(metadata) if labels else None,
+        labels=_labels(metadata),
+        owner=_owner(metadata),
     )
 
 
@@ -112,6 +111,8 @@ def match_pod(pod: PodRecord, service_account: ServiceAccount, name: str, uid: s
         node=pod.node,
         host_network=pod.host_network,
         node_addresses=pod.node_addresses,
+        labels=pod.labels,
+        owner=pod.owner,
     )
 
 
@@ -131,10 +132,32 @@ def _shared_tuple(addresses: tuple[str, ...]) -> tuple[str, ...]:
     return addresses
 
 
-def _labels(metadata: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+def _labels(metadata: Mapping[str, Any]) -> Mapping[str, str]:
     given = metadata.get("labels")
     pairs = given.items() if isinstance(given, dict) else ()
-    return tuple((sys.intern(key), sys.intern(value)) for key, value in pairs if isinstance(value, str))
+    return _shared_labels(tuple((sys.intern(key), sys.intern(value)) for key, value in pairs if isinstance(value, str)))
+
+
+@lru_cache(maxsize=8192)  # the pods of a ReplicaSet have the same
+def _shared_labels(pairs: tuple[tuple[str, str], ...]) -> Mapping[str, str]:
+    return frozen_dict(dict(pairs))
+
+
+def _owner(metadata: Mapping[str, Any]) -> Owner | None:
+    """Return the one owner that is the controller (meta/v1 OwnerReference): of several, none is believed."""
+    given = metadata.get("ownerReferences")
+    references = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    controllers = [one for one in references if one.get("controller") is True]
+    if len(controllers) != 1:
+        return None
+    version, kind, name = (controllers[0].get(key) for key in ("apiVersion", "kind", "name"))
+    if not (isinstance(version, str) and isinstance(kind, str) and isinstance(name, str)):
+        return None
+    group, slash, _ = version.partition("/")
+    return _shared_owner(kind, name, group if slash else "")
+
+
+_shared_owner = lru_cache(maxsize=8192)(Owner)
 
 
 def _addresses(status: Mapping[str, Any], key: str) -> tuple[str, ...]:

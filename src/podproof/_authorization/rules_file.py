@@ -83,7 +83,7 @@ def _version(path: Path) -> _Version:
 
 
 def read_rules(path: Path) -> Rules:
-    """Return the rules of a file: `rules`, a list of mappings with `path`, `allow` and optional `methods`; see `Rule`.
+    """Return the rules of a file: `rules`, a list of mappings with the arguments of `Rule`.
 
     Raises ConfigurationError with the line.
     """
@@ -110,13 +110,15 @@ class _InvalidNode(Exception):
 
 
 def _read_rule(node: yaml.Node) -> Rule:
-    fields = _read_mapping(node, required=("path", "allow"), optional=("methods",))
-    methods = fields.get("methods")
+    fields = _read_mapping(node, required=("path", "allow"), optional=("methods", "labels", "owner"))
+    methods, labels, owner = map(fields.get, ("methods", "labels", "owner"))
     try:
         return Rule(
             _read_string(fields["path"], "path"),
             methods=None if methods is None else _read_strings(methods, "methods"),
             allow=_read_strings(fields["allow"], "allow"),
+            labels=None if labels is None else _read_labels(labels, "labels"),
+            owner=None if owner is None else _read_string(owner, "owner"),
         )
     except ValueError as error:
         raise _InvalidNode(node, str(error)) from None
@@ -137,6 +139,18 @@ def _read_mapping(node: yaml.Node, *, required: Sequence[str], optional: Sequenc
         if name not in fields:
             raise _InvalidNode(node, f"missing key {name!r}")
     return fields
+
+
+def _read_labels(node: yaml.Node, name: str) -> dict[str, str]:
+    if not isinstance(node, yaml.MappingNode):
+        raise _InvalidNode(node, f"invalid {name}: expected a mapping")
+    labels: dict[str, str] = {}
+    for key, value in node.value:
+        label = _read_string(key, name)
+        if label in labels:
+            raise _InvalidNode(key, f"duplicate key {label!r:.100}")
+        labels[label] = _read_string(value, name)
+    return labels
 
 
 def _read_list(node: yaml.Node, name: str) -> list[yaml.Node]:

@@ -70,8 +70,13 @@ def test_the_verdicts_are_the_same_in_each_mode(cluster: Cluster, make: Make, ve
 
 @pytest.mark.parametrize(("verify", "pods"), MODES)
 def test_an_identity_says_the_same_in_each_mode(cluster: Cluster, make: Make, verify: str, pods: str) -> None:
-    token = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
+    labels = {"team": "payments"}
+    alice = cluster.pod(
+        "default/alice-pod", service_account="alice", addresses=[ALICE], labels=labels, owner="StatefulSet/alice"
+    )
+    token = alice.token("bob")
     reference: PodIdentity = make("review", "lookup").authenticate(token, ALICE)
+    assert (reference.pod.labels, str(reference.pod.owner)) == (labels, "StatefulSet.apps/alice")
     assert make(verify, pods).authenticate(token, ALICE) == reference
 
 
@@ -116,6 +121,30 @@ def test_a_deleted_pod_is_denied_at_once(cluster: Cluster, make: Make, verify: s
     wait_until(lambda: is_denied(authenticator, token, ALICE))
     with pytest.raises(InvalidToken):
         authenticator.authenticate(token, ALICE)
+
+
+@pytest.mark.parametrize(("verify", "pods"), WATCHING)
+def test_a_changed_label_is_seen_at_once(cluster: Cluster, make: Make, verify: str, pods: str) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE], labels={"team": "payments"})
+    authenticator = make(verify, pods, cache_ttl=3600)
+    token = alice.token("bob")
+    assert authenticator.authenticate(token, ALICE).pod.labels == {"team": "payments"}
+    alice.update(labels={"team": "other"})
+    wait_until(lambda: authenticator.authenticate(token, ALICE).pod.labels == {"team": "other"})
+
+
+@pytest.mark.parametrize(("verify", "pods"), [mode for mode in MODES if mode[1] == "lookup"])
+def test_a_changed_label_is_seen_when_the_cached_caller_expires(
+    cluster: Cluster, make: Make, verify: str, pods: str
+) -> None:
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE], labels={"team": "payments"})
+    token = alice.token("bob")
+    caching, forgetting = make(verify, pods, cache_ttl=3600), make(verify, pods, cache_ttl=0)
+    for authenticator in (caching, forgetting):
+        assert authenticator.authenticate(token, ALICE).pod.labels == {"team": "payments"}
+    alice.update(labels={})
+    assert caching.authenticate(token, ALICE).pod.labels == {"team": "payments"}
+    assert forgetting.authenticate(token, ALICE).pod.labels == {}
 
 
 def test_a_pod_with_another_address_is_denied_at_its_old_one(cluster: Cluster, make: Make) -> None:

@@ -332,14 +332,6 @@ def test_selectors_go_with_each_list_and_watch() -> None:
     ] * 2
 
 
-def test_labels_are_kept_if_they_are_wanted() -> None:
-    response = [event("ADDED", 5, labels={"app": "alice"}), bookmark("7", ends_list=True)]
-    for labels, kept in ((True, (("app", "alice"),)), (False, None)):
-        found = run(response, labels=labels).view.find("default", "alice-pod")
-        assert found is not None
-        assert found.labels == kept
-
-
 def test_an_old_api_server_lists_in_pages() -> None:
     outcome = run(
         [page(pod_json("a"), pod_json("b"), version=5, go_on="token=/+")],
@@ -858,13 +850,13 @@ def test_named_namespaces_are_watched_with_a_role_in_each(cluster: Cluster, make
 
 
 def test_a_label_selector_watches_some_pods_only(cluster: Cluster, make_watch: WatchFactory) -> None:
-    watched = make_watch(cluster, live=True, label_selector="app=alice", labels=True)
+    watched = make_watch(cluster, live=True, label_selector="app=alice")
     alice = cluster.pod("default/alice-pod", service_account="alice", labels={"app": "alice"})
     other = cluster.pod("default/other", service_account="alice")
     watched.wait_for(watched.has("alice-pod"))
     record = watched.watch.start().find("default", "alice-pod")
     assert record is not None
-    assert record.labels == (("app", "alice"),)
+    assert record.labels == {"app": "alice"}
     alice.update(labels={})
     watched.wait_for(watched.has())
     assert alice.uid in watched.changed

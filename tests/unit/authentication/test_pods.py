@@ -6,7 +6,7 @@ import pytest
 
 from podproof._authentication.pods import PodLookup, match_pod, read_record
 from podproof.errors import PodFinished, PodGone, ServiceAccountMismatch, Unavailable
-from podproof.identity import Pod, ServiceAccount
+from podproof.identity import Owner, Pod, ServiceAccount
 from tests.support.fake_api import PEER, FakeAPI, pod
 
 ALICE = ServiceAccount("default", "alice", "account-uid")
@@ -128,8 +128,45 @@ def test_a_pod_of_another_name_is_an_unusable_response(changes: dict[str, object
 
 @pytest.mark.parametrize(
     ("labels", "kept"),
-    [({"app": "alice", "tier": "web"}, (("app", "alice"), ("tier", "web"))), ({"app": 7}, ()), (None, ()), ("app", ())],
+    [
+        ({"app": "alice", "tier": "web"}, {"app": "alice", "tier": "web"}),
+        ({"app": 7, "tier": "web"}, {"tier": "web"}),
+        (None, {}),
+        ("app", {}),
+    ],
 )
-def test_labels_are_kept_only_if_they_are_wanted(labels: object, kept: tuple[tuple[str, str], ...]) -> None:
-    assert read_record(pod(metadata={"labels": labels}), labels=True).labels == kept
-    assert read_record(pod(metadata={"labels": labels})).labels is None
+def test_a_pod_has_its_labels(labels: object, kept: dict[str, str]) -> None:
+    assert matched(pod(metadata={"labels": labels})).labels == kept
+
+
+def test_pods_with_the_same_labels_and_owner_share_them() -> None:
+    metadata = {"labels": {"app": "alice"}, "ownerReferences": [reference()]}
+    one, another = (read_record(pod(metadata=metadata | {"name": name})) for name in ("one", "another"))
+    assert one.labels is another.labels
+    assert one.owner is another.owner
+
+
+def reference(**changes: object) -> dict[str, object]:
+    return {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-1", "uid": "u", "controller": True, **changes}
+
+
+@pytest.mark.parametrize(
+    ("references", "owner"),
+    [
+        ([reference()], Owner("ReplicaSet", "web-1", "apps")),
+        ([reference(controller=False), reference(kind="Job", apiVersion="batch/v1")], Owner("Job", "web-1", "batch")),
+        ([reference(kind="Node", apiVersion="v1", name="node1")], Owner("Node", "node1")),
+        ([7, reference()], Owner("ReplicaSet", "web-1", "apps")),
+        ([reference(), reference(name="web-2")], None),
+        ([reference(controller=False)], None),
+        ([reference(controller="true")], None),
+        ([reference(kind=None)], None),
+        ([reference(name=7)], None),
+        ([reference(apiVersion=["apps/v1"])], None),
+        ([], None),
+        ("ReplicaSet", None),
+        (None, None),
+    ],
+)
+def test_the_owner_of_a_pod_is_its_one_controller(references: object, owner: Owner | None) -> None:
+    assert matched(pod(metadata={"ownerReferences": references})).owner == owner

@@ -109,9 +109,18 @@ def test_a_rule_as_text_has_methods_and_path() -> None:
     rule = Rule("/a/*", methods=["get", "POST"], allow=["default/alice"])
     assert str(rule) == "GET,POST /a/*"
     assert repr(rule) == "Rule('/a/*', methods=('GET', 'POST'), allow=('default/alice',))"
+    rule = Rule("/a", allow=["a/b"], labels={"team": "x"}, owner="Job/a")
+    assert repr(rule) == "Rule('/a', methods=None, allow=('a/b',), labels={'team': 'x'}, owner='Job/a')"
 
 
-@pytest.mark.parametrize("rule", [Rule("/a/*", methods=["get"], allow=["default/*"]), Rule("/", allow=[])])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Rule("/a/*", methods=["get"], allow=["default/*"]),
+        Rule("/", allow=[]),
+        Rule("/", allow=["default/*"], labels={"team": "x"}, owner="Deployment/web"),
+    ],
+)
 def test_a_rule_is_a_value(rule: Rule) -> None:
     plain = json.loads(json.dumps(dataclasses.asdict(rule)))
     for copied in (Rule(**plain), copy.deepcopy(rule), pickle.loads(pickle.dumps(rule)), dataclasses.replace(rule)):

@@ -4,13 +4,14 @@ import logging
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from podproof._authorization.rules_file import CHECK_INTERVAL, RulesFile, read_rules
 from podproof.errors import ConfigurationError, NotAllowed
-from podproof.identity import Pod, PodIdentity, ServiceAccount
+from podproof.identity import Owner, Pod, PodIdentity, ServiceAccount
 from tests.support.fake_api import Clock
 from tests.support.middleware_client import MiddlewareClient
 
@@ -193,6 +194,16 @@ def test_by_default_a_thread_reloads_the_file(mount: Mount, time: Clock) -> None
         ("rules:\n- path: a\n  allow: [a/b]", "line 2: invalid path 'a': expected a plain path"),
         ("rules:\n- path: /a\n  methods: []\n  allow: [a/b]", "line 2: invalid methods .*: expected HTTP methods"),
         ("rules:\n- path: /a\n  methods: GET\n  allow: [a/b]", "line 3: invalid methods: expected a list"),
+        ("rules:\n- path: /a\n  allow: [a/b]\n  labels: [team]", "line 4: invalid labels: expected a mapping"),
+        ("rules:\n- path: /a\n  allow: [a/b]\n  labels:\n    team: true", "line 5: invalid labels: expected a string"),
+        ("rules:\n- path: /a\n  allow: [a/b]\n  labels:\n    1: a", "line 5: invalid labels: expected a string"),
+        ("rules:\n- path: /a\n  allow: [a/b]\n  labels:\n    x: a\n    x: b", "line 6: duplicate key 'x'"),
+        (
+            "rules:\n- path: /a\n  allow: [a/b]\n  labels: {x: a b}",
+            "line 2: invalid labels 'x': 'a b': expected a label",
+        ),
+        ("rules:\n- path: /a\n  allow: [a/b]\n  owner: web", "line 2: invalid owner 'web': expected the form"),
+        ("rules:\n- path: /a\n  allow: [a/b]\n  owner: [Job/a]", "line 4: invalid owner: expected a string"),
         ("rules:\n- {path: /a, allow: [*/*]}", r'no YAML, line 2: .*; a value that begins with "\*" needs quotes'),
         ("rules:\n- {path: /a", "no YAML, line 2: "),
         ("a: 1\n---\nb: 1", "no YAML, line 2: "),
@@ -207,6 +218,17 @@ def test_an_invalid_file_is_an_error_with_its_line(tmp_path: Path, text: str | b
     with pytest.raises(ConfigurationError, match=message) as raised:
         read_rules(file)
     assert str(file) in str(raised.value)
+
+
+def test_rules_of_a_file_may_be_by_labels_and_owner(tmp_path: Path) -> None:
+    file = tmp_path / "rules.yaml"
+    file.write_text("rules: [{path: /, allow: [default/*], labels: {team: payments}, owner: StatefulSet/db}]")
+    database = replace(ALICE.pod, labels={"team": "payments"}, owner=Owner("StatefulSet", "db", "apps"))
+    rules = read_rules(file)
+    assert rules.check(replace(ALICE, pod=database), "GET", "/") is None
+    for pod in (replace(database, labels={}), replace(database, owner=None)):
+        with pytest.raises(NotAllowed):
+            rules.check(replace(ALICE, pod=pod), "GET", "/")
 
 
 def test_an_invalid_file_stops_the_start(make_client: Callable[..., MiddlewareClient], tmp_path: Path) -> None:

@@ -118,6 +118,7 @@ def test_a_pod_has_the_given_fields(cluster: Cluster) -> None:
         phase="Pending",
         host_network=True,
         labels={"app": "alice"},
+        owner="ReplicaSet/alice-1",
     )
     assert (alice.namespace, alice.name, alice.service_account) == ("default", "alice", "al.ice")
     assert alice.addresses == ("127.0.0.2", "fd00::2")
@@ -125,6 +126,10 @@ def test_a_pod_has_the_given_fields(cluster: Cluster) -> None:
     live = alice.json()
     assert live["metadata"]["uid"] == alice.uid
     assert live["metadata"]["labels"] == {"app": "alice"}
+    owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "alice-1", "controller": True}
+    assert live["metadata"]["ownerReferences"][0].items() >= owner.items()
+    static = cluster.pod("default/static", owner="Node/node1").json()
+    assert static["metadata"]["ownerReferences"][0]["apiVersion"] == "v1"
     assert (live["spec"]["nodeName"], live["spec"]["hostNetwork"]) == ("node7", True)
     assert live["status"]["phase"] == "Pending"
     assert live["status"]["podIP"] == "127.0.0.2"

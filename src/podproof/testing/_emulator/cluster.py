@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from podproof._authorization.owner_pattern import parse_owner
 from podproof.testing._emulator import certificates, pod_defaults, request_info, role_bindings, status_errors, tokens
 from podproof.testing._emulator.endpoints import Endpoints
 from podproof.testing._emulator.faults import Fault, Faults
@@ -178,11 +179,13 @@ class Cluster:
         phase: str = "Running",
         host_network: bool = False,
         labels: Mapping[str, str] | None = None,
+        owner: str | None = None,
     ) -> EmulatedPod:
         """Return a new pod (`namespace/name`); its namespace, service account and node are made if they do not exist.
 
         `service_account` is a name in the pod's namespace. `addresses` are IP addresses, the primary one first, none if
-        the pod has no address yet.
+        the pod has no address yet. `owner` is its controller, such as `"ReplicaSet/web-7d4b9c6f5"`, which need not
+        exist.
 
         Raises a 409 `StatusError` if the pod exists, ValueError for a malformed argument.
         """
@@ -197,6 +200,8 @@ class Cluster:
         self.service_account(f"{namespace}/{service_account}")
         self._ensure("nodes", node)
         metadata: dict[str, Any] = {"name": short} | ({"labels": dict(labels)} if labels else {})
+        if owner is not None:
+            metadata["ownerReferences"] = [pod_defaults.controller_reference(parse_owner(owner))]
         spec: dict[str, Any] = {
             "containers": [{"name": "app", "image": "app"}],
             "nodeName": node,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from podproof.identity import Owner
 
 _CONTAINER = {
     "resources": {},
@@ -41,6 +44,18 @@ def defaulted(pod: Mapping[str, Any]) -> dict[str, Any]:
     spec["serviceAccount"] = spec["serviceAccountName"]
     spec["containers"] = [{**_CONTAINER, **container} for container in spec.get("containers", ())]
     return {**pod, "spec": spec, "status": {"phase": "Pending", "qosClass": "BestEffort"}}
+
+
+def controller_reference(owner: Owner) -> dict[str, object]:
+    """Return the owner reference by which a pod names its controller."""
+    return {
+        "apiVersion": f"{owner.group}/v1" if owner.group else "v1",
+        "kind": owner.kind,
+        "name": owner.name,
+        "uid": str(uuid.uuid4()),
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
 
 
 def reported(before: Mapping[str, Any], phase: str, addresses: Sequence[str]) -> dict[str, Any]:
