@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from podproof._authentication.claims import MAX_TOKEN
-from podproof._authentication.signed_token import MAX_BRACKETS
+from podproof._authentication.jws import MAX_BRACKETS
 from podproof.errors import Expired, InvalidToken, MalformedToken, SignatureInvalid, WrongAudience
 from tests.security.hostile_tokens import odd_bytes, other_spellings
 from tests.security.json_mutations import Duplicated, Raw, render

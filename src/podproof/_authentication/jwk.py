@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -51,6 +54,7 @@ _KEY_TYPES = (
     _KeyType("EC", "P-521", ("x", "y"), ("ES512",), ECAlgorithm.from_jwk),
     _KeyType("OKP", "Ed25519", ("x",), ("EdDSA",), OKPAlgorithm.from_jwk),
 )
+_KINDS = {(one.kty, one.curve): one for one in _KEY_TYPES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +80,29 @@ def parse_jwk(jwk: object) -> SigningKey:
     key_id = jwk.get("kid")
     if not isinstance(key_id, str) or not 1 <= len(key_id) <= MAX_KEY_ID:
         raise UnusableKey("it has no kid, which tokens would name it by")
-    kind = next((one for one in _KEY_TYPES if (one.kty, one.curve) == (jwk.get("kty"), jwk.get("crv"))), None)
+    return parse_public_key(jwk, key_id)
+
+
+def parse_public_key(jwk: Mapping[str, Any], key_id: str = "") -> SigningKey:
+    """Return the key of a JWK, whatever its `kid` is. Raises UnusableKey as `parse_jwk` does."""
+    kty, curve = jwk.get("kty"), jwk.get("crv")
+    kind = _KINDS.get((kty, curve)) if isinstance(kty, str) and isinstance(curve, str | None) else None
     if kind is None:
         raise UnusableKey("it is not an RSA, P-256, P-384, P-521 or Ed25519 key")
     if "d" in jwk:
         raise UnusableKey("it is a private key, which must not be published")
     return SigningKey(key_id, _algorithms(jwk, kind), _load(jwk, kind))
+
+
+def thumbprint(jwk: Mapping[str, Any]) -> str:
+    """Return the SHA-256 thumbprint of a JWK in base64url (RFC 7638, RFC 8037 section 2).
+
+    `jwk` is one that `parse_public_key` takes: the thumbprint is that of its members as they are spelled.
+    """
+    kind = _KINDS[jwk["kty"], jwk.get("crv")]
+    members = {name: jwk[name] for name in ("kty", *(("crv",) if kind.curve else ()), *kind.members)}
+    digest = sha256(json.dumps(members, sort_keys=True, separators=(",", ":")).encode()).digest()
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _algorithms(jwk: Mapping[str, Any], kind: _KeyType) -> tuple[str, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import Any
 
 from podproof._authentication.claims import MAX_TOKEN, check_claims
+from podproof._authentication.jws import object_member, parse_jws, text_member
 from podproof._authentication.token_review import (
     CREDENTIAL_ID,
     NODE_NAME,
@@ -19,18 +19,8 @@ from podproof._authentication.token_review import (
     service_account_of,
     strings,
 )
-from podproof._token.jwt import CLOCK_SKEW, decode_segment, numeric_date, split_token
+from podproof._token.jwt import CLOCK_SKEW, numeric_date
 from podproof.errors import Expired, MalformedToken
-
-MAX_BRACKETS = 64
-"""How many objects and lists a header or a payload may open, in texts too: a service account token's have up to 6.
-
-Counted before they are parsed, so that nesting is bounded on every version of Python.
-"""
-
-# RFC 7515 section 4.1.11: what a verifier does not know has to be rejected if it is critical, and we know no such
-# extension. The others change what is signed (RFC 7797) or encrypted and compressed (RFC 7516).
-_UNSUPPORTED = ("crit", "b64", "enc", "zip")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +41,17 @@ class SignedToken:
 def parse_signed_token(token: str) -> SignedToken:
     """Return the parts of a token in JWS compact serialization (RFC 7515 section 7.1).
 
-    Raises MalformedToken, also for what parsers differ about: duplicated members (RFC 8725 section 2.4), NaN, other
-    spellings of base64url.
+    Raises MalformedToken.
     """
-    if len(token) > MAX_TOKEN:
-        raise MalformedToken(f"the token is longer than {MAX_TOKEN} bytes")
-    head, payload, signature = split_token(token)
-    header, claims = _parse_object("header", head), _parse_object("payload", payload)
-    if unsupported := [name for name in _UNSUPPORTED if name in header]:
-        raise MalformedToken(f"the token's header has {unsupported[0]}, which is not supported")
+    jws = parse_jws(token, most=MAX_TOKEN)
+    header, claims = jws.header, jws.claims
     return SignedToken(
-        algorithm=_text(header, "alg"),
-        key_id=_text(header, "kid") if "kid" in header else "",
-        issuer=_text(claims, "iss"),
+        algorithm=text_member(header, "alg"),
+        key_id=text_member(header, "kid") if "kid" in header else "",
+        issuer=text_member(claims, "iss"),
         claims=claims,
-        signed=token[: len(head) + 1 + len(payload)].encode(),
-        signature=decode_segment(signature),
+        signed=jws.signed,
+        signature=jws.signature,
     )
 
 
@@ -78,24 +63,42 @@ def parse_verified_claims(token: SignedToken, audiences: Sequence[str], now: flo
 
     Raises WrongAudience, Expired, NotPodBound, or MalformedToken.
     """
-    claims = token.claims
-    check_claims(claims, audiences=audiences, issuers=(token.issuer,), now=now)
+    check_claims(token.claims, audiences=audiences, issuers=(token.issuer,), now=now)
+    check_begins(token.claims, now)
+    reviewed = read_binding(token.claims, named_audience(token.claims, audiences))
+    if token.claims.get("sub") != reviewed.service_account.username:
+        raise MalformedToken("the token's sub claim is not that of its service account")
+    return reviewed
+
+
+def check_begins(claims: Mapping[str, Any], now: float) -> None:
+    """Deny a token before its `nbf` and `iat`, which it has to have; `now` is Unix seconds.
+
+    Raises Expired or MalformedToken.
+    """
     for name in ("nbf", "iat"):  # the API server writes both, and compares both
         if now < (begins := numeric_date(claims, name)) - CLOCK_SKEW:
             raise Expired(f"the token's {name} is {begins - now:.0f} s from now: one of the two clocks is wrong")
+
+
+def named_audience(claims: Mapping[str, Any], audiences: Sequence[str]) -> str:
+    """Return the one of our audiences that `check_claims` has found. Raises MalformedToken if aud is not all texts."""
     named = (claims["aud"],) if isinstance(claims["aud"], str) else strings(claims["aud"])
     audience = next((one for one in audiences if one in named), None)
-    if audience is None:  # check_claims has found one: beside it stands something else than a text
+    if audience is None:  # beside it stands something else than a text
         raise MalformedToken("the token's aud claim is not a list of texts")
-    private = _object(claims, "kubernetes.io")
-    namespace, account = _text(private, "namespace"), _object(private, "serviceaccount")
-    username = f"system:serviceaccount:{namespace}:{_text(account, 'name')}"
+    return audience
+
+
+def read_binding(claims: Mapping[str, Any], audience: str) -> ReviewedToken:
+    """Return the service account and the pod of a `kubernetes.io` claim. Raises NotPodBound or MalformedToken."""
+    private = object_member(claims, "kubernetes.io")
+    namespace, account = text_member(private, "namespace"), object_member(private, "serviceaccount")
+    username = f"system:serviceaccount:{namespace}:{text_member(account, 'name')}"
     try:
-        service_account = service_account_of(username, _text(account, "uid"))
+        service_account = service_account_of(username, text_member(account, "uid"))
     except ValueError:
         raise MalformedToken("the token's namespace and service account are not names") from None
-    if claims.get("sub") != username:
-        raise MalformedToken("the token's sub claim is not that of its service account")
     return bound_token(
         service_account,
         audience,
@@ -106,52 +109,13 @@ def parse_verified_claims(token: SignedToken, audiences: Sequence[str], now: flo
 
 def _extra(claims: Mapping[str, Any], private: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Return the user's extra as the API server fills it in: before v1.30 without a credential ID and a node."""
-    pod = _object(private, "pod")
-    extra: dict[str, tuple[str, ...]] = {POD_NAME: (_text(pod, "name"),), POD_UID: (_text(pod, "uid"),)}
+    pod = object_member(private, "pod")
+    extra: dict[str, tuple[str, ...]] = {POD_NAME: (text_member(pod, "name"),), POD_UID: (text_member(pod, "uid"),)}
     if "jti" in claims:
-        extra[CREDENTIAL_ID] = (f"JTI={_text(claims, 'jti')}",)
+        extra[CREDENTIAL_ID] = (f"JTI={text_member(claims, 'jti')}",)
     if "node" in private:
-        node = _object(private, "node")
-        extra[NODE_NAME] = (_text(node, "name"),)
+        node = object_member(private, "node")
+        extra[NODE_NAME] = (text_member(node, "name"),)
         if "uid" in node:
-            extra[NODE_UID] = (_text(node, "uid"),)
+            extra[NODE_UID] = (text_member(node, "uid"),)
     return extra
-
-
-def _text(parent: Mapping[str, Any], name: str) -> str:
-    value = parent.get(name)
-    if not isinstance(value, str) or not value:
-        raise MalformedToken(f"the token's {name} is missing, or not a text")
-    return value
-
-
-def _object(parent: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    value = parent.get(name)
-    if not isinstance(value, dict):
-        raise MalformedToken(f"the token's {name} is missing, or not a JSON object")
-    return value
-
-
-def _without_duplicates(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(members)
-    if len(made) < len(members):
-        raise ValueError("a member is duplicated")
-    return made
-
-
-def _reject_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_reject_constant)
-
-
-def _parse_object(part: str, segment: str) -> dict[str, Any]:
-    try:
-        text = decode_segment(segment).decode()
-        parsed = _DECODER.decode(text) if text.count("{") + text.count("[") <= MAX_BRACKETS else None
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        raise MalformedToken(f"the token's {part} is not a JSON object with each member once")
-    return parsed

@@ -10,9 +10,9 @@ import pytest
 
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
+from podproof._authentication.jws import MAX_BRACKETS
 from podproof._authentication.key_set import KeySet
 from podproof._authentication.key_source import APIServerKeys
-from podproof._authentication.signed_token import MAX_BRACKETS
 from podproof._authentication.signing_keys import SigningKeyVerifier
 from podproof._authentication.token_review import CREDENTIAL_ID, NODE_NAME, NODE_UID, TokenReviewVerifier
 from podproof._token.jwt import read_claims
