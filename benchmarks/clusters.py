@@ -128,7 +128,7 @@ def main() -> None:
     """Serve an emulated cluster until stdin ends; print how to reach it, with tokens of a pod at 127.0.0.1."""
     with Cluster() as cluster, TemporaryDirectory() as directory:
         cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
-        cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+        cluster.grant("default/bob", verbs=["get", "list", "watch"], resources=["pods"])
         pod = cluster.pod("default/alice-7d4b9c6f5-x2x9k", service_account="alice")
         tokens = [pod.token(audience=AUDIENCE) for _ in range(int(sys.argv[1]))]
         described = {

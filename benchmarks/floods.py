@@ -9,12 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import logging
 import os
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -22,12 +18,12 @@ from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 from statistics import median
-from typing import Any, Self, TextIO, cast
+from typing import Any
 
 import uvicorn
 
 from benchmarks import AUDIENCE
-from benchmarks.load import LoadRequest, LoopbackLoad
+from benchmarks.helper_process import HelperProcess
 from benchmarks.repeats import Repeats, interleaved
 from benchmarks.report import Amount, Measurement
 from podproof._apiserver.client import APIServerClient
@@ -35,7 +31,6 @@ from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
 from podproof.asgi import PodAuthMiddleware
 from podproof.options import Options
-from podproof.testing import Cluster
 from tests.support.fake_api import TokenFactory, authenticator_for
 
 ADDRESS = "127.0.0.1"
@@ -81,31 +76,6 @@ class FloodTokens:
         return f"{self._good}.{next(self._numbers):0341}A"
 
 
-class HelperProcess:
-    """Another process of this module: it prints a line of JSON when it is ready, and one for each line on its stdin."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "benchmarks.floods", *arguments]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
-        self.ready = self._read()
-
-    def run_once(self) -> Any:
-        """Send a line, and return what the process prints."""
-        hold = cast("TextIO", self._process.stdin)
-        hold.write("\n")
-        hold.flush()
-        return self._read()
-
-    def _read(self) -> Any:
-        return json.loads(cast("TextIO", self._process.stdout).readline())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()  # closes its stdin, which ends it
-
-
 class ServedApp:
     """An app behind the middleware, served in this process."""
 
@@ -145,7 +115,7 @@ class Flood:
 
     async def measure(self, app: ServedApp, caller: HelperProcess) -> float:
         """Run the flood, and return the median of the cached caller's latency meanwhile, in seconds."""
-        calling = asyncio.create_task(asyncio.to_thread(caller.run_once))
+        calling = asyncio.create_task(asyncio.to_thread(caller.ask, [REQUESTS, PAUSE]))
         begin, number = time.perf_counter(), 0
         async with asyncio.TaskGroup() as tasks:
             for number, make_token in enumerate(cycle(self._kinds)):
@@ -154,8 +124,7 @@ class Flood:
                     break
                 tasks.create_task(app.request(make_token()))
             self._rates.append(number / (time.perf_counter() - begin))
-        latency: float = await calling
-        return latency
+        return median(await calling)
 
     @property
     def achieved_rate(self) -> float:
@@ -166,7 +135,7 @@ class Flood:
 def rows() -> Iterator[Measurement]:
     """Run the floods."""
     with ExitStack() as stack:
-        api = stack.enter_context(HelperProcess("api"))
+        api = stack.enter_context(HelperProcess("flooded_api", str(CALLERS), ADDRESS, str(REVIEW)))
         client = APIServerClient(load=partial(load_configuration, environ={"KUBECONFIG": api.ready["kubeconfig"]}))
         stack.enter_context(closing(client))
         options = Options(audience=(AUDIENCE,), cache_ttl=3600)
@@ -180,7 +149,7 @@ def rows() -> Iterator[Measurement]:
         runner = stack.enter_context(asyncio.Runner())
         port = runner.run(app.start())
         stack.callback(lambda: runner.run(app.stop()))
-        caller = stack.enter_context(HelperProcess("caller", str(port), tokens[0]))
+        caller = stack.enter_context(HelperProcess("cached_caller", str(port), tokens[0]))
         floods = {
             "none": Flood(1),
             "callers": Flood(JUNK, cycle(tokens).__next__),
@@ -194,7 +163,7 @@ def rows() -> Iterator[Measurement]:
         repeats = interleaved(competitors, ROUNDS)
         after = _resident()
         left = sum(authenticator.get_cached(token, ADDRESS) is not None for token in tokens)
-        most: int = api.run_once()
+        most: int = api.ask()
     for name, what in (("junk", "junk tokens"), ("forgeries", "forgeries"), ("both", "of both")):
         yield _beside_none(f"{floods[name].achieved_rate:,.0f} {what}", name, repeats)
     yield Measurement(
@@ -267,48 +236,3 @@ def _discarded_log() -> Iterator[None]:
         finally:
             log.propagate = True
             log.removeHandler(handler)
-
-
-def run_api_server() -> None:
-    """Serve an emulated cluster; print the highest number of concurrent TokenReviews."""
-    now = most = 0
-    counting = threading.Lock()
-
-    def review_slowly(response: object) -> object:
-        nonlocal now, most
-        with counting:
-            now += 1
-            most = max(most, now)
-        time.sleep(REVIEW)
-        with counting:
-            now -= 1
-        return response
-
-    with Cluster() as cluster:
-        cluster.mutate("tokenreviews", review_slowly)
-        pod = cluster.pod("default/alice", service_account="alice", addresses=[ADDRESS])
-        tokens = [pod.token(audience=AUDIENCE) for _ in range(CALLERS)]
-        print(json.dumps({"kubeconfig": str(cluster.kubeconfig), "tokens": tokens}), flush=True)
-        for _ in sys.stdin:
-            print(most, flush=True)
-
-
-def run_caller(port: int, token: str) -> None:
-    """Send requests, and print the median of their latency in seconds."""
-    print("null", flush=True)
-    with LoopbackLoad(port, LoadRequest(headers={"Authorization": f"Bearer {token}"}), 1) as load:
-        for _ in sys.stdin:
-            latencies = []
-            for _ in range(REQUESTS):
-                begin = time.perf_counter()
-                load.send(1)
-                latencies.append(time.perf_counter() - begin)
-                time.sleep(PAUSE)
-            print(median(latencies), flush=True)
-
-
-if __name__ == "__main__":
-    if sys.argv[1] == "api":
-        run_api_server()
-    else:
-        run_caller(int(sys.argv[2]), sys.argv[3])

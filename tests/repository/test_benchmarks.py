@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Iterator
@@ -7,9 +8,13 @@ from functools import partial
 
 import pytest
 
+from benchmarks.helper_process import HelperProcess
 from benchmarks.load import LoadRequest, LoopbackLoad
+from benchmarks.pod_server import Pods
 from benchmarks.repeats import Repeats, interleaved
 from benchmarks.report import Amount, Measurement, as_json, table
+from podproof._apiserver.json_list import parse_list
+from podproof._authentication.pods import read_record
 
 
 @pytest.mark.parametrize(
@@ -121,3 +126,26 @@ def test_the_load_accepts_only_a_whole_200_response(listener: socket.socket, res
     ):
         load.send(1)
     server.join(10)
+
+
+def test_a_list_of_the_pod_server_is_what_its_changes_lead_to() -> None:
+    pods = Pods(5)
+    known = {pod["metadata"]["uid"]: pod for pod in map(json.loads, (pods.json(number, 0) for number in range(5)))}
+    changes = pods.changes(pods.version)
+    pods.events = 9  # each pod but the first changes twice or three times
+    for _ in range(pods.events):
+        changed = json.loads(next(changes))["object"]
+        uid = changed["metadata"]["uid"]
+        assert known[uid]["status"]["podIP"] != changed["status"]["podIP"]
+        known[uid] = changed
+    listed, metadata = parse_list("".join([*pods.page(0, 5)]).encode(), lambda pod: pod)
+    assert listed == list(known.values())
+    assert metadata["resourceVersion"] == changed["metadata"]["resourceVersion"]
+    assert len({read_record(pod).addresses for pod in listed}) == 5
+
+
+def test_a_helper_process_responds_to_each_command() -> None:
+    with HelperProcess("pod_server", "3", "1.36") as server:
+        assert server.ask("expire") is None
+        first, end, _ = server.ask([0.01, 100])
+        assert (first, end >= 1) == (0, True)

@@ -1,0 +1,123 @@
+"""The first sight of a token: by the cluster's signing keys and a watch, beside a TokenReview and a GET of the pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from functools import partial
+from itertools import islice
+from typing import Any, Literal
+from unittest.mock import patch
+
+from benchmarks import AUDIENCE
+from benchmarks.clusters import emulated_cluster
+from benchmarks.repeats import interleaved, timed
+from benchmarks.report import Amount, Measurement
+from podproof._apiserver.client import APIServerClient
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.jwk import SigningKey
+from podproof._request.setup import build_authenticator
+from podproof.asgi import PodAuthMiddleware
+from podproof.options import Options
+
+ROUNDS = 31
+TOKENS = 20
+"""In each round, for each mode. One more round, which is not counted, opens the connections and lists the pods."""
+
+ADDRESS = "127.0.0.1"
+GOAL = 20
+ROTATED_GOAL = 150e-6
+"""Seconds."""
+
+Authenticate = Callable[[Sequence[str]], object]
+
+
+def rows() -> Iterator[Measurement]:
+    """Measure both modes on the emulated API server."""
+    with ExitStack() as stack:
+        cluster = stack.enter_context(emulated_cluster(3 * (ROUNDS + 2) * TOKENS))
+        client = stack.enter_context(closing(APIServerClient(load=cluster.load)))
+        review, keys = (stack.enter_context(closing(_authenticator(client, mode))) for mode in ("review", "keys"))
+        runner = stack.enter_context(asyncio.Runner())
+        requests = _Requests(PodAuthMiddleware(_app, authenticator=keys))
+        modes: dict[str, Authenticate] = {
+            "review": partial(_authenticate, review),
+            "keys": partial(_authenticate, keys),
+            "rotated": lambda tokens: runner.run(requests.send(tokens)),
+        }
+        tokens = iter(cluster.tokens)
+        works = {name: partial(_run, authenticate, tokens) for name, authenticate in modes.items()}
+        interleaved(works, 1)
+        verify, checks = SigningKey.verify, 0
+
+        def count(*arguments: Any) -> bool:
+            nonlocal checks
+            checks += 1
+            return verify(*arguments)
+
+        with patch.object(SigningKey, "verify", count):
+            works["rotated"]()
+        repeats = interleaved(works, ROUNDS)
+    ratio, taken = 1 / repeats.ratio("keys", "review"), repeats.median("rotated")
+    yield Measurement(
+        "the first sight of a token, by keys and a watch",
+        Amount(repeats.median("keys"), "s"),
+        "by a TokenReview and a GET of the pod, emulated API server",
+        Amount(repeats.median("review"), "s"),
+        repeats.ratio("keys", "review"),
+        f"≤ {1 / GOAL:.2f}x",
+        ratio >= GOAL,
+        f"{ratio:.0f} times as fast",
+    )
+    yield Measurement(
+        "a request with a new token of a known pod, by keys and a watch",
+        Amount(taken, "s"),
+        goal=f"≤ {ROTATED_GOAL * 1e6:.0f} µs",
+        met=taken <= ROTATED_GOAL,
+    )
+    yield Measurement(
+        f"signatures verified for {TOKENS} of those", Amount(checks), goal=f"≤ {TOKENS}", met=checks <= TOKENS
+    )
+
+
+def _authenticator(client: APIServerClient, verify: Literal["review", "keys"]) -> Authenticator:
+    return build_authenticator(Options(audience=(AUDIENCE,), verify=verify), client)
+
+
+def _authenticate(authenticator: Authenticator, tokens: Sequence[str]) -> None:
+    for token in tokens:
+        authenticator.authenticate(token, ADDRESS)
+
+
+class _Requests:
+    """Requests to an ASGI app, one after the other."""
+
+    def __init__(self, app: PodAuthMiddleware) -> None:
+        self._app = app
+
+    async def send(self, tokens: Sequence[str]) -> None:
+        """Send a request with each of the tokens. Raises RuntimeError if one is denied."""
+        for token in tokens:
+            headers = [(b"authorization", b"Bearer " + token.encode())]
+            scope = {"type": "http", "method": "GET", "path": "/", "client": (ADDRESS, 1234), "headers": headers}
+            await self._app(scope, _receive, _send)
+
+
+async def _app(_: Any, __: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+
+
+async def _receive() -> Any:
+    return {"type": "http.request"}
+
+
+async def _send(message: Any) -> None:
+    if message.get("status", 200) != 200:
+        raise RuntimeError("a caller was denied")
+
+
+def _run(authenticate: Authenticate, tokens: Iterator[str]) -> float:
+    unknown = list(islice(tokens, TOKENS))
+    return timed(partial(authenticate, unknown), len(unknown))
