@@ -60,7 +60,7 @@ class PodAuthMiddleware:
         self._pipeline: RequestPipeline | None = None
         self._error: ConfigurationError | None = None
         try:
-            self._pipeline = build_pipeline(given)
+            self._pipeline = self._build_pipeline(given)
         except ConfigurationError as error:
             if not _on_event_loop():
                 raise
@@ -117,6 +117,10 @@ class PodAuthMiddleware:
         finally:
             request.end(None)
             current_request.reset(before)
+
+    def _build_pipeline(self, given: MiddlewareOptions) -> RequestPipeline:
+        """Return the pipeline. What a subclass has to validate, it validates here, where an error stops the start."""
+        return build_pipeline(given)
 
     async def _handle_other(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle the lifespan; fail whatever is neither that nor a request, and all if an option is wrong."""

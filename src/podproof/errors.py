@@ -22,11 +22,13 @@ __all__ = [
     "HostNetwork",
     "HostNotAllowed",
     "IdentityEnded",
+    "InvalidProof",
     "InvalidToken",
     "MalformedCredential",
     "MalformedToken",
     "NoAddressYet",
     "NoCredential",
+    "NonceNeeded",
     "NotAllowed",
     "NotPodBound",
     "Overloaded",
@@ -195,6 +197,26 @@ class ServiceAccountMismatch(InvalidToken):
     """The pod does not run as the token's service account."""
 
     code = "service-account-mismatch"
+
+
+class InvalidProof(PodAuthError):
+    """The request does not show that its sender holds the key that the token is bound to (RFC 9449 section 4.3)."""
+
+    code = "invalid-proof"
+    error = "invalid_dpop_proof"
+    detail = "The DPoP proof is not accepted here."
+
+
+class NonceNeeded(PodAuthError):
+    """The proof has to have a nonce that the response brings (RFC 9449 section 9)."""
+
+    code = "nonce-needed"
+    error = "use_dpop_nonce"
+    detail = "The DPoP proof needs the nonce of this response's DPoP-Nonce header."
+
+    def __init__(self, reason: str, nonce: str = "") -> None:
+        super().__init__(reason)
+        self.nonce = nonce
 
 
 class Forbidden(PodAuthError):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
     from podproof._authentication.cached_identity import CachedIdentity
+    from podproof._request.pipeline import RequestPipeline
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
@@ -62,7 +63,7 @@ class PodAuthMiddleware:
     def __init__(self, app: WSGIApplication, **given: Unpack[MiddlewareOptions]) -> None:
         self.app = app
         self._routing = Routing(app)
-        self._pipeline = build_pipeline(given)
+        self._pipeline = self._build_pipeline(given)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
@@ -82,6 +83,10 @@ class PodAuthMiddleware:
                 start_response(*_status_and_headers(response))
                 return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
         return self._run(caller, peer, recorder, environ, start_response)
+
+    def _build_pipeline(self, given: MiddlewareOptions) -> RequestPipeline:
+        """Return the pipeline. What a subclass has to validate, it validates here, where an error stops the start."""
+        return build_pipeline(given)
 
     def _run(
         self,

@@ -25,13 +25,14 @@ from podproof.errors import Expired, MalformedToken
 
 @dataclass(frozen=True, slots=True)
 class SignedToken:
-    """A token's parts, of which nothing is verified yet. `key_id` is empty if the header names no key.
+    """A token's parts, of which nothing is verified yet. `key_id` and `type` are empty if the header has no kid or typ.
 
     Keys that the header brings itself (`jwk`, `jku`, `x5u`, `x5c`) are not among them: they are never used.
     """
 
     algorithm: str
     key_id: str
+    type: str
     issuer: str
     claims: Mapping[str, Any] = field(repr=False)
     signed: bytes = field(repr=False)
@@ -48,6 +49,7 @@ def parse_signed_token(token: str) -> SignedToken:
     return SignedToken(
         algorithm=text_member(header, "alg"),
         key_id=text_member(header, "kid") if "kid" in header else "",
+        type=text_member(header, "typ") if "typ" in header else "",
         issuer=text_member(claims, "iss"),
         claims=claims,
         signed=jws.signed,
@@ -64,19 +66,19 @@ def parse_verified_claims(token: SignedToken, audiences: Sequence[str], now: flo
     Raises WrongAudience, Expired, NotPodBound, or MalformedToken.
     """
     check_claims(token.claims, audiences=audiences, issuers=(token.issuer,), now=now)
-    check_begins(token.claims, now)
+    check_begins(token.claims, now, names=("nbf", "iat"))  # the API server writes both, and compares both
     reviewed = read_binding(token.claims, named_audience(token.claims, audiences))
     if token.claims.get("sub") != reviewed.service_account.username:
         raise MalformedToken("the token's sub claim is not that of its service account")
     return reviewed
 
 
-def check_begins(claims: Mapping[str, Any], now: float) -> None:
-    """Deny a token before its `nbf` and `iat`, which it has to have; `now` is Unix seconds.
+def check_begins(claims: Mapping[str, Any], now: float, names: Sequence[str]) -> None:
+    """Deny a token before the moments of these claims, which it has to have; `now` is Unix seconds.
 
     Raises Expired or MalformedToken.
     """
-    for name in ("nbf", "iat"):  # the API server writes both, and compares both
+    for name in names:
         if now < (begins := numeric_date(claims, name)) - CLOCK_SKEW:
             raise Expired(f"the token's {name} is {begins - now:.0f} s from now: one of the two clocks is wrong")
 

@@ -20,7 +20,8 @@ _ADDRESS_HEADERS = frozenset(name.encode() for name in ADDRESS_HEADERS)
 # Where one of these is beside the credential, the peer's address may not be the socket's: such a request goes the whole
 # way.
 WATCHED = _ADDRESS_HEADERS | {b"authorization"}
-_READ = WATCHED | {b"traceparent", b"trailer", b"transfer-encoding"}
+_READ = WATCHED | {b"traceparent", b"trailer", b"transfer-encoding", b"dpop", b"host"}
+_HTTP_SCHEMES = {"ws": "http", "wss": "https"}
 LONGEST = len("Bearer ") + MAX_TOKEN
 MAX_HEADERS = 1000  # of a request; servers that bound them allow fewer
 
@@ -47,13 +48,14 @@ def read_request(scope: Scope, paths: Sequence[str] = ("",)) -> IncomingRequest:
             # One line and one byte more than is accepted show that there are too many.
             if len(values) <= MAX_LINES:
                 values.append(value[: LONGEST + 1].decode("latin-1"))
-    authorization, traceparent, trailer, chunked, x_forwarded_for, forwarded = (
+    authorization, traceparent, trailer, chunked, x_forwarded_for, forwarded, proofs, hosts = (
         occurrences.pop(name, [])
         for name in (
             *(b"authorization", b"traceparent", b"trailer", b"transfer-encoding"),
-            *(b"x-forwarded-for", b"forwarded"),
+            *(b"x-forwarded-for", b"forwarded", b"dpop", b"host"),
         )
     )
+    scheme = scope.get("scheme", "http")
     host, port = scope.get("client") or (None, None)
     raw_path: bytes | None = scope.get("raw_path")
     return IncomingRequest(
@@ -74,6 +76,8 @@ def read_request(scope: Scope, paths: Sequence[str] = ("",)) -> IncomingRequest:
         trailers=bool(chunked) and (_names_watched(trailer) or max(len(x_forwarded_for), len(forwarded)) > 1),
         overlong=overlong,
         other_paths=paths[1:],
+        proofs=proofs,
+        origin=f"{_HTTP_SCHEMES.get(scheme, scheme)}://{hosts[0]}" if proofs and len(hosts) == 1 else None,
     )
 
 

@@ -15,7 +15,8 @@ class IncomingRequest(NamedTuple):
     the server spells it; `rewritten` means that the server has put a header's address in its place. `authenticated`
     means that another PodAuthMiddleware has handled the request already, `websocket` that it is a handshake.
     `address_headers` are the other headers that may hold an address (`ADDRESS_HEADERS`). `trailers` means that
-    forwarded headers may be trailers, `overlong` that there are too many header lines to be read.
+    forwarded headers may be trailers, `overlong` that there are too many header lines to be read. `proofs` are the
+    lines of the DPoP header; where there are some, `origin` is the scheme and the Host header: `https://bob:8443`.
     """
 
     method: str
@@ -34,3 +35,5 @@ class IncomingRequest(NamedTuple):
     trailers: bool = False
     overlong: bool = False
     other_paths: Sequence[str] = ()
+    proofs: Sequence[str] = ()
+    origin: str | None = None

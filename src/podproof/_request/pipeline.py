@@ -21,7 +21,7 @@ from podproof._request.flow import Allowed, Flow, Wait
 from podproof._request.incoming import IncomingRequest
 from podproof._request.paths import ExemptPaths, is_unambiguous
 from podproof._request.peer import find_peer
-from podproof._request.problem import Denial, HTTPResponse, problem_response
+from podproof._request.problem import BEARER, Denial, HTTPResponse, problem_response
 from podproof._telemetry import decision_log, metrics, traces
 from podproof._telemetry.decision_log import NOTHING, RequestRecord, escape, trace_id
 from podproof.errors import InvalidToken, MalformedCredential, NoCredential, NotAllowed, PodAuthError
@@ -50,6 +50,17 @@ class PipelineAuthenticator(Protocol):
         """Return a result's caller if it calls from its pod."""
 
 
+class ProofCheck(Protocol):
+    """Checks what a request has to show besides its token."""
+
+    @property
+    def schemes(self) -> Mapping[str, str]:
+        """The authentication schemes that are taken, each with the further parameters of its challenge."""
+
+    def check(self, request: IncomingRequest, token: str, caller: CachedIdentity, /) -> None:
+        """Deny a request that does not show it; raise a PodAuthError."""
+
+
 Authorize = Callable[[PodIdentity, str, str, float], Future[Decision] | None]
 """A policy's `check`, by caller, method, path, and the request's deadline in monotonic seconds."""
 
@@ -68,6 +79,7 @@ class RequestPipeline:
         *,
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
+        proof: ProofCheck | None = None,
     ) -> None:
         self.monotonic = monotonic
         self.keep_authorization = options.keep_authorization
@@ -82,6 +94,8 @@ class RequestPipeline:
         self._authorize = authorize
         self._exempt = ExemptPaths(options.exempt) if options.exempt else None
         self._new_id = new_id
+        self._proof = proof
+        self._schemes = BEARER if proof is None else proof.schemes
 
     def decide(self, request: IncomingRequest, key: bytes | None = None, known: CachedIdentity | None = None) -> Flow:
         """Decide on a request.
@@ -121,6 +135,8 @@ class RequestPipeline:
                     future = self._authenticator.start(token, peer, deadline, key)
                 result = yield from self._wait_for(future, deadline)
                 caller = self._authenticator.check_peer(result, peer)
+            if self._proof is not None:
+                self._check_proof(self._proof, request, token, caller)
         return Allowed(caller, peer or request.remote, self)
 
     def record_allowed(
@@ -144,14 +160,16 @@ class RequestPipeline:
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
         denial = self.make_denial(error, request)
-        self.record_denial(denial, request, None, denial.response.status, _unverified_names(error, request))
+        self.record_denial(denial, request, None, denial.response.status, self._unverified_names(error, request))
         return denial.response
 
     def make_denial(self, error: PodAuthError, request: IncomingRequest) -> Denial:
         """Return a denial with its response, for `record_denial`."""
         request_id = trace_id(request.traceparent) or self._new_id()
         return Denial(
-            error, request_id, problem_response(error, realm=self._options.audience[0], request_id=request_id)
+            error,
+            request_id,
+            problem_response(error, realm=self._options.audience[0], request_id=request_id, schemes=self._schemes),
         )
 
     def record_denial(
@@ -174,8 +192,18 @@ class RequestPipeline:
         metrics.decisions.labels("would-deny", error.code).inc()
         request_id = trace_id(request.traceparent) or self._new_id()
         record = _record(request, error.peer or peer)
-        unverified = _unverified_names(error, request)
+        unverified = self._unverified_names(error, request)
         decision_log.record_denied(error, record, request_id, status, unverified, enforced=False)
+
+    def _unverified_names(self, error: PodAuthError, request: IncomingRequest) -> Mapping[str, str]:
+        """Return what a rejected token says about itself, nothing if it was not rejected or says nothing."""
+        if isinstance(error, InvalidToken) and error.service_account is None:
+            with suppress(PodAuthError):
+                return unverified_names(self._bearer_token(request))
+        return NOTHING
+
+    def _bearer_token(self, request: IncomingRequest) -> str:
+        return bearer_token(request.authorization, tuple(self._schemes))
 
     def _token(self, request: IncomingRequest) -> str:
         if request.authenticated and not request.authorization:
@@ -183,7 +211,13 @@ class RequestPipeline:
                 "another PodAuthMiddleware around this one has authenticated the request and taken its token off: wrap "
                 "the app once, or set keep_authorization on the outer one"
             )
-        return bearer_token(request.authorization)
+        return self._bearer_token(request)
+
+    def _check_proof(self, proof: ProofCheck, request: IncomingRequest, token: str, caller: CachedIdentity) -> None:
+        try:
+            proof.check(request, token, caller)
+        except PodAuthError as denial:
+            raise denial.with_identity(caller.identity) from None
 
     def _peer(self, request: IncomingRequest) -> str | None:
         if not self.compares_addresses:
@@ -248,14 +282,6 @@ class ReportedDenial:
     ) -> None:
         """Count and log the denial."""
         self._pipeline.record_would_deny(self._error, read(source), peer, status)
-
-
-def _unverified_names(error: PodAuthError, request: IncomingRequest) -> Mapping[str, str]:
-    """Return what a rejected token says about itself, nothing if it was not rejected or says nothing."""
-    if isinstance(error, InvalidToken) and error.service_account is None:
-        with suppress(PodAuthError):
-            return unverified_names(bearer_token(request.authorization))
-    return NOTHING
 
 
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:

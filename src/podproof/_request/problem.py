@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import NamedTuple
 
-from podproof.errors import PodAuthError
+from podproof.errors import NonceNeeded, PodAuthError
 
 
 class HTTPResponse(NamedTuple):
@@ -17,8 +19,16 @@ class HTTPResponse(NamedTuple):
     body: bytes
 
 
-def problem_response(error: PodAuthError, *, realm: str, request_id: str) -> HTTPResponse:
+BEARER: Mapping[str, str] = MappingProxyType({"Bearer": ""})
+"""The schemes of the middlewares' own challenge."""
+
+
+def problem_response(
+    error: PodAuthError, *, realm: str, request_id: str, schemes: Mapping[str, str] = BEARER
+) -> HTTPResponse:
     """Return problem details (RFC 9457) with the challenge of RFC 6750 section 3.
+
+    `schemes` are those to challenge for, each with what its challenge has besides the realm and the error.
 
     The response shows the kind of denial alone; `request_id` leads to the log line that has the reason.
     """
@@ -37,7 +47,9 @@ def problem_response(error: PodAuthError, *, realm: str, request_id: str) -> HTT
     ]
     if error.status < HTTPStatus.INTERNAL_SERVER_ERROR:
         word = f', error="{error.error}"' if error.error else ""
-        headers.append(("WWW-Authenticate", f'Bearer realm="{realm}"{word}'))
+        headers += [("WWW-Authenticate", f'{scheme} realm="{realm}"{word}{more}') for scheme, more in schemes.items()]
+    if isinstance(error, NonceNeeded):
+        headers.append(("DPoP-Nonce", error.nonce))
     if error.retry_after is not None:
         headers.append(("Retry-After", str(error.retry_after)))
     return HTTPResponse(error.status, headers, body)

@@ -48,6 +48,7 @@ def read_request(environ: WSGIEnvironment, paths: Sequence[str] = ("",)) -> Inco
     authorization = environ.get("HTTP_AUTHORIZATION")
     x_forwarded_for = environ.get("HTTP_X_FORWARDED_FOR")
     forwarded = environ.get("HTTP_FORWARDED")
+    proof, host = environ.get("HTTP_DPOP"), environ.get("HTTP_HOST")
     return IncomingRequest(
         environ["REQUEST_METHOD"],
         paths[0],
@@ -61,6 +62,8 @@ def read_request(environ: WSGIEnvironment, paths: Sequence[str] = ("",)) -> Inco
         authenticated=IDENTITY in environ,
         address_headers=[environ[key] for key in _OTHER_KEYS & environ.keys()],
         other_paths=paths[1:],
+        proofs=() if proof is None else (proof,),
+        origin=None if proof is None or host is None else f"{environ['wsgi.url_scheme']}://{host}",
     )
 
 

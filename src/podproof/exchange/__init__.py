@@ -1,0 +1,3 @@
+"""Token exchange."""
+
+__all__: list[str] = []
