@@ -205,8 +205,10 @@ def _flag(meaning: str) -> Mapping[str, _Declaration]:
     return _option(_parse_flag, "true or false", meaning)
 
 
-def _seconds(least: float, most: float, meaning: str) -> Mapping[str, _Declaration]:
-    def parse(value: object) -> float:
+def _seconds(least: float, most: float, meaning: str, *, optional: bool = False) -> Mapping[str, _Declaration]:
+    def parse(value: object) -> float | None:
+        if value is None and optional:
+            return None
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise TypeError
         number = float(value)
@@ -322,10 +324,14 @@ class Options:
         default=120.0,
         metadata=_seconds(1, 3600, "how old the view of the pods may be before pods are looked up again"),
     )
-    max_outage: float = field(
-        default=900.0,
+    max_outage: float | None = field(
+        default=None,
         metadata=_seconds(
-            0, 86400, "how long a pod of the view stays accepted while the API server cannot be asked; 0: not at all"
+            0,
+            86400,
+            "how long a known caller stays accepted while the API server cannot be asked; unset: 900 where pods are "
+            "watched, else 0, which is not at all",
+            optional=True,
         ),
     )
     source_address: Literal["pod", "off"] = field(
@@ -457,7 +463,7 @@ class OptionArguments(TypedDict, total=False):
     pods: Literal["lookup", "watch"] | None
     watch_namespaces: Sequence[str]
     max_staleness: float
-    max_outage: float
+    max_outage: float | None
     source_address: Literal["pod", "off"]
     trusted_proxies: Sequence[str | IPv4Network | IPv6Network]
     host_network: bool

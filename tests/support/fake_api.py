@@ -226,4 +226,5 @@ def authenticator_for(
 ) -> Authenticator:
     """Return an authenticator that calls this API, without a check at startup."""
     verifier = TokenReviewVerifier(api, options.audience)
-    return Authenticator(options, verifier, PodLookup(api), now=now, monotonic=monotonic)
+    pods = PodLookup(api, max_outage=options.max_outage or 0.0, monotonic=monotonic)
+    return Authenticator(options, verifier, pods, now=now, monotonic=monotonic)

@@ -51,6 +51,9 @@ class FakeReview:
         self.deadline = deadline
         return REVIEWED
 
+    def verify_at_once(self, token: str) -> None:
+        return None
+
 
 @dataclass
 class Verifying:

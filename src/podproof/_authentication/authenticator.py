@@ -9,15 +9,17 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from podproof._apiserver.protocols import AccessReviewer
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import check_claims, check_token_alphabet
+from podproof._authentication.outage import RETRY_INTERVAL, Outage
 from podproof._authentication.pod_address import (
     accepted_addresses,
     check_address,
@@ -25,8 +27,8 @@ from podproof._authentication.pod_address import (
     peer_network,
     server_spellings,
 )
-from podproof._authentication.pods import PodStore
-from podproof._authentication.token_review import TokenVerifier
+from podproof._authentication.pods import FoundPod, PodStore
+from podproof._authentication.token_review import ReviewedToken, TokenVerifier
 from podproof._cache.fork_local import ForkLocal
 from podproof._cache.identity_cache import IdentityCache
 from podproof._cache.review_cache import ReviewCache
@@ -39,6 +41,7 @@ from podproof.errors import (
     NoAddressYet,
     Overloaded,
     PodAuthError,
+    Unavailable,
     WrongAddress,
 )
 from podproof.identity import Pod, PodIdentity
@@ -125,6 +128,8 @@ class Authenticator:
     def get_known(self, key: bytes, remote: str | None) -> CachedIdentity | None:
         """Return a caller whose credential and address were accepted before: one lookup. None: judge the request.
 
+        None for one that is stale, too, which the decision log says.
+
         `key` is the credential's `credential_key`, `remote` the connection's address as the server spells it. In a
         forked child that has not authenticated anything yet, this reads the parent's cache.
         """
@@ -132,7 +137,7 @@ class Authenticator:
         if state is None:
             return None
         cached = state.identities.peek(key)
-        if cached is None or remote not in cached.peers:
+        if cached is None or remote not in cached.peers or cached.stale:
             return None
         state.identities.count_hit()
         return cached
@@ -159,7 +164,8 @@ class Authenticator:
     ) -> Future[AuthenticationResult]:
         """Return the future of this token's review, shared by all who wait for it.
 
-        A token that could never be accepted is denied here, before the API server is asked, and so is one from an
+        It is done already where nobody has to be asked: the keys are at hand, and the view of the pods is fresh, or the
+        API server is away, and the caller known. A token that could never be accepted is denied here, before the API server is asked, and so is one from an
         address with too many rejected tokens. Of a cached caller only the pod is read again. `deadline` is in monotonic
         seconds, by default `options.timeout` from now.
         """
@@ -174,9 +180,17 @@ class Authenticator:
             self._startup.raise_if_failed()
         state = self._state.get()
         network = None if peer is None else peer_network(peer)
-        review = PendingReview(token, key or credential_key(token), network, expires_at, deadline)
+        review = PendingReview(token, key or credential_key(token), peer, network, expires_at, deadline)
         self._check_rate(state, network)
-        return state.reviews.submit(review.key, partial(self._review, state, review), deadline, peer=network)
+        result = state.reviews.decide(review.key, partial(self._review_at_once, state, review))
+        if result is None:
+            return self._submit(state, review)
+        if isinstance(result, CachedIdentity) and result.stale and state.outage.take_turn():
+            with suppress(Unavailable):
+                self._submit(state, review)  # for the callers after this one
+        future: Future[AuthenticationResult] = Future()
+        future.set_result(result)
+        return future
 
     def check_peer(self, result: AuthenticationResult, peer: str | None) -> CachedIdentity:
         """Return a result's caller if it calls from its pod: compared for each request, never cached.
@@ -224,51 +238,145 @@ class Authenticator:
                 f"{REJECTION_WINDOW:g} s of each other: further ones are not reviewed until that time has passed"
             )
 
+    def _submit(self, state: _State, review: PendingReview) -> Future[AuthenticationResult]:
+        call = partial(self._review, state, review)
+        return state.reviews.submit(review.key, call, review.deadline, peer=review.network)
+
+    def _review_at_once(self, state: _State, review: PendingReview) -> CachedIdentity | None:
+        """Return the caller if nobody has to be asked, else None. It costs a signature check at most, and no thread."""
+        read_at = self.monotonic()
+        try:
+            review.reviewed = self._verifier.verify_at_once(review.token)
+            found = self._last_known(state, review)
+            if found is not None and read_at <= found.fresh_until:
+                return self._accept(state, review, found, read_at)
+            stale = self._find_stale(state, review, found) if state.outage.ongoing else None
+        except InvalidToken:
+            self._count_rejection(state, review)
+            raise
+        if stale is not None:
+            metrics.stale_pods.inc()
+        return stale
+
     def _review(self, state: _State, review: PendingReview) -> CachedIdentity:
         """Return the caller, asking the API server; runs in a thread, once for all who wait."""
         cached = state.identities.peek(review.key)
+        if cached is not None and cached.stale:
+            cached = None
         if cached is not None and not self._may_reread(cached):
             return cached
         self._check_rate(state, review.network)  # again: many may have been rejected while this one waited
         read_at = self.monotonic()  # before the pod is read: what changes from now on makes it old
         try:
-            identity = self._reread(cached.identity, review.deadline) if cached else self._verify(review)
+            if cached is not None:
+                return self._reread(state, review, cached, read_at)
+            stale = self._find_stale(state, review, self._last_known(state, review))
+            try:
+                found = self._ask(review, review.deadline if stale is None else (read_at + review.deadline) / 2)
+            except Unavailable:
+                if stale is None:
+                    raise
+                state.outage.begin()
+                metrics.stale_pods.inc()
+                return stale
+            state.outage.end()
+            return self._accept(state, review, found, read_at)
         except InvalidToken:
-            state.rejections.update(review.network, lambda count: (count or 0) + 1)
+            self._count_rejection(state, review)
             raise
-        self._warn_of_trusted_pod(state, identity.pod)
-        left = review.expires_at - self._now()
-        return CachedIdentity(
-            identity=identity,
-            username=sys.intern(identity.identity),  # one text for all pods of a service account
-            scopes=identity.scopes,
-            peers=self._accepted_peers(identity),
-            # A pod that was read again says nothing about the token: its next review stays when it was.
-            cached_until=cached.cached_until if cached else read_at + min(self.options.cache_ttl, left),
-            # Expired by our clock, and accepted: the API server's is behind, by less than the skew that is allowed for.
-            ends_at=read_at + (left if left > 0 else left + CLOCK_SKEW) if self.options.enforce else math.inf,
-            read_at=read_at,
-        )
 
-    def _verify(self, review: PendingReview) -> PodIdentity:
-        reviewed = self._verifier.verify(review.token, review.deadline)
-        account = reviewed.service_account
-        try:
-            pod = self._pods.get(account, reviewed.pod_name, reviewed.pod_uid, review.deadline)
-            if self.options.allow is not None and self.options.enforce:  # decided once, when the caller becomes known
-                self.options.allow.authorize(account)
-        except PodAuthError as denial:
-            raise denial.with_subject(account, f"{account.namespace}/{reviewed.pod_name}") from None
+    def _ask(self, review: PendingReview, deadline: float) -> FoundPod:
+        """Ask who has the token, if its signature does not say so, and return its pod."""
+        if review.reviewed is None:
+            review.reviewed = self._verifier.verify(review.token, deadline)
+        reviewed = review.reviewed
+        with _naming(reviewed):
+            return self._pods.get(reviewed.service_account, reviewed.pod_name, reviewed.pod_uid, deadline)
+
+    def _last_known(self, state: _State, review: PendingReview) -> FoundPod | None:
+        """Return the pod of a token that its signature has verified, as the view or another of its tokens has it."""
+        reviewed = review.reviewed
+        if reviewed is None:
+            return None
+        account, name = reviewed.service_account, reviewed.pod_name
+        with _naming(reviewed):
+            found = self._pods.last_known(account, name, reviewed.pod_uid)
+        if found is not None:
+            return found
+        other = state.identities.last_of_pod(reviewed.pod_uid)
+        if other is None or other.identity.service_account != account or other.identity.pod.name != name:
+            return None
+        # The peer's address may be one that its pod has got since.
+        fresh = review.peer in other.peers and not other.stale
+        return FoundPod(other.identity.pod, other.cached_until if fresh else -math.inf, other.stale_until)
+
+    def _accept(self, state: _State, review: PendingReview, found: FoundPod, read_at: float) -> CachedIdentity:
+        self._warn_of_trusted_pod(state, found.pod)
         metrics.token_seconds.observe(review.expires_at - self._now())
-        return PodIdentity(
-            service_account=account,
-            pod=pod,
+        return self._make_entry(review, found, read_at)
+
+    def _make_entry(self, review: PendingReview, found: FoundPod, read_at: float) -> CachedIdentity:
+        """Return what is cached of a verified token's pod. Raises NotAllowed."""
+        reviewed = cast("ReviewedToken", review.reviewed)
+        with _naming(reviewed):
+            if self.options.allow is not None and self.options.enforce:  # decided once, when the caller becomes known
+                self.options.allow.authorize(reviewed.service_account)
+        identity = PodIdentity(
+            service_account=reviewed.service_account,
+            pod=found.pod,
             audience=reviewed.audience,
             expires_at=review.expires_at,
             credential_id=reviewed.credential_id,
             groups=reviewed.groups,
             extra=reviewed.extra,
         )
+        left = review.expires_at - self._now()
+        return CachedIdentity(
+            identity=identity,
+            username=sys.intern(identity.identity),  # one text for all pods of a service account
+            scopes=identity.scopes,
+            peers=self._accepted_peers(identity),
+            cached_until=min(read_at + min(self.options.cache_ttl, left), found.fresh_until),
+            # Expired by our clock, and accepted: the API server's is behind, by less than the skew that is allowed for.
+            ends_at=read_at + (left if left > 0 else left + CLOCK_SKEW) if self.options.enforce else math.inf,
+            read_at=read_at,
+            stale_until=min(found.stale_until, read_at + left),
+        )
+
+    def _find_stale(self, state: _State, review: PendingReview, found: FoundPod | None) -> CachedIdentity | None:
+        """Return a caller that is accepted if the API server cannot be asked, None for one that is not.
+
+        If the signature has verified the token, that is each of a known pod; else only one that was reviewed before.
+        """
+        now = self.monotonic()
+        if review.reviewed is None:
+            last = state.identities.last(review.key)
+        elif found is not None:
+            last = self._make_entry(review, found, now)
+        else:
+            last = None
+        if last is None or now >= last.stale_until:
+            return None
+        return replace(last, cached_until=min(now + RETRY_INTERVAL, last.stale_until), stale=True)
+
+    def _reread(
+        self, state: _State, review: PendingReview, cached: CachedIdentity, read_at: float
+    ) -> CachedIdentity:
+        """Return the caller with its pod as it is now. It says nothing of the token, whose next review stays due."""
+        identity = cached.identity
+        found = self._pods.get(identity.service_account, identity.pod.name, identity.pod.uid, review.deadline)
+        identity = replace(identity, pod=found.pod)
+        self._warn_of_trusted_pod(state, found.pod)
+        return replace(
+            cached,
+            identity=identity,
+            peers=self._accepted_peers(identity),
+            cached_until=min(cached.cached_until, found.fresh_until),
+            read_at=read_at,
+        )
+
+    def _count_rejection(self, state: _State, review: PendingReview) -> None:
+        state.rejections.update(review.network, lambda count: (count or 0) + 1)
 
     def _warn_of_trusted_pod(self, state: _State, pod: Pod) -> None:
         """Warn once a process of a trusted network that contains pods: each of them can write any address."""
@@ -282,23 +390,32 @@ class Authenticator:
                 pod,
             )
 
-    def _reread(self, identity: PodIdentity, deadline: float) -> PodIdentity:
-        pod = self._pods.get(identity.service_account, identity.pod.name, identity.pod.uid, deadline)
-        return replace(identity, pod=pod)
+
+@contextmanager
+def _naming(reviewed: ReviewedToken) -> Iterator[None]:
+    """Put a verified token's service account and pod on a denial."""
+    try:
+        yield
+    except PodAuthError as denial:
+        account = reviewed.service_account
+        raise denial.with_subject(account, f"{account.namespace}/{reviewed.pod_name}") from None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PendingReview:
     """A token to be reviewed: its key in the cache, its end in Unix seconds, its monotonic deadline.
 
-    `network` is its peer's `peer_network`, None where addresses are not compared.
+    `network` is its peer's `peer_network`, None where addresses are not compared. `reviewed` is what it says, as soon
+    as it is verified.
     """
 
     token: str = field(repr=False)
     key: bytes = field(repr=False)
+    peer: str | None
     network: str | None
     expires_at: float
     deadline: float
+    reviewed: ReviewedToken | None = field(default=None, repr=False)
 
 
 class _State:
@@ -306,6 +423,7 @@ class _State:
 
     def __init__(self, options: Options, threads: ReviewThreads, monotonic: Callable[[], float]) -> None:
         self.warned = False
+        self.outage = Outage(monotonic)
         self.identities: IdentityCache[CachedIdentity] = IdentityCache(options.cache_size, monotonic)
         denied: TTLCache[bytes, PodAuthError] = TTLCache(
             "denied", size=options.rejection_size, ttl=options.rejection_ttl, monotonic=monotonic

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from podproof._apiserver.permissions import Permission
 from podproof._apiserver.protocols import PermissionReader
-from podproof._authentication.pods import PodStore
+from podproof._authentication.pods import FoundPod, PodStore
 from podproof._authentication.token_review import ReviewedToken, TokenVerifier
 from podproof._cache.fork_local import ForkLocal
 from podproof.errors import Unavailable
-from podproof.identity import Pod, ServiceAccount
+from podproof.identity import ServiceAccount
 
 log = logging.getLogger("podproof")
 
@@ -44,9 +44,19 @@ class AutoMode:
         """Return what a valid token says. Raises InvalidToken or Unavailable."""
         return self._choose(deadline).verifier.verify(token, deadline)
 
-    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> FoundPod:
         """Return a live pod. Raises InvalidToken or Unavailable."""
         return self._choose(deadline).pods.get(service_account, name, uid, deadline)
+
+    def verify_at_once(self, token: str) -> ReviewedToken | None:
+        """Return what a valid token says if nobody has to be asked, else None. Raises InvalidToken."""
+        chosen = self._state.get().chosen
+        return None if chosen is None else chosen.verifier.verify_at_once(token)
+
+    def last_known(self, service_account: ServiceAccount, name: str, uid: str) -> FoundPod | None:
+        """Return a live pod if nobody has to be asked, else None. Raises InvalidToken."""
+        chosen = self._state.get().chosen
+        return None if chosen is None else chosen.pods.last_known(service_account, name, uid)
 
     def _choose(self, deadline: float) -> Mode:
         state = self._state.get()

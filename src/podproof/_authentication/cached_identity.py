@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -15,7 +16,8 @@ class CachedIdentity:
 
     `username` and `scopes` are the identity's, worked out once. `peers`: the addresses that it is accepted from, as
     servers spell them; None where addresses are not compared. `cached_until`: when its token has to be reviewed again.
-    `ends_at`: when its token expires, and its connections with it. `read_at`: when its pod was last read.
+    `ends_at`: when its token expires, and its connections with it. `read_at`: when its pod was last read. `stale_until`:
+    how long it may be accepted if the API server cannot be asked again; `stale`: it was accepted like that.
     """
 
     identity: PodIdentity
@@ -25,6 +27,8 @@ class CachedIdentity:
     cached_until: float
     ends_at: float
     read_at: float
+    stale_until: float = -math.inf
+    stale: bool = False
 
     @property
     def pod_uid(self) -> str:

@@ -53,6 +53,13 @@ class KeySet:
             self._refresh(state, key_id, deadline)
         return state.keys.get(key_id, ())
 
+    def find_at_once(self, key_id: str) -> Sequence[SigningKey]:
+        """Return the keys of this `kid` that `find` returns without fetching any, none if this has to fetch them."""
+        state = self._state.get()
+        if self._is_due(state, key_id) and not state.lock.locked():  # locked: another thread fetches them
+            return ()
+        return state.keys.get(key_id, ())
+
     def _is_due(self, state: _State, key_id: str) -> bool:
         settled = key_id in state.keys and not state.failing
         return self._monotonic() - state.fetched_at >= (REFRESH_INTERVAL if settled else RETRY_INTERVAL)

@@ -9,10 +9,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
-from podproof._authentication.pods import PodRecord, PodStore, match_pod
+from podproof._authentication.pods import FoundPod, PodRecord, PodStore, match_pod
 from podproof._telemetry import metrics
 from podproof.errors import PodGone, Unavailable
-from podproof.identity import Pod, ServiceAccount
+from podproof.identity import ServiceAccount
 
 log = logging.getLogger("podproof")
 
@@ -40,8 +40,8 @@ class PodView:
     service account, address, network, label or owner, or that has finished: in the thread of the watch, without a lock.
     What they raise is logged.
 
-    A view that was not confirmed for `max_age` seconds says nothing, but for what `max_outage` grants where no pod can
-    be read. `ended` is how many deleted pods are remembered.
+    A view that was not confirmed for `max_age` seconds is old: pods are read. `max_outage` is for how many seconds after
+    that moment its pods may be accepted where they cannot be. `ended` is how many deleted pods are remembered.
     `monotonic` and `now` return seconds, the latter in Unix time. The constructor does no I/O.
     """
 
@@ -75,51 +75,44 @@ class PodView:
         self._count = 0
         self._failures: dict[str, str] = {}
 
-    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> FoundPod:
         """Return the live pod that a service account's token is bound to. `deadline` is in monotonic seconds.
 
         A pod whose end the view has seen is denied at once. One that it does not have is read by the fallback, if there
-        is one, and so is each while the view is too old; if it cannot be read, one that lived when the view was last
-        confirmed is returned for `max_outage` seconds from then on. Without a list yet, this waits for it until the
-        deadline, and for half of that where there is a fallback.
+        is one, and so is each while the view is too old. Without a list yet, this waits for it until the deadline, and
+        for half of that where there is a fallback.
 
         Raises PodGone, PodFinished, ServiceAccountMismatch, or Unavailable.
         """
-        namespace = service_account.namespace
-        age = self._age_for(namespace, deadline)
-        record = self.find(namespace, name)
-        if record is None or record.uid != uid:
-            if uid in self._ended:
-                raise PodGone(f"pod {namespace}/{name} was deleted, or recreated since the token was issued")
-            return self._read(service_account, name, uid, deadline, age)
-        if age > self._max_age:
-            try:
-                return self._read(service_account, name, uid, self._half_of(deadline), age)
-            except Unavailable:
-                if age > self._max_outage:
-                    raise
-                metrics.stale_pods.inc()
-        return match_pod(record, service_account, name, uid)
-
-    def _read(self, service_account: ServiceAccount, name: str, uid: str, deadline: float, age: float) -> Pod:
+        scope = self._scope_of(service_account.namespace)
+        if scope is not None:
+            self._wait_for_list(scope, self._half_of(deadline) if self._fallback else deadline)
+        found = self.last_known(service_account, name, uid)
+        if found is not None and self._monotonic() <= found.fresh_until:
+            return found
         if self._fallback is not None:
             return self._fallback.get(service_account, name, uid, deadline)
-        namespace = service_account.namespace
-        if age > self._max_age:
-            scope = self._scope_of(namespace)
+        if scope is not None and self._monotonic() - self._confirmed[scope] > self._max_age:
             raise Unavailable(f"the view of the pods is older than {self._max_age:g} s{self._explain(scope)}")
-        record = self.find(namespace, name)
-        if record is None:
-            raise PodGone(f"the watch sees no pod {namespace}/{name}")
-        return match_pod(record, service_account, name, uid)
+        raise PodGone(
+            f"the watch sees no pod {service_account.namespace}/{name}, or it was recreated since the token was issued"
+        )
 
-    def _age_for(self, namespace: str, deadline: float) -> float:
-        """Return the seconds since what the view has of a namespace was confirmed, 0 for one that is not watched."""
-        scope = self._scope_of(namespace)
-        if scope is None:
-            return 0.0
-        self._wait_for_list(scope, self._half_of(deadline) if self._fallback else deadline)
-        return self._monotonic() - self._confirmed.get(scope, -math.inf)
+    def last_known(self, service_account: ServiceAccount, name: str, uid: str) -> FoundPod | None:
+        """Return what the view has of the pod that a token is bound to, however old, None if it has nothing.
+
+        Raises PodGone, PodFinished or ServiceAccountMismatch.
+        """
+        namespace = service_account.namespace
+        # Before the record, which may be confirmed in between.
+        confirmed = self._confirmed.get(self._scope_of(namespace) or ALL_NAMESPACES, -math.inf)
+        record = self.find(namespace, name)
+        if record is not None and record.uid == uid:
+            pod = match_pod(record, service_account, name, uid)
+            return FoundPod(pod, confirmed + self._max_age, confirmed + self._max_outage)
+        if uid in self._ended:
+            raise PodGone(f"pod {namespace}/{name} was deleted, or recreated since the token was issued")
+        return None
 
     def find(self, namespace: str, name: str) -> PodRecord | None:
         """Return what the view has of a pod, None if it has none of that name. It may be out of date: see `age`."""

@@ -24,11 +24,11 @@ from podproof._apiserver.permissions import Permission
 from podproof._apiserver.protocols import LineStream, StreamOpener
 from podproof._apiserver.response import ConnectionFailed, LineTooLong, StreamSilent, UnexpectedStatus
 from podproof._authentication.pod_view import ALL_NAMESPACES, MAX_AGE, Listener, PodView
-from podproof._authentication.pods import PodRecord, PodStore, read_record
+from podproof._authentication.pods import FoundPod, PodRecord, PodStore, read_record
 from podproof._cache.fork_local import ForkLocal
 from podproof._telemetry import metrics
 from podproof.errors import Unavailable
-from podproof.identity import Pod, ServiceAccount
+from podproof.identity import ServiceAccount
 
 log = logging.getLogger("podproof")
 
@@ -38,6 +38,9 @@ not from an old API server while no pod changes, so only a list can tell which o
 
 WATCH_SECONDS = (240.0, 480.0)
 """The API server ends a watch after a random time of these, so that not all clients come back at once."""
+
+MAX_OUTAGE = 900.0
+"""Seconds for which a watched pod is accepted while the API server cannot be asked, where no option says otherwise."""
 
 PAGE_SIZE = 500
 MAX_PAGE = 64 * 1024 * 1024
@@ -128,9 +131,13 @@ class PodWatch:
         watches.start()
         return watches.view
 
-    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> FoundPod:
         """Return the live pod that a service account's token is bound to: `PodView.get` of this process."""
         return self.start().get(service_account, name, uid, deadline)
+
+    def last_known(self, service_account: ServiceAccount, name: str, uid: str) -> FoundPod | None:
+        """Return what the view has, however old: `PodView.last_known` of this process."""
+        return self.start().last_known(service_account, name, uid)
 
     def age(self) -> float | None:
         """Return the seconds since this process's view was last known to be current, None if it has no list yet."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from podproof._apiserver.protocols import PodReader
 from podproof._authentication.pod_address import canonical_address as canonical
@@ -17,28 +19,50 @@ from podproof.identity import Owner, Pod, ServiceAccount, frozen_dict
 _LIVE_PHASES = ("Pending", "Running")
 
 
+class FoundPod(NamedTuple):
+    """A live pod, and until when that counts, in monotonic seconds.
+
+    Until `fresh_until` it need not be looked up again; until `stale_until`, not while the API server cannot be asked.
+    """
+
+    pod: Pod
+    fresh_until: float = math.inf
+    stale_until: float = -math.inf
+
+
 class PodStore(Protocol):
     """Knows the live pods."""
 
-    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> FoundPod:
         """Return a live pod; raise InvalidToken or Unavailable."""
+
+    def last_known(self, service_account: ServiceAccount, name: str, uid: str) -> FoundPod | None:
+        """Return what is known without asking, however old; raise InvalidToken for a pod that is known to be gone."""
 
 
 class PodLookup:
-    """Reads the live pod from the API server, by one GET."""
+    """Reads the live pod from the API server, by one GET. `max_outage` is for how long it then counts in an outage."""
 
-    def __init__(self, reader: PodReader) -> None:
+    def __init__(
+        self, reader: PodReader, *, max_outage: float = 0.0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
         self._reader = reader
+        self._max_outage = max_outage
+        self._monotonic = monotonic
 
-    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+    def last_known(self, service_account: ServiceAccount, name: str, uid: str) -> None:
+        """Return None: no pod is kept."""
+
+    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> FoundPod:
         """Return the live pod that a service account's token is bound to. `deadline` is in monotonic seconds.
 
         Raises PodGone, PodFinished, ServiceAccountMismatch, or Unavailable.
         """
+        stale_until = self._monotonic() + self._max_outage
         response = self._reader.read_pod(service_account.namespace, name, deadline)
         if response is None:
             raise PodGone(f"there is no pod {service_account.namespace}/{name}")
-        return match_pod(read_record(response), service_account, name, uid)
+        return FoundPod(match_pod(read_record(response), service_account, name, uid), stale_until=stale_until)
 
 
 @dataclass(frozen=True, slots=True)

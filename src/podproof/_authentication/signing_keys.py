@@ -43,15 +43,27 @@ class SigningKeyVerifier:
         Unavailable.
         """
         signed = parse_signed_token(token)
-        keys = self._find_keys(signed, deadline)
-        if not keys:
-            return self._review.verify(token, deadline)
-        check_signature(signed, keys)
-        return parse_verified_claims(signed, self._audiences, self._now())
+        key_set = self._key_set_of(signed)
+        keys = () if key_set is None else key_set.find(signed.key_id, deadline)
+        return self._verify(signed, keys) or self._review.verify(token, deadline)
 
-    def _find_keys(self, token: SignedToken, deadline: float) -> Sequence[SigningKey]:
-        key_set = self._key_sets.get(token.issuer)
-        return key_set.find(token.key_id, deadline) if key_set is not None and token.key_id else ()
+    def verify_at_once(self, token: str) -> ReviewedToken | None:
+        """Return the same without any I/O, None if the keys have to be fetched, or the token reviewed.
+
+        Raises SignatureInvalid, or InvalidToken of another kind.
+        """
+        signed = parse_signed_token(token)
+        key_set = self._key_set_of(signed)
+        return None if key_set is None else self._verify(signed, key_set.find_at_once(signed.key_id))
+
+    def _key_set_of(self, token: SignedToken) -> KeySet | None:
+        return self._key_sets.get(token.issuer) if token.key_id else None
+
+    def _verify(self, token: SignedToken, keys: Sequence[SigningKey]) -> ReviewedToken | None:
+        if not keys:
+            return None
+        check_signature(token, keys)
+        return parse_verified_claims(token, self._audiences, self._now())
 
 
 def check_signature(token: SignedToken, keys: Sequence[SigningKey]) -> None:

@@ -65,6 +65,9 @@ class TokenVerifier(Protocol):
     def verify(self, token: str, deadline: float) -> ReviewedToken:
         """Return what a valid token says; raise InvalidToken or Unavailable."""
 
+    def verify_at_once(self, token: str) -> ReviewedToken | None:
+        """Return the same without asking, None if that is not possible; raise InvalidToken."""
+
 
 class TokenReviewVerifier:
     """Verifies tokens by TokenReviews for our audiences."""
@@ -72,6 +75,9 @@ class TokenReviewVerifier:
     def __init__(self, reviewer: TokenReviewer, audiences: Sequence[str]) -> None:
         self._reviewer = reviewer
         self._audiences = tuple(audiences)
+
+    def verify_at_once(self, token: str) -> None:
+        """Return None: the API server has to be asked."""
 
     def verify(self, token: str, deadline: float) -> ReviewedToken:
         """Return what the API server says about a valid token. `deadline` is in monotonic seconds.

@@ -48,7 +48,7 @@ class IdentityCache(Generic[E]):
 
     def __init__(self, size: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._entries: OrderedDict[bytes, E] = OrderedDict()
-        self._keys: dict[str, set[bytes]] = {}  # of each pod
+        self._keys: dict[str, dict[bytes, None]] = {}  # of each pod, the newest last
         self._changes: LRUCache[str, float] = LRUCache(MAX_CHANGES)
         self._size = size
         self._monotonic = monotonic
@@ -71,6 +71,16 @@ class IdentityCache(Generic[E]):
             return None
         return entry if self._monotonic() < entry.cached_until else None
 
+    def last(self, key: bytes) -> E | None:
+        """Return an entry that may have expired, None if it was removed, or is not there any more."""
+        return self._entries.get(key)
+
+    def last_of_pod(self, uid: str) -> E | None:
+        """Return a pod's newest entry, which may have expired, None as `last`."""
+        with self._writing:
+            keys = self._keys.get(uid)
+            return self._entries[next(reversed(keys))] if keys else None
+
     def put(self, key: bytes, entry: E) -> None:
         """Cache an entry in the place of an older one, unless its pod has changed since it was read."""
         with self._writing:
@@ -82,7 +92,7 @@ class IdentityCache(Generic[E]):
                 if evicted is not None and self._monotonic() < evicted.cached_until:
                     self._count_eviction()
             self._entries[key] = entry
-            self._keys.setdefault(entry.pod_uid, set()).add(key)
+            self._keys.setdefault(entry.pod_uid, {})[key] = None
 
     def discard(self, key: bytes) -> None:
         """Remove an entry if it is there."""
@@ -100,7 +110,7 @@ class IdentityCache(Generic[E]):
         entry = self._entries.pop(key, None)
         if entry is not None:
             keys = self._keys[entry.pod_uid]
-            keys.remove(key)
+            del keys[key]
             if not keys:
                 del self._keys[entry.pod_uid]
         return entry

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, overload
 
 from podproof._cache.review_threads import ReviewThreads
 from podproof._cache.single_flight import SingleFlight
@@ -78,9 +78,17 @@ class ReviewCache(Generic[V]):
         return self._calls.submit(key, partial(self._run, key, review, deadline), deadline, peer=peer)
 
     def _run(self, key: bytes, review: Callable[[], V], deadline: float) -> V | PodAuthError:
+        if self._monotonic() >= deadline:
+            return Unavailable("no thread was free to ask the API server before the deadline")
+        return self.decide(key, review)
+
+    @overload
+    def decide(self, key: bytes, review: Callable[[], V]) -> V | PodAuthError: ...
+    @overload
+    def decide(self, key: bytes, review: Callable[[], V | None]) -> V | PodAuthError | None: ...
+    def decide(self, key: bytes, review: Callable[[], V | None]) -> V | PodAuthError | None:
+        """Return the result of a review in this thread; None, which is not cached, if it has none. It never raises."""
         try:
-            if self._monotonic() >= deadline:
-                return Unavailable("no thread was free to ask the API server before the deadline")
             value = review()
         except Unavailable as failure:
             return failure
@@ -91,5 +99,6 @@ class ReviewCache(Generic[V]):
             return denial
         except Exception as error:  # noqa: BLE001  an error in our own code must deny, not crash
             return Unavailable.unexpected(error)
-        self.allowed.put(key, value)
+        if value is not None:
+            self.allowed.put(key, value)
         return value

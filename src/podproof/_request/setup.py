@@ -106,19 +106,20 @@ def build_mode(options: Options, client: APIServerClient, changes: Sequence[Call
     from podproof._authentication.auto_mode import AutoMode, Mode  # noqa: PLC0415  only where an app is made
 
     reviews: TokenVerifier = TokenReviewVerifier(client, options.audience)
-    lookup: PodStore = PodLookup(client)
+    lookup: PodStore = PodLookup(client, max_outage=options.max_outage or 0.0)
     if options.verify == "review" and not options.watches_pods:
         return Mode(reviews, lookup)
     from podproof._apiserver.permissions import needed_permissions  # noqa: PLC0415  in the modes that need them
-    from podproof._authentication.pod_watch import PodWatch  # noqa: PLC0415
+    from podproof._authentication.pod_watch import MAX_OUTAGE, PodWatch  # noqa: PLC0415
 
+    max_outage = MAX_OUTAGE if options.max_outage is None else options.max_outage
     watch = PodWatch(
         client,
         namespaces=options.watch_namespaces,
-        fallback=lookup,
+        fallback=PodLookup(client, max_outage=max_outage),
         listeners=changes,
         max_age=options.max_staleness,
-        max_outage=options.max_outage,
+        max_outage=max_outage,
     )
     if options.verify == "review":
         return Mode(reviews, watch, watch.close)

@@ -115,7 +115,7 @@ pod_watch_restarts = _make(
 stale_pods = _make(
     "Counter",
     "podproof_stale_pods",
-    "Pods that were accepted by an old view, since the API server could not be asked.",
+    "Pods that were accepted by what was known of them, since the API server could not be asked.",
 )
 
 # What nearly every request counts, looked up once.

@@ -49,7 +49,7 @@ def split_token(token: str) -> tuple[str, str, str]:
 
 def decode_segment(segment: str) -> bytes:
     """Return the bytes of a segment of `split_token`."""
-    return binascii.a2b_base64(segment.translate(_URLSAFE) + "=" * (-len(segment) % 4))
+    return binascii.a2b_base64(segment.encode().translate(_URLSAFE) + b"=" * (-len(segment) % 4))
 
 
 def _is_canonical(segment: str) -> bool:
@@ -58,7 +58,7 @@ def _is_canonical(segment: str) -> bool:
 
 
 # RFC 4648 section 5 writes - and _ where binascii wants + and /.
-_URLSAFE = str.maketrans("-_", "+/")
+_URLSAFE = bytes.maketrans(b"-_", b"+/")
 
 
 def numeric_date(claims: Mapping[str, Any], name: str) -> float:

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from podproof._authentication.pod_view import ALL_NAMESPACES, PodView
-from podproof._authentication.pods import PodRecord, read_record
+from podproof._authentication.pods import FoundPod, PodRecord, read_record
 from podproof.errors import PodFinished, PodGone, ServiceAccountMismatch, Unavailable
 from podproof.identity import Pod, ServiceAccount
 from tests.support.fake_api import Clock, uid_of
@@ -37,11 +37,14 @@ class Fallback:
     result: Exception | None = None
     asked: list[str] = field(default_factory=list)
 
-    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
+    def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> FoundPod:
         self.asked.append(uid)
         if self.result is not None:
             raise self.result
-        return Pod(service_account.namespace, name, uid, node="read live")
+        return FoundPod(Pod(service_account.namespace, name, uid, node="read live"))
+
+    def last_known(self, service_account: ServiceAccount, name: str, uid: str) -> None:
+        return None
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def view(time: Clock, changed: list[str]) -> PodView:
 
 
 def get(view: PodView, uid: str = UID, name: str = "alice-pod", account: ServiceAccount = ALICE) -> Pod:
-    return view.get(account, name, uid, 0)
+    return view.get(account, name, uid, 0).pod
 
 
 def test_a_live_pod_is_returned_without_a_call(view: PodView) -> None:
@@ -170,7 +173,7 @@ def test_a_caller_that_waits_goes_on_with_the_first_list() -> None:
 
     def wait() -> None:
         waiting.set()
-        found.append(view.get(ALICE, "alice-pod", UID, real_time.monotonic() + 10))
+        found.append(view.get(ALICE, "alice-pod", UID, real_time.monotonic() + 10).pod)
 
     thread = threading.Thread(target=wait)
     thread.start()
@@ -371,53 +374,29 @@ def test_a_pod_takes_at_most_700_bytes(addresses: tuple[str, ...]) -> None:
     assert 300 < (after - before) / number_of_pods <= LIMIT
 
 
-@pytest.mark.parametrize(("age", "live"), [(100, False), (200, True), (900, True)])
-def test_an_old_view_is_asked_only_where_no_pod_can_be_read(time: Clock, age: float, live: bool) -> None:
+@pytest.mark.parametrize(("age", "fresh"), [(100, True), (120, True), (121, False), (900, False)])
+def test_what_an_old_view_has_is_last_known_and_read_again(time: Clock, *, age: float, fresh: bool) -> None:
     fallback = Fallback()
     view = PodView(fallback=fallback, max_age=120, max_outage=900, monotonic=time, now=time)
     view.replace(ALL_NAMESPACES, [record()])
+    confirmed = time()
     time.passes(age)
-    assert (get(view).node == "read live") is live
-    fallback.result = Unavailable("away")
-    before = REGISTRY.get_sample_value("podproof_stale_pods_total") or 0
-    assert get(view).node == "node1"
-    assert REGISTRY.get_sample_value("podproof_stale_pods_total") == before + live
-    for name, uid in (("alice-pod", "another"), ("bob-pod", UID)):
-        with pytest.raises(Unavailable):
-            get(view, uid, name)
+    last = view.last_known(ALICE, "alice-pod", UID)
+    assert last is not None
+    assert last[1:] == (confirmed + 120, confirmed + 900)
+    assert (get(view) == last.pod) is fresh
+    assert fallback.asked == [UID] * (not fresh)
 
 
-@pytest.mark.parametrize("outage", [0, 900])
-def test_an_old_view_says_nothing_after_the_longest_outage(time: Clock, outage: float) -> None:
-    view = PodView(fallback=Fallback(Unavailable("away")), max_age=120, max_outage=outage, monotonic=time, now=time)
-    view.replace(ALL_NAMESPACES, [record()])
-    time.passes(max(outage, 120) + 1)
-    with pytest.raises(Unavailable, match="away"):
-        get(view)
+@pytest.mark.parametrize(("name", "uid"), [("alice-pod", "another"), ("bob-pod", UID)])
+def test_of_a_pod_that_the_view_does_not_have_nothing_is_known(view: PodView, name: str, uid: str) -> None:
+    assert view.last_known(ALICE, name, uid) is None
 
 
-def test_a_pod_that_was_deleted_stays_denied_in_an_outage(time: Clock) -> None:
-    fallback = Fallback(PodGone("gone"))
-    view = PodView(fallback=fallback, max_age=120, max_outage=900, monotonic=time, now=time)
-    view.replace(ALL_NAMESPACES, [record()])
-    time.passes(200)
+def test_a_pod_that_was_deleted_is_denied_by_what_is_known(view: PodView) -> None:
+    view.remove(ALL_NAMESPACES, record())
     with pytest.raises(PodGone):
-        get(view)
-
-
-def test_an_old_view_leaves_half_of_the_time_for_what_it_has(time: Clock) -> None:
-    deadlines: list[float] = []
-
-    class Reader:
-        def get(self, service_account: ServiceAccount, name: str, uid: str, deadline: float) -> Pod:
-            deadlines.append(deadline - time())
-            raise Unavailable("away")
-
-    view = PodView(fallback=Reader(), max_age=120, max_outage=900, monotonic=time, now=time)
-    view.replace(ALL_NAMESPACES, [record()])
-    time.passes(200)
-    assert view.get(ALICE, "alice-pod", UID, time() + 4).uid == UID
-    assert deadlines == [2]
+        view.last_known(ALICE, "alice-pod", UID)
 
 
 def test_before_the_first_list_pods_are_read_by_the_fallback(time: Clock) -> None:

@@ -615,7 +615,7 @@ class Watched:
 
     def get(self, name: str, uid: str, account: str = "alice", namespace: str = "default") -> Pod:
         account_of = ServiceAccount(namespace, account)
-        return self.watch.get(account_of, name, uid, real_time.monotonic() + WAIT)
+        return self.watch.get(account_of, name, uid, real_time.monotonic() + WAIT).pod
 
     def watches(self) -> int:
         return sum("watch" in request.query for request in self.cluster.requests)
@@ -969,7 +969,7 @@ from podproof.identity import ServiceAccount
 client = APIServerClient()
 watch = PodWatch(client)
 def found():
-    return watch.get(ServiceAccount("default", "alice"), "alice-pod", sys.argv[1], time.monotonic() + 10).uid
+    return watch.get(ServiceAccount("default", "alice"), "alice-pod", sys.argv[1], time.monotonic() + 10).pod.uid
 assert found() == sys.argv[1]
 pid = os.fork()
 if not pid:

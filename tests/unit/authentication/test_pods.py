@@ -17,7 +17,7 @@ def matched(response: dict[str, Any]) -> Pod:
 
 
 def test_a_live_pod_is_returned(fake_api: FakeAPI) -> None:
-    found = PodLookup(fake_api).get(ALICE, "alice-pod", "pod-uid", 0)
+    found = PodLookup(fake_api).get(ALICE, "alice-pod", "pod-uid", 0).pod
     assert found == Pod("default", "alice-pod", "pod-uid", (PEER,), "node1")
 
 
