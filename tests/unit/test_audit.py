@@ -38,7 +38,7 @@ ALICE_FIELDS = {
     "audience": "bob",
 }
 ANONYMOUS_FIELDS = dict.fromkeys(ALICE_FIELDS)
-UNVERIFIED = dict.fromkeys(["unverified_issuer", "unverified_audience", "unverified_subject"])
+UNVERIFIED = dict.fromkeys(["stale", "unverified_issuer", "unverified_audience", "unverified_subject"])
 REQUEST = RequestRecord("GET", "/invoices", PEER)
 
 

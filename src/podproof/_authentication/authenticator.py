@@ -164,10 +164,10 @@ class Authenticator:
     ) -> Future[AuthenticationResult]:
         """Return the future of this token's review, shared by all who wait for it.
 
-        It is done already where nobody has to be asked: the keys are at hand, and the view of the pods is fresh, or the
-        API server is away, and the caller known. A token that could never be accepted is denied here, before the API server is asked, and so is one from an
-        address with too many rejected tokens. Of a cached caller only the pod is read again. `deadline` is in monotonic
-        seconds, by default `options.timeout` from now.
+        It is done already where the API server need not be asked: the keys are at hand, and the view of the pods is
+        fresh; or the API server is away, and the caller known. A token that could never be accepted is denied here,
+        before anything is asked, and so is one from an address with too many rejected tokens. Of a cached caller only
+        the pod is read again. `deadline` is in monotonic seconds, by default `options.timeout` from now.
         """
         options = self.options
         if deadline is None:
@@ -250,7 +250,7 @@ class Authenticator:
             found = self._last_known(state, review)
             if found is not None and read_at <= found.fresh_until:
                 return self._accept(state, review, found, read_at)
-            stale = self._find_stale(state, review, found) if state.outage.ongoing else None
+            stale = self._find_stale(state, review) if state.outage.ongoing else None
         except InvalidToken:
             self._count_rejection(state, review)
             raise
@@ -270,10 +270,10 @@ class Authenticator:
         try:
             if cached is not None:
                 return self._reread(state, review, cached, read_at)
-            stale = self._find_stale(state, review, self._last_known(state, review))
             try:
-                found = self._ask(review, review.deadline if stale is None else (read_at + review.deadline) / 2)
+                found = self._ask(state, review)
             except Unavailable:
+                stale = self._find_stale(state, review)
                 if stale is None:
                     raise
                 state.outage.begin()
@@ -285,13 +285,19 @@ class Authenticator:
             self._count_rejection(state, review)
             raise
 
-    def _ask(self, review: PendingReview, deadline: float) -> FoundPod:
-        """Ask who has the token, if its signature does not say so, and return its pod."""
+    def _ask(self, state: _State, review: PendingReview) -> FoundPod:
+        """Ask whose the token is, if its signature has not said so, and return its pod."""
         if review.reviewed is None:
-            review.reviewed = self._verifier.verify(review.token, deadline)
-        reviewed = review.reviewed
+            review.reviewed = self._verifier.verify(review.token, self._deadline_of(state, review))
+        reviewed, deadline = review.reviewed, self._deadline_of(state, review)
         with _naming(reviewed):
             return self._pods.get(reviewed.service_account, reviewed.pod_name, reviewed.pod_uid, deadline)
+
+    def _deadline_of(self, state: _State, review: PendingReview) -> float:
+        """Return until when the API server is asked: for half of the time left, if the caller is accepted without."""
+        if self._find_stale(state, review) is None:
+            return review.deadline
+        return (self.monotonic() + review.deadline) / 2
 
     def _last_known(self, state: _State, review: PendingReview) -> FoundPod | None:
         """Return the pod of a token that its signature has verified, as the view or another of its tokens has it."""
@@ -343,7 +349,7 @@ class Authenticator:
             stale_until=min(found.stale_until, read_at + left),
         )
 
-    def _find_stale(self, state: _State, review: PendingReview, found: FoundPod | None) -> CachedIdentity | None:
+    def _find_stale(self, state: _State, review: PendingReview) -> CachedIdentity | None:
         """Return a caller that is accepted if the API server cannot be asked, None for one that is not.
 
         If the signature has verified the token, that is each of a known pod; else only one that was reviewed before.
@@ -351,17 +357,14 @@ class Authenticator:
         now = self.monotonic()
         if review.reviewed is None:
             last = state.identities.last(review.key)
-        elif found is not None:
-            last = self._make_entry(review, found, now)
         else:
-            last = None
+            found = self._last_known(state, review)
+            last = None if found is None else self._make_entry(review, found, now)
         if last is None or now >= last.stale_until:
             return None
         return replace(last, cached_until=min(now + RETRY_INTERVAL, last.stale_until), stale=True)
 
-    def _reread(
-        self, state: _State, review: PendingReview, cached: CachedIdentity, read_at: float
-    ) -> CachedIdentity:
+    def _reread(self, state: _State, review: PendingReview, cached: CachedIdentity, read_at: float) -> CachedIdentity:
         """Return the caller with its pod as it is now. It says nothing of the token, whose next review stays due."""
         identity = cached.identity
         found = self._pods.get(identity.service_account, identity.pod.name, identity.pod.uid, review.deadline)

@@ -16,8 +16,8 @@ class CachedIdentity:
 
     `username` and `scopes` are the identity's, worked out once. `peers`: the addresses that it is accepted from, as
     servers spell them; None where addresses are not compared. `cached_until`: when its token has to be reviewed again.
-    `ends_at`: when its token expires, and its connections with it. `read_at`: when its pod was last read. `stale_until`:
-    how long it may be accepted if the API server cannot be asked again; `stale`: it was accepted like that.
+    `ends_at`: when its token expires, and its connections with it. `read_at`: when its pod was last read.
+    `stale_until`: how long it may be accepted while the API server is away; `stale`: it was accepted like that.
     """
 
     identity: PodIdentity

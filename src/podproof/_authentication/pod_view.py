@@ -40,8 +40,9 @@ class PodView:
     service account, address, network, label or owner, or that has finished: in the thread of the watch, without a lock.
     What they raise is logged.
 
-    A view that was not confirmed for `max_age` seconds is old: pods are read. `max_outage` is for how many seconds after
-    that moment its pods may be accepted where they cannot be. `ended` is how many deleted pods are remembered.
+    A view that was not confirmed for `max_age` seconds is old: pods are read. Where they cannot be, those that it has
+    may be accepted for `max_outage` seconds from when it was confirmed. `ended` is how many deleted pods are
+    remembered.
     `monotonic` and `now` return seconds, the latter in Unix time. The constructor does no I/O.
     """
 

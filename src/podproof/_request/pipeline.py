@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
@@ -96,6 +97,7 @@ class RequestPipeline:
         self._new_id = new_id
         self._proof = proof
         self._schemes = BEARER if proof is None else proof.schemes
+        self._stale = StaleDecision(self)
 
     def decide(self, request: IncomingRequest, key: bytes | None = None, known: CachedIdentity | None = None) -> Flow:
         """Decide on a request.
@@ -137,7 +139,7 @@ class RequestPipeline:
                 caller = self._authenticator.check_peer(result, peer)
             if self._proof is not None:
                 self._check_proof(self._proof, request, token, caller)
-        return Allowed(caller, peer or request.remote, self)
+        return Allowed(caller, peer or request.remote, self._stale if caller.stale else self)
 
     def record_allowed(
         self,
@@ -146,16 +148,19 @@ class RequestPipeline:
         read: Callable[[F], IncomingRequest],
         source: F,
         status: int | None,
+        *,
+        stale: bool = False,
     ) -> None:
         """Count and log that a request was allowed; `peer` is the address that was compared, or the connection's.
 
-        `status` is the app's, None if it sent no response. The request is read from its source only if that is logged.
+        `status` is the app's, None if it sent no response; `stale` as in a `CachedIdentity`. The request is read from
+        its source only if that is logged.
         """
         (metrics.allowed if identity else metrics.allowed_anonymous).inc()
         if decision_log.log.isEnabledFor(logging.INFO):
             request = read(source)
             request_id = trace_id(request.traceparent) or self._new_id()
-            decision_log.record_allowed(identity, _record(request, peer), request_id, status)
+            decision_log.record_allowed(identity, _record(request, peer), request_id, status, stale=stale)
 
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
@@ -261,6 +266,15 @@ class RequestPipeline:
         if not future.done():
             yield Wait(future, deadline - self.monotonic())
         return future.result() if future.done() else too_late(self._options.timeout)
+
+
+class StaleDecision:
+    """Logs a request of a caller that is `stale`, which the app may still deny."""
+
+    def __init__(self, pipeline: RequestPipeline) -> None:
+        self.record_allowed = partial(pipeline.record_allowed, stale=True)
+        self.make_denial = pipeline.make_denial
+        self.record_denial = pipeline.record_denial
 
 
 class ReportedDenial:

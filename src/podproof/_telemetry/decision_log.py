@@ -29,15 +29,17 @@ FIELDS = (
     "method",
     "path",
     "audience",
+    "stale",
     "request_id",
     "unverified_issuer",
     "unverified_audience",
     "unverified_subject",
 )
-"""What a record has, each a text, a number or None.
+"""What a record has, each a text, a number, True or None.
 
 `decision` is allowed, denied, or would-deny where nothing is enforced; `code` is `authenticated`, `anonymous` or the
 error's code; `reason` is for people.
+`stale` is True for a caller that was accepted by what was known of it, since the API server could not be asked.
 `status` is that of the response; None if an allowed request got none, as when the client went away. `peer` is the
 address that was compared, or the connection's if none was. `request_id` is the trace ID of the request's `traceparent`;
 a request without one gets an ID of its own, which the response to a denied one has too. `method`, `path` and the
@@ -75,20 +77,29 @@ def trace_id(traceparent: str | None) -> str | None:
     return trace[1] if trace else None
 
 
-def record_allowed(identity: PodIdentity | None, request: RequestRecord, request_id: str, status: int | None) -> None:
+def record_allowed(
+    identity: PodIdentity | None,
+    request: RequestRecord,
+    request_id: str,
+    status: int | None,
+    *,
+    stale: bool = False,
+) -> None:
     """Log that a request was allowed; without an identity, as an anonymous one."""
     account, pod = (str(identity.service_account), str(identity.pod)) if identity else (None, None)
     log.info(
-        "allowed %s [pod=%s peer=%s request=%s '%s' request_id=%s]",
+        "allowed %s [pod=%s peer=%s request=%s '%s' request_id=%s%s]",
         account or "anonymous",
         pod or "-",
         request.peer or "-",
         request.method,
         request.path,
         request_id,
+        " stale" if stale else "",
         extra=_caller_fields(account, pod, identity)
         | _request_fields(request, request_id)
         | {
+            "stale": stale or None,
             "decision": "allowed",
             "code": "authenticated" if identity else "anonymous",
             "status": status,
@@ -155,6 +166,7 @@ def _request_fields(request: RequestRecord, request_id: str | None) -> dict[str,
         "peer": request.peer,
         "method": request.method,
         "path": request.path,
+        "stale": None,
         "request_id": request_id,
         "unverified_issuer": None,
         "unverified_audience": None,
