@@ -38,7 +38,7 @@ ALICE_FIELDS = {
     "audience": "bob",
 }
 ANONYMOUS_FIELDS = dict.fromkeys(ALICE_FIELDS)
-UNVERIFIED = dict.fromkeys(["stale", "unverified_issuer", "unverified_audience", "unverified_subject"])
+UNVERIFIED = dict.fromkeys(["unverified_issuer", "unverified_audience", "unverified_subject"])
 REQUEST = RequestRecord("GET", "/invoices", PEER)
 
 
@@ -65,6 +65,7 @@ def test_an_allowed_request_is_one_record(
             "code": "authenticated",
             "status": 200,
             "reason": None,
+            "stale": None,
             "peer": PEER,
             "method": "POST",
             "path": "/invoices",
@@ -86,6 +87,7 @@ def test_a_denied_request_of_an_authenticated_caller_is_one_record(
         "code": "not-allowed",
         "status": 403,
         "reason": "no rule matches this path and method",
+        "stale": None,
         "peer": PEER,
         "method": "GET",
         "path": "/invoices",
