@@ -186,8 +186,9 @@ class Authenticator:
         if result is None:
             return self._submit(state, review)
         if isinstance(result, CachedIdentity) and result.stale and state.outage.take_turn():
+            review.waiting = False
             with suppress(Unavailable):
-                self._submit(state, review)  # for the callers after this one
+                self._submit(state, review)
         future: Future[AuthenticationResult] = Future()
         future.set_result(result)
         return future
@@ -250,13 +251,10 @@ class Authenticator:
             found = self._last_known(state, review)
             if found is not None and read_at <= found.fresh_until:
                 return self._accept(state, review, found, read_at)
-            stale = self._find_stale(state, review) if state.outage.ongoing else None
+            return self._accept_stale(state, review) if state.outage.ongoing else None
         except InvalidToken:
             self._count_rejection(state, review)
             raise
-        if stale is not None:
-            metrics.stale_pods.inc()
-        return stale
 
     def _review(self, state: _State, review: PendingReview) -> CachedIdentity:
         """Return the caller, asking the API server; runs in a thread, once for all who wait."""
@@ -270,16 +268,18 @@ class Authenticator:
         try:
             if cached is not None:
                 return self._reread(state, review, cached, read_at)
+            if review.waiting and state.outage.ongoing:  # it has begun while this one waited for its turn
+                stale = self._accept_stale(state, review)
+                if stale is not None:
+                    return stale
             try:
                 found = self._ask(state, review)
             except Unavailable:
-                stale = self._find_stale(state, review)
+                stale = self._accept_stale(state, review)
                 if stale is None:
                     raise
                 state.outage.begin()
-                metrics.stale_pods.inc()
                 return stale
-            state.outage.end()
             return self._accept(state, review, found, read_at)
         except InvalidToken:
             self._count_rejection(state, review)
@@ -288,9 +288,11 @@ class Authenticator:
     def _ask(self, state: _State, review: PendingReview) -> FoundPod:
         """Ask whose the token is, if its signature has not said so, and return its pod."""
         if review.reviewed is None:
-            review.reviewed = self._verifier.verify(review.token, self._deadline_of(state, review))
+            deadline = self._deadline_of(state, review)
+            with state.outage.asking():
+                review.reviewed = self._verifier.verify(review.token, deadline)
         reviewed, deadline = review.reviewed, self._deadline_of(state, review)
-        with _naming(reviewed):
+        with _naming(reviewed), state.outage.asking():
             return self._pods.get(reviewed.service_account, reviewed.pod_name, reviewed.pod_uid, deadline)
 
     def _deadline_of(self, state: _State, review: PendingReview) -> float:
@@ -348,6 +350,12 @@ class Authenticator:
             read_at=read_at,
             stale_until=min(found.stale_until, read_at + left),
         )
+
+    def _accept_stale(self, state: _State, review: PendingReview) -> CachedIdentity | None:
+        stale = self._find_stale(state, review)
+        if stale is not None:
+            metrics.stale_pods.inc()
+        return stale
 
     def _find_stale(self, state: _State, review: PendingReview) -> CachedIdentity | None:
         """Return a caller that is accepted if the API server cannot be asked, None for one that is not.
@@ -409,7 +417,7 @@ class PendingReview:
     """A token to be reviewed: its key in the cache, its end in Unix seconds, its monotonic deadline.
 
     `network` is its peer's `peer_network`, None where addresses are not compared. `reviewed` is what it says, as soon
-    as it is verified.
+    as it is verified; `waiting` is False if its caller has been accepted meanwhile.
     """
 
     token: str = field(repr=False)
@@ -419,6 +427,7 @@ class PendingReview:
     expires_at: float
     deadline: float
     reviewed: ReviewedToken | None = field(default=None, repr=False)
+    waiting: bool = True
 
 
 class _State:

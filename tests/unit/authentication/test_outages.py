@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import pytest
 from prometheus_client import REGISTRY
 
+from podproof._authentication.cached_identity import CachedIdentity
 from podproof._authentication.jwk import SigningKey
-from podproof._authentication.outage import RETRY_INTERVAL
+from podproof._authentication.outage import PATIENCE, RETRY_INTERVAL
 from podproof._authentication.pod_view import ALL_NAMESPACES
 from podproof._authentication.pods import read_record
 from podproof.errors import InvalidToken, NotAllowed, PodGone, Unavailable, WrongAddress
@@ -129,6 +131,51 @@ def test_the_api_server_is_asked_for_known_callers_each_5_s_and_no_more(make_env
             assert env.authenticator.authenticate(token, PEER)
         env.passes(1)
         assert env.calls - calls <= 1 + second / RETRY_INTERVAL
+
+
+@pytest.mark.parametrize("mode", [("review", "lookup")], ids="-".join)
+def test_no_known_caller_waits_long_for_an_api_server_that_hangs(make_env: MakeEnv) -> None:
+    env = make_env(max_reviews=2)
+    tokens = [env.token() for _ in range(300)]
+    for token in tokens:
+        env.authenticator.authenticate(token, PEER)
+    env.passes(60)
+    may_respond, asked = threading.Event(), threading.Semaphore(0)
+
+    def before() -> None:
+        asked.release()
+        may_respond.wait(10)
+        raise Unavailable("timed out")
+
+    env.api.before = before
+    waiting = [env.authenticator.start(token, PEER) for token in tokens[:50]]
+    assert all(asked.acquire(timeout=10) for _ in range(2))
+    env.passes(PATIENCE + 0.1)
+    at_once = [env.authenticator.start(token, PEER) for token in tokens[50:]]
+    assert all(future.done() for future in at_once)
+    may_respond.set()
+    results = [future.result(10) for future in (*waiting, *at_once)]
+    assert [one for one in results if not (isinstance(one, CachedIdentity) and one.stale)] == []
+    assert env.api.reviews <= 300 + 3
+
+
+@pytest.mark.parametrize("mode", [("keys", "watch")], ids="-".join)
+def test_with_an_old_view_pods_are_read_as_long_as_the_api_server_answers(make_env: MakeEnv) -> None:
+    env = make_env()
+    token = env.token()
+    env.authenticator.authenticate(token, PEER)
+    assert env.api.reads == 0
+    env.watching = False
+    env.passes(121)
+    env.authenticator.authenticate(token, PEER)
+    env.authenticator.authenticate(env.token(), PEER)
+    assert env.api.reads == 2
+    env.api.pod = None
+    with pytest.raises(PodGone):
+        env.authenticator.authenticate(env.token(), PEER)
+    cached = env.authenticator.get_cached(token, PEER)
+    assert cached is not None
+    assert not cached.stale
 
 
 def test_what_has_changed_counts_within_5_s_of_its_return(make_env: MakeEnv) -> None:
