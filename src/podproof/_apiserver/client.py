@@ -124,11 +124,15 @@ class APIServerClient:
     def issuer(self, deadline: float) -> str:
         """Return the issuer of the cluster's service account tokens: that of our own, else the one that it publishes.
 
+        Our own does not tell if it is no bound token (KEP-1205): one from a Secret, which is what the kubelet mounted
+        before Kubernetes 1.21, has "kubernetes/serviceaccount", and a person's is from another issuer.
+
         Raises Unavailable.
         """
         with suppress(MalformedToken):
-            own = read_claims(self.own_token() or "").get("iss")
-            if isinstance(own, str):
+            claims = read_claims(self.own_token() or "")
+            own = claims.get("iss")
+            if isinstance(own, str) and "kubernetes.io" in claims:
                 return own
         published = self._call("GET", GET_DISCOVERY.resource, GET_DISCOVERY, deadline).document.get("issuer")
         if not isinstance(published, str):

@@ -253,13 +253,15 @@ def test_a_missing_permission_is_named(cluster: Cluster, time: Clock) -> None:
     client.close()
 
 
-def test_the_issuer_is_that_of_our_own_token_else_the_one_that_is_published(
+def test_the_issuer_is_that_of_our_own_bound_token_else_the_one_that_is_published(
     recording: RecordingClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = recording.client
     own = read_claims(client.own_token() or "")["iss"]
     assert client.issuer(DEADLINE) == own
-    for other in (None, "opaque", token(iss=None)):
+    from_a_secret = token(iss="kubernetes/serviceaccount", **{"kubernetes.io": None})
+    of_a_person = token(iss="https://idp.example", **{"kubernetes.io": None})
+    for other in (None, "opaque", token(iss=None), from_a_secret, of_a_person):
         monkeypatch.setattr(client, "own_token", lambda other=other: other)
         assert client.issuer(DEADLINE) == own
     monkeypatch.setattr(client, "_call", lambda *_: APIResponse(200, {"issuer": 7}, None, ""))
