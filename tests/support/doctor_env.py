@@ -128,8 +128,15 @@ def outside_cluster(cluster: Cluster, root: Path) -> DoctorEnv:
     doctor_env = DoctorEnv(cluster, root, {"KUBECONFIG": str(cluster.kubeconfig)}, acting_as="default/bob")
     for name, address in (("bob", "10.1.0.5"), ("alice", "10.1.0.6")):
         cluster.pod(f"default/{name}-1", service_account=name, addresses=(address,))
-    cluster.mutate("pods", lambda pods: {**pods, "items": [_merge(pod, doctor_env) for pod in pods["items"]]})
+    cluster.mutate("pods", lambda response: _merge_all(response, doctor_env))
     return doctor_env
+
+
+def _merge_all(response: dict[str, Any], doctor_env: DoctorEnv) -> dict[str, Any]:
+    """Return a list of pods with their specs, and an event of a watch as it is."""
+    if "items" not in response:
+        return response
+    return {**response, "items": [_merge(pod, doctor_env) for pod in response["items"]]}
 
 
 def _merge(pod: dict[str, Any], doctor_env: DoctorEnv) -> dict[str, Any]:

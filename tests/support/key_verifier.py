@@ -64,7 +64,7 @@ class Verifying:
     review: FakeReview = field(default_factory=FakeReview)
 
     def __post_init__(self) -> None:
-        self.key_set = KeySet(self.source, monotonic=self.time)
+        self.key_set = KeySet(self.source, monotonic=self.time, now=self.time)
         self.verifier = SigningKeyVerifier({ISSUER: self.key_set}, ["bob"], review=self.review, now=self.time)
 
     def verify(self, token: str, seconds: float = 5) -> ReviewedToken:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from podproof._authentication.jwk import SigningKey, UnusableKey, parse_jwk
 from podproof._authentication.key_source import KeySource
 from podproof._cache.fork_local import ForkLocal
+from podproof._telemetry import metrics
 from podproof.errors import Unavailable
 
 log = logging.getLogger("podproof")
@@ -34,12 +35,19 @@ class KeySet:
     """The keys of one source, by `kid`. One thread fetches them, in the time of the caller whose token it verifies.
 
     There is no I/O in the constructor, and a forked child fetches keys of its own. `monotonic` is the clock of
-    deadlines, in seconds.
+    deadlines, in seconds, and `now` returns Unix seconds.
     """
 
-    def __init__(self, source: KeySource, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        source: KeySource,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._source = source
         self._monotonic = monotonic
+        self._now = now
         self._state = ForkLocal(_State)
 
     def find(self, key_id: str, deadline: float) -> Sequence[SigningKey]:
@@ -51,14 +59,19 @@ class KeySet:
         state = self._state.get()
         if self._is_due(state, key_id):
             self._refresh(state, key_id, deadline)
-        return state.keys.get(key_id, ())
+        keys = state.keys.get(key_id, ())
+        (metrics.key_hits if keys else metrics.key_misses).inc()
+        return keys
 
     def find_at_once(self, key_id: str) -> Sequence[SigningKey]:
         """Return the keys of this `kid` that `find` returns without fetching any, none if this has to fetch them."""
         state = self._state.get()
         if self._is_due(state, key_id) and not state.lock.locked():  # locked: another thread fetches them
             return ()
-        return state.keys.get(key_id, ())
+        keys = state.keys.get(key_id, ())
+        if keys:  # else `find` counts it
+            metrics.key_hits.inc()
+        return keys
 
     def _is_due(self, state: _State, key_id: str) -> bool:
         settled = key_id in state.keys and not state.failing
@@ -87,10 +100,13 @@ class KeySet:
                     "the previous ones are used" if state.keys else "tokens are reviewed by the API server",
                 )
             state.failing = True
+            metrics.key_set_failure_time.set(self._now())
         else:
             if skipped and skipped != state.skipped:
                 log.warning("some signing keys of %s are not used: %s", self._source, "; ".join(skipped))
             state.keys, state.skipped, state.failing = keys, skipped, False
+            metrics.signing_keys.set(sum(map(len, keys.values())))
+            metrics.key_set_time.set(self._now())
         finally:
             state.fetched_at = self._monotonic()  # last: until then, threads without keys wait for these
 

@@ -135,6 +135,13 @@ class FileKeys:
         return _parse(data if len(data) <= MAX_KEY_SET else None)
 
 
+def make_key_source(jwks: str | None, reader: SigningKeyReader) -> KeySource:
+    """Return the source that the option `jwks` names: an absolute path, a URL, or None for the API server."""
+    if jwks is None:
+        return APIServerKeys(reader)
+    return FileKeys(jwks) if jwks.startswith("/") else URLKeys(jwks)
+
+
 def _parse(data: bytes | None) -> Mapping[str, Any]:
     if data is None:
         raise Unavailable(f"the JWK Set is longer than {MAX_KEY_SET} bytes")

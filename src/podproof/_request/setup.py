@@ -137,14 +137,11 @@ def build_mode(options: Options, client: APIServerClient, changes: Sequence[Call
 
 def _build_key_verifier(options: Options, client: APIServerClient, reviews: TokenVerifier) -> TokenVerifier:
     from podproof._authentication.key_set import KeySet  # noqa: PLC0415  needs cryptography
-    from podproof._authentication.key_source import APIServerKeys, FileKeys, KeySource, URLKeys  # noqa: PLC0415
+    from podproof._authentication.key_source import make_key_source  # noqa: PLC0415
     from podproof._authentication.own_issuer import OwnIssuerVerifier  # noqa: PLC0415
     from podproof._authentication.signing_keys import SigningKeyVerifier  # noqa: PLC0415
 
-    source: KeySource = APIServerKeys(client)
-    if options.jwks is not None:
-        source = FileKeys(options.jwks) if options.jwks.startswith("/") else URLKeys(options.jwks)
-    key_set = KeySet(source)
+    key_set = KeySet(make_key_source(options.jwks, client))
 
     def verifier_for(*issuers: str) -> SigningKeyVerifier:
         return SigningKeyVerifier(dict.fromkeys(issuers, key_set), options.audience, review=reviews)

@@ -117,10 +117,36 @@ stale_pods = _make(
     "podproof_stale_pods",
     "Pods that were accepted by what was known of them, since the API server could not be asked.",
 )
+# Times too. Keys are only fetched while tokens come: those of an app without callers are old, and that is right.
+key_set_time = _make(
+    "Gauge",
+    "podproof_key_set_timestamp_seconds",
+    "When the signing keys were last fetched, in Unix time.",
+    multiprocess_mode="livemin",
+)
+key_set_failure_time = _make(
+    "Gauge",
+    "podproof_key_set_failure_timestamp_seconds",
+    "When the signing keys could last not be fetched, in Unix time.",
+    multiprocess_mode="livemax",
+)
+signing_keys = _make(
+    "Gauge",
+    "podproof_signing_keys",
+    "Signing keys that tokens are verified by.",
+    multiprocess_mode="livemin",
+)
+key_set_lookups = _make(
+    "Counter",
+    "podproof_key_set_lookups",
+    "Tokens whose key was looked up, by result: a miss is one that the API server reviews.",
+    ["result"],
+)
 
-# What nearly every request counts, looked up once.
+# What nearly every request or new token counts, looked up once.
 allowed = decisions.labels("allowed", "authenticated")
 allowed_anonymous = decisions.labels("allowed", "anonymous")
+key_hits, key_misses = key_set_lookups.labels("hit"), key_set_lookups.labels("miss")
 
 
 @contextmanager

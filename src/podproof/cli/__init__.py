@@ -80,7 +80,13 @@ def _doctor(options: Namespace) -> int:
 
     variables = {**os.environ, **_select_kubeconfig(options)}
     environment = Environment(
-        connect, variables, options.account, options.audience, timeout=options.timeout, context=options.context
+        connect,
+        variables,
+        options.account,
+        options.audience,
+        timeout=options.timeout,
+        context=options.context,
+        metrics_url=options.metrics,
     )
     try:
         findings = list(diagnose(environment, options.side))

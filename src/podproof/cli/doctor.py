@@ -6,14 +6,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import requests
+
 from podproof.cli.checks.allow_list import check_allow_list
 from podproof.cli.checks.api_server import check_api_server
+from podproof.cli.checks.app_metrics import check_app_metrics
 from podproof.cli.checks.credential import check_credential
 from podproof.cli.checks.http_proxy import check_proxy_variables
 from podproof.cli.checks.issuer import check_issuer_and_audience
 from podproof.cli.checks.options import check_options, check_rules_file, check_trusted_proxies, read_options
-from podproof.cli.checks.permissions import check_permissions, check_service_account
+from podproof.cli.checks.permissions import check_permissions, check_service_account, uses_keys
 from podproof.cli.checks.pod_spec import check_caller_spec, check_server_spec, projected_tokens
+from podproof.cli.checks.pod_watch import check_pod_watch
+from podproof.cli.checks.signing_keys import check_signing_keys
 from podproof.cli.checks.token_files import check_token_files
 from podproof.cli.checks.web_server import check_web_servers
 from podproof.cli.environment import Environment
@@ -152,5 +157,14 @@ def _check_app(workload: Workload, options: Options | None) -> Iterator[Finding]
 
 def _check_cluster(environment: Environment, options: Options | None) -> Iterator[Finding]:
     if options is not None:
-        yield from check_issuer_and_audience(environment, options)
+        keys = uses_keys(environment, options)
+        watches = options.watches_pods or (keys and options.pods is None)
+        yield from check_issuer_and_audience(environment, options, keys=keys)
+        if keys:
+            yield from check_signing_keys(environment, options)
+        if watches:
+            yield from check_pod_watch(environment, options)
+        if keys or watches:
+            with requests.Session() as http:
+                yield from check_app_metrics(environment, options, http)
         yield from check_allow_list(environment, options)

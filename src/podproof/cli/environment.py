@@ -24,8 +24,9 @@ class Environment:
 
     `connect` returns a client of the API server: given None with our own credential, given a username impersonating
     that user. `acting_as` is the app's service account when the doctor runs outside of the app's pod. `audience` and
-    `context` (of the kubeconfig) are those given on the command line. The pod's files are read below `root`. `now`
-    returns Unix seconds; `timeout` is in seconds and applies to each call to the API server.
+    `context` (of the kubeconfig) are those given on the command line, and so is `metrics_url`, where the app serves its
+    metrics. The pod's files are read below `root`. `now` returns Unix seconds; `timeout` is in seconds and applies to
+    each call to the API server.
     """
 
     connect: Callable[[str | None], APIServerClient]
@@ -35,6 +36,7 @@ class Environment:
     root: Path = Path("/")
     timeout: float = 5.0
     context: str | None = None
+    metrics_url: str | None = None
     now: Callable[[], float] = time.time
 
     @cached_property

@@ -32,6 +32,7 @@ examples:
   podproof doctor --context staging --namespace default --as bob
   podproof doctor --as default/bob --side server --audience bob
   podproof doctor --as default/alice --audience bob --side caller
+  kubectl exec deployment/bob -- podproof doctor --metrics http://localhost:8080/metrics
   podproof doctor --json | jq '.findings[] | select(.level != "ok")'"""
 
 _CALL = """\
@@ -142,6 +143,11 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
         "--side",
         choices=("server", "caller", "both"),
         help="the side to examine; by default, whichever is found",
+    )
+    doctor.add_argument(
+        "--metrics",
+        metavar="URL",
+        help="where the app serves its metrics: how old its view of the pods and its keys are",
     )
     doctor.add_argument(
         "--timeout",

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import pytest
+from prometheus_client import REGISTRY
 
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
@@ -218,3 +219,29 @@ def test_a_missing_role_at_the_api_server_is_named_in_the_log(
     assert "the API server cannot be read" in caplog.text
     assert "system:service-account-issuer-discovery" in caplog.text
     client.close()
+
+
+def test_the_keys_when_they_were_fetched_and_when_they_could_not_be_are_metrics(verifying: Verifying) -> None:
+    def values() -> list[float | None]:
+        names = ("signing_keys", "key_set_timestamp_seconds", "key_set_failure_timestamp_seconds")
+        return [REGISTRY.get_sample_value(f"podproof_{name}") for name in names]
+
+    _, _, failed = values()
+    verifying.verify(signed_token())
+    assert values() == [1, NOW, failed]
+    verifying.source.document = Unavailable("the source is down")
+    verifying.time.passes(REFRESH_INTERVAL)
+    verifying.verify(signed_token())
+    assert values() == [1, NOW, NOW + REFRESH_INTERVAL]
+
+
+@pytest.mark.parametrize(("algorithm", "result"), [("ES256", "hit"), ("ES384", "miss")])
+def test_lookups_of_keys_are_hits_or_misses(verifying: Verifying, algorithm: str, result: str) -> None:
+    def lookups() -> float:
+        return REGISTRY.get_sample_value("podproof_key_set_lookups_total", {"result": result}) or 0
+
+    before = lookups()
+    verifying.verify(signed_token(algorithm))
+    assert lookups() == before + 1
+    verifying.verifier.verify_at_once(signed_token(algorithm))
+    assert lookups() == before + (2 if result == "hit" else 1)  # a miss is looked up once more

@@ -155,7 +155,7 @@ def test_an_own_token_without_an_expiry_does_not_change_the_metric(cluster: Clus
 
 
 def test_names_and_units_follow_prometheus_conventions() -> None:
-    assert len(podproof_metrics()) == 11
+    assert len(podproof_metrics()) == 15
     for family in podproof_metrics():
         assert re.fullmatch(r"podproof(_[a-z]+)+", family.name)
         assert family.documentation.endswith(".")

@@ -12,26 +12,30 @@ from podproof.errors import Unavailable
 if TYPE_CHECKING:
     from podproof.options import Options
 
-_GRANT_DISCOVERY = (
+GRANT_DISCOVERY = (
     "kubectl create clusterrolebinding service-account-issuer-discovery \\\n"
     "  --clusterrole system:service-account-issuer-discovery --group system:serviceaccounts"
 )
 
 
-def check_issuer_and_audience(environment: Environment, options: Options) -> Iterator[Finding]:
-    """Compare the options with the issuer's discovery document, and review a token for another audience."""
+def check_issuer_and_audience(environment: Environment, options: Options, *, keys: bool) -> Iterator[Finding]:
+    """Compare the options with the issuer's discovery document, and review a token for another audience.
+
+    The keys have a check of their own if tokens are verified by `keys`.
+    """
     issuer = environment.credential_claims.get("iss")
     client = environment.app_client
     try:
         discovery = client.get("/.well-known/openid-configuration", environment.deadline()).document
-        keys = client.get("/openid/v1/jwks", environment.deadline()).document.get("keys")
+        published = client.get("/openid/v1/jwks", environment.deadline()).document.get("keys")
     except Unavailable as error:
-        yield warn("keys", f"the issuer's keys (JWKS) cannot be read: {error.reason}", _GRANT_DISCOVERY)
+        if not keys:
+            yield warn("keys", f"the issuer's keys (JWKS) cannot be read: {error.reason}", GRANT_DISCOVERY)
     else:
         issuer = discovery.get("issuer", issuer)
-        if keys:
-            yield ok("keys", f"the issuer {issuer} publishes its keys ({len(keys)})")
-        else:
+        if published and not keys:
+            yield ok("keys", f"the issuer {issuer} publishes its keys ({len(published)})")
+        elif not keys:
             yield warn("keys", f"the issuer {issuer} publishes no keys (JWKS)", "kubectl get --raw /openid/v1/jwks")
     if options.issuers and issuer and issuer not in options.issuers:
         yield fail(

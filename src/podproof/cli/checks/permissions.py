@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from podproof._apiserver.permissions import Permission, needed_permissions
+from podproof._apiserver.permissions import CREATE_TOKENREVIEWS, GET_PODS, Permission, needed_permissions
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
 from podproof.errors import Unavailable
@@ -20,19 +20,35 @@ def check_permissions(environment: Environment, options: Options | None) -> Iter
     """Check each permission that podproof needs by a SelfSubjectAccessReview."""
     rbac = options is not None and options.policy == "rbac"
     keys = options is not None and options.verify == "keys"
+    watches = options is not None and options.watches_pods
     needed = needed_permissions(
         reviews=not keys,
         keys=keys and options is not None and options.jwks is None,
-        watch=options is not None and options.watches_pods,
+        watch=watches,
         namespaces=options.watch_namespaces if options is not None else (),
         rbac=rbac,
     )
+    fallbacks = [*([CREATE_TOKENREVIEWS] if keys else []), *([GET_PODS] if watches else [])]
+    fix = f"{' --verify keys' if keys or watches else ''}{' --policy rbac' * rbac}"
     try:
-        yield from _check_needed(environment, needed, f"{' --verify keys' * keys}{' --policy rbac' * rbac}")
+        yield from _check_needed(environment, needed, fix)
+        yield from _check_fallbacks(environment, fallbacks, fix)
+        if options is not None and options.verify == "auto":
+            yield _describe_auto_mode(environment, options)
     except Unavailable as error:
         account = environment.app_account
         username = account.username if account else "system:serviceaccount:NAMESPACE:NAME"
         yield warn("permissions", f"not checked: {error.reason}", f"kubectl auth can-i --list --as {username}")
+
+
+def uses_keys(environment: Environment, options: Options) -> bool:
+    """Return True if the app verifies tokens by signing keys: with `verify="auto"`, if its permissions allow that."""
+    if options.verify != "auto":
+        return options.verify == "keys"
+    try:
+        return not _missing(environment, _needed_by_auto(options))
+    except Unavailable:
+        return False
 
 
 def check_service_account(environment: Environment, account: ServiceAccount) -> Iterator[Finding]:
@@ -57,16 +73,15 @@ def check_service_account(environment: Environment, account: ServiceAccount) -> 
 
 
 def _check_needed(environment: Environment, needed: Sequence[Permission], options: str) -> Iterator[Finding]:
-    missing = [one for one in needed if not environment.app_client.is_allowed(one, environment.deadline())]
+    missing = _missing(environment, needed)
     for permission in needed:
         if permission not in missing:
             yield ok("permissions", f"{environment.app_name} may {permission}")
     if missing:
-        account = environment.app_account
         yield fail(
             "permissions",
             f"{environment.app_name} may not {', nor '.join(map(str, missing))}{_only_here(environment, missing)}",
-            f"podproof manifests --only rbac --server {account or 'NAMESPACE/NAME'}{options} | kubectl apply -f -",
+            _grant(environment, options),
         )
     if environment.app_account is None:
         yield warn(
@@ -74,6 +89,48 @@ def _check_needed(environment: Environment, needed: Sequence[Permission], option
             "checked for the kubeconfig's user; the app in its pod has its own permissions",
             "podproof doctor --as NAMESPACE/NAME",
         )
+
+
+def _check_fallbacks(environment: Environment, fallbacks: Sequence[Permission], options: str) -> Iterator[Finding]:
+    """Check what is needed for the tokens and pods of which the keys and the view say nothing."""
+    missing = _missing(environment, fallbacks)
+    for permission in fallbacks:
+        if permission not in missing:
+            yield ok("permissions", f"{environment.app_name} may {permission}")
+    if missing:
+        yield warn(
+            "permissions",
+            f"{environment.app_name} may not {', nor '.join(map(str, missing))}: tokens that name an unknown key, or "
+            "pods that the view does not have yet, get 503",
+            _grant(environment, options),
+        )
+
+
+def _describe_auto_mode(environment: Environment, options: Options) -> Finding:
+    missing = _missing(environment, _needed_by_auto(options))
+    if missing:
+        return ok(
+            "mode",
+            f"auto: tokens are verified by TokenReviews, since {environment.app_name} may not "
+            f"{', nor '.join(map(str, missing))}; to have the signing keys used: "
+            f"{_grant(environment, ' --verify keys')}",
+        )
+    return ok("mode", "auto: tokens are verified by the signing keys")
+
+
+def _needed_by_auto(options: Options) -> list[Permission]:
+    """Return the permissions with which `verify="auto"` uses the signing keys."""
+    watch = options.pods != "lookup"
+    return needed_permissions(reviews=False, keys=True, watch=watch, namespaces=options.watch_namespaces, rbac=False)
+
+
+def _missing(environment: Environment, needed: Sequence[Permission]) -> list[Permission]:
+    return [one for one in needed if not environment.app_client.is_allowed(one, environment.deadline())]
+
+
+def _grant(environment: Environment, options: str) -> str:
+    account = environment.app_account or "NAMESPACE/NAME"
+    return f"podproof manifests --only rbac --server {account}{options} | kubectl apply -f -"
 
 
 def _only_here(environment: Environment, missing: list[Permission]) -> str:
