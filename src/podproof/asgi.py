@@ -101,8 +101,10 @@ class PodAuthMiddleware:
         request.denial, request.settled = None, False
         ends_at = math.inf
         if caller is None:
+            # A user whom the app's own authentication around us has set stays, one of another PodAuthMiddleware not.
+            if not pipeline.passes_others or "user" not in scope or IDENTITY in scope:
+                scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
             scope[IDENTITY] = request.identity = None
-            scope["user"], scope["auth"] = UnauthenticatedUser(), AuthCredentials()
         else:
             scope[IDENTITY] = scope["user"] = request.identity = caller.identity
             # Made for each request: the list in it is the app's to change.

@@ -371,6 +371,15 @@ class Options:
             "combined with `rules`, `rules_file` or `policy`"
         ),
     )
+    other_credentials: Literal["refuse", "pass"] = field(
+        default="refuse",
+        metadata=_option(
+            _one_of("refuse", "pass"),
+            '"refuse" or "pass"',
+            'what happens to a request without a credential of this cluster, such as a person\'s: `"pass"`: it reaches '
+            "the app as it is, with no identity, for the app's own authentication (docs/people-and-pods.md)",
+        ),
+    )
     enforce: bool = field(
         default=True,
         metadata=_flag(
@@ -469,6 +478,7 @@ class OptionArguments(TypedDict, total=False):
     host_network: bool
     exempt: Sequence[str]
     optional: bool
+    other_credentials: Literal["refuse", "pass"]
     enforce: bool
     cache_ttl: float
     cache_size: int

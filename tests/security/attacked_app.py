@@ -161,7 +161,9 @@ class AttackedApp:
             key_sets = {keys_of: KeySet(APIServerKeys(self.client), monotonic=clock)}
             verifier = SigningKeyVerifier(key_sets, options.audience, review=verifier)
         pods = PodLookup(self.client)
-        self.authenticator = Authenticator(options, verifier, pods, max_rejections=max_rejections, monotonic=clock)
+        self.authenticator = Authenticator(
+            options, verifier, pods, issuer_reader=self.client, max_rejections=max_rejections, monotonic=clock
+        )
         self._callers: list[PodIdentity | None] = []
         self._wsgi = wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
         self._asgi = asgi.PodAuthMiddleware(self._asgi_app, authenticator=self.authenticator)
@@ -291,6 +293,8 @@ class AttackedApp:
 
     def _record_caller(self, request: dict[str, Any]) -> None:
         self._callers.append(request[IDENTITY])
-        if request.get("PATH_INFO", request.get("path")) in self.authenticator.options.exempt:
-            return  # podproof has not read the header, and leaves it on the request
+        options = self.authenticator.options
+        exempt = request.get("PATH_INFO", request.get("path")) in options.exempt
+        if exempt or (options.other_credentials == "pass" and request[IDENTITY] is None):
+            return  # the header is the app's, and stays on the request
         self._leak_detector.add_output(repr(request))  # an app, or its error page, may print the whole request

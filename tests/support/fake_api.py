@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import NAMESPACE_DNS, uuid5
 
-from podproof._apiserver.protocols import PodReader, TokenReviewer
+from podproof._apiserver.protocols import IssuerReader, PodReader, TokenReviewer
 from podproof._authentication.authenticator import Authenticator
 from podproof._authentication.pods import PodLookup
 from podproof._authentication.token_review import TokenReviewVerifier
@@ -113,6 +113,9 @@ class FakeAPI:
         if isinstance(self.review, Exception):
             raise self.review
         return self.review
+
+    def issuer(self, deadline: float) -> str:
+        return str(ALICE["iss"])
 
     def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any] | None:
         self.reads += 1
@@ -213,7 +216,7 @@ class AuthenticatorFactory:
         return self.made[-1]
 
 
-class APICalls(TokenReviewer, PodReader, Protocol):
+class APICalls(TokenReviewer, PodReader, IssuerReader, Protocol):
     """The calls to the API server that authenticate a caller."""
 
 
@@ -227,4 +230,4 @@ def authenticator_for(
     """Return an authenticator that calls this API, without a check at startup."""
     verifier = TokenReviewVerifier(api, options.audience)
     pods = PodLookup(api, max_outage=options.max_outage or 0.0, monotonic=monotonic)
-    return Authenticator(options, verifier, pods, now=now, monotonic=monotonic)
+    return Authenticator(options, verifier, pods, issuer_reader=api, now=now, monotonic=monotonic)

@@ -281,6 +281,7 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
         "PODPROOF_HOST_NETWORK": "true",
         "PODPROOF_EXEMPT": "/healthz,/public/*",
         "PODPROOF_OPTIONAL": "true",
+        "PODPROOF_OTHER_CREDENTIALS": "pass",
         "PODPROOF_ENFORCE": "false",
         "PODPROOF_CACHE_TTL": "1",
         "PODPROOF_CACHE_SIZE": "2",
@@ -299,7 +300,7 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
     options = Options.read({}, environ)
     assert options.audience == ("bob", "carol")
     assert options.exempt == ("/healthz", "/public/*")
-    assert options.source_address == "off"
+    assert (options.source_address, options.other_credentials) == ("off", "pass")
     assert [options.verify, options.jwks, options.pods] == ["keys", "https://a/jwks", "lookup"]
     assert options.watch_namespaces == ("shop", "payments")
     assert [options.max_staleness, options.max_outage] == [7, 8]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from podproof._apiserver.protocols import AccessReviewer
+from podproof._apiserver.protocols import AccessReviewer, IssuerReader
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import check_claims, check_token_alphabet
 from podproof._authentication.outage import RETRY_INTERVAL, Outage
@@ -74,8 +74,9 @@ class Authenticator:
     parts: `get_cached`, then `start`, whose future it waits for in its own way, then `check_peer`. A peer is an address
     in canonical form, None where addresses are not compared. To deny, all raise a PodAuthError.
 
-    `access_reviewer` is for a policy that asks the same API server. `startup` is begun with the first request.
-    `max_rejections` is how many tokens from one address may be rejected. `on_close` ends what else has threads.
+    `access_reviewer` is for a policy that asks the same API server, `issuer_reader` knows the issuer of its tokens.
+    `startup` is begun with the first request. `max_rejections` is how many tokens from one address may be rejected.
+    `on_close` ends what else has threads.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Authenticator:
         pods: PodStore,
         *,
         access_reviewer: AccessReviewer | None = None,
+        issuer_reader: IssuerReader | None = None,
         startup: StartupCheck | None = None,
         max_rejections: int = MAX_REJECTIONS,
         on_close: Callable[[], object] = lambda: None,
@@ -95,6 +97,7 @@ class Authenticator:
         self.monotonic = monotonic
         self.threads = review_threads(options.max_reviews)
         self.access_reviewer = access_reviewer
+        self.issuer_reader = issuer_reader
         self._startup = startup
         self._on_close = on_close
         self._max_rejections = max_rejections * (WITHOUT_ADDRESSES if options.source_address == "off" else 1)

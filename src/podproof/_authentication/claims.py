@@ -27,6 +27,17 @@ def check_token_alphabet(token: str) -> None:
         raise MalformedCredential("the token has characters that no bearer token has")
 
 
+_NOT_IN_URLS = re.compile(r"[^!-~]")
+
+
+def canonical_issuer(issuer: str) -> str:
+    """Return an issuer without what may be taken for the same: case, slashes at its end, and what no URL has in it.
+
+    To tell a cluster's tokens from others', never to accept one.
+    """
+    return _NOT_IN_URLS.sub("", issuer).rstrip("/").lower()
+
+
 _MAX_NAMED = 129
 """Audiences of a rejected token that are logged: more do not fit into the 256 characters that are kept of them."""
 

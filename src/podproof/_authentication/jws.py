@@ -73,13 +73,13 @@ def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_reject_constant)
+STRICT_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_reject_constant)
 
 
 def _parse_object(part: str, segment: str) -> dict[str, Any]:
     try:
         text = decode_segment(segment).decode()
-        parsed = _DECODER.decode(text) if text.count("{") + text.count("[") <= MAX_BRACKETS else None
+        parsed = STRICT_DECODER.decode(text) if text.count("{") + text.count("[") <= MAX_BRACKETS else None
     except ValueError:
         parsed = None
     if not isinstance(parsed, dict):

@@ -7,7 +7,7 @@ generator that yields the futures it needs, and WSGI and ASGI drive it, each wai
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
@@ -51,6 +51,13 @@ class PipelineAuthenticator(Protocol):
         """Return a result's caller if it calls from its pod."""
 
 
+class OtherCredentials(Protocol):
+    """Tells other credentials than those of the cluster's pods from them."""
+
+    def include(self, headers: Sequence[str], deadline: float, /) -> bool | Future[PodAuthError | None]:
+        """Return True if these Authorization headers are such, or what to wait for before this is asked again."""
+
+
 class ProofCheck(Protocol):
     """Checks what a request has to show besides its token."""
 
@@ -69,7 +76,8 @@ Authorize = Callable[[PodIdentity, str, str, float], Future[Decision] | None]
 class RequestPipeline:
     """Decides on requests, for one app.
 
-    `checks_paths` is False if a known credential from a known address is all that it takes.
+    `checks_paths` is False if a known credential from a known address is all that it takes. What `others`
+    include is left to the app, as `passes_others` says.
     """
 
     def __init__(
@@ -78,6 +86,7 @@ class RequestPipeline:
         authenticator: PipelineAuthenticator,
         authorize: Authorize | None,
         *,
+        others: OtherCredentials | None = None,
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
         proof: ProofCheck | None = None,
@@ -88,12 +97,14 @@ class RequestPipeline:
         # Where it is enforced, the allow-list is checked when a caller becomes known, and by this no more.
         self._reported_allow = None if options.enforce else options.allow
         self.checks_paths = bool(options.exempt) or authorize is not None or self._reported_allow is not None
+        self.passes_others = others is not None
         self.get_known = authenticator.get_known
         self.begin = authenticator.begin
         self._options = options
         self._authenticator = authenticator
         self._authorize = authorize
         self._exempt = ExemptPaths(options.exempt) if options.exempt else None
+        self._others = others
         self._new_id = new_id
         self._proof = proof
         self._schemes = BEARER if proof is None else proof.schemes
@@ -128,6 +139,10 @@ class RequestPipeline:
         if not request.authorization and self._options.optional:
             return Allowed(None, request.remote, self)
         caller, peer = known, request.remote
+        if caller is None and self._others and (yield from self._is_other(self._others, request, deadline)):
+            if self._authorize is not None:
+                raise NoCredential("the request has no credential of a pod of this cluster, which every rule needs")
+            return Allowed(None, request.remote, self)
         if caller is None:
             token, peer = self._token(request), self._peer(request)
             key = key or credential_key(token)
@@ -140,6 +155,17 @@ class RequestPipeline:
             if self._proof is not None:
                 self._check_proof(self._proof, request, token, caller)
         return Allowed(caller, peer or request.remote, self._stale if caller.stale else self)
+
+    def _is_other(
+        self, others: OtherCredentials, request: IncomingRequest, deadline: float
+    ) -> Generator[Wait, None, bool]:
+        if request.authenticated and not request.authorization:
+            return False  # it had one
+        while isinstance(included := others.include(request.authorization, deadline), Future):
+            failure = yield from self._wait_for(included, deadline)
+            if failure is not None:
+                raise failure.without_traceback()
+        return included
 
     def record_allowed(
         self,

@@ -17,7 +17,7 @@ from podproof._authorization.policy import Policy
 from podproof._authorization.rbac import RBAC
 from podproof._authorization.rules import Rules
 from podproof._cache.review_threads import review_threads
-from podproof._request.pipeline import Authorize, RequestPipeline
+from podproof._request.pipeline import Authorize, OtherCredentials, RequestPipeline
 from podproof.errors import ConfigurationError
 from podproof.options import OptionArguments, Options
 
@@ -56,7 +56,30 @@ def build_pipeline(
     else:
         options = Options.read(arguments, environ)
         own = build_authenticator(options) if authenticator is None else CustomAuthenticator(authenticator, options)
-    return RequestPipeline(options, own, build_authorize(options, own), monotonic=own.monotonic, new_id=new_id)
+    return RequestPipeline(
+        options,
+        own,
+        build_authorize(options, own),
+        others=build_others(options, own),
+        monotonic=own.monotonic,
+        new_id=new_id,
+    )
+
+
+def build_others(options: Options, authenticator: Authenticator | CustomAuthenticator) -> OtherCredentials | None:
+    """Return what tells other credentials from the cluster's, None if they do not pass."""
+    if options.other_credentials == "refuse":
+        return None
+    from podproof._authentication.cluster_issuers import ClusterIssuers  # noqa: PLC0415  only where they pass
+    from podproof._request.other_credentials import OtherIssuersCredentials  # noqa: PLC0415
+
+    issuers = ClusterIssuers(
+        options.issuers,
+        authenticator.issuer_reader or _default_client(options),
+        authenticator.threads,
+        monotonic=authenticator.monotonic,
+    )
+    return OtherIssuersCredentials(issuers)
 
 
 def build_authenticator(options: Options, client: APIServerClient | None = None) -> Authenticator:
@@ -82,6 +105,7 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
         mode.verifier,
         mode.pods,
         access_reviewer=client,
+        issuer_reader=client,
         startup=StartupCheck(
             client,
             audiences=options.audience,
