@@ -20,6 +20,7 @@ EXTRAS = {
     "quart": (*_ASGI, "quart", "werkzeug"),
     "litestar": (*_ASGI, "litestar"),
     "falcon": (*_SERVER, "falcon"),
+    "exchange": (*_ASGI, "prometheus-client", "uvicorn"),
     "testing": ("cryptography", "pyjwt"),
     "completion": ("shtab",),
 }
@@ -28,7 +29,7 @@ EXTRAS = {
 Django and Falcon apps are served by WSGI or ASGI, and whoever serves them by one needs nothing of the other.
 """
 
-_MODULES = {"pyjwt": "jwt", "pyyaml": "yaml"}
+_MODULES = {"prometheus-client": "prometheus_client", "pyjwt": "jwt", "pyyaml": "yaml"}
 """The modules of distributions that are not named after them."""
 
 

@@ -30,12 +30,17 @@ class AllowList:
         self.patterns = tuple(patterns)
         self._compiled = [_compile(pattern) for pattern in patterns]
 
-    def authorize(self, service_account: ServiceAccount) -> None:
-        """Raise NotAllowed for a service account that no pattern matches."""
+    def matches(self, service_account: ServiceAccount) -> bool:
+        """Return True for a service account that a pattern matches."""
         for namespace, name in self._compiled:
             if namespace.match(service_account.namespace) and name.match(service_account.name):
-                return
-        raise NotAllowed(f"{service_account} is not among {', '.join(self.patterns)}")
+                return True
+        return False
+
+    def authorize(self, service_account: ServiceAccount) -> None:
+        """Raise NotAllowed for a service account that no pattern matches."""
+        if not self.matches(service_account):
+            raise NotAllowed(f"{service_account} is not among {', '.join(self.patterns)}")
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AllowList) and self.patterns == other.patterns

@@ -2,84 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from podproof._authorization.policy import Decision
+from podproof._authorization.reloaded import Reloaded
 from podproof._authorization.rules import Rule, Rules
 from podproof.errors import ConfigurationError
 from podproof.identity import PodIdentity
 
-log = logging.getLogger("podproof")
-
-CHECK_INTERVAL = 1.0
-"""Seconds between two looks at the file for changes."""
-
-_Version = tuple[int, ...] | None
-
-
-def _start_thread(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, name="podproof-rules", daemon=True).start()
-
-
 class RulesFile:
-    """The rules of a file, reloaded when it changes.
-
-    A file that has become invalid or unreadable leaves the previous rules in force; that is logged once a change. A
-    request costs one `stat` a second at most: the file is read by a thread that `start` starts.
+    """The rules of a file, reloaded when it changes: see `Reloaded`, whose arguments `more` are.
 
     Raises ConfigurationError for a file that is invalid from the start.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        start: Callable[[Callable[[], None]], None] = _start_thread,
-    ) -> None:
-        self._path = path
-        self._monotonic = monotonic
-        self._start = start
-        self._next_look = monotonic() + CHECK_INTERVAL
-        self._version = _version(path)
-        self._rules = read_rules(path)
+    def __init__(self, path: Path, **more: Any) -> None:
+        self._rules = Reloaded(path, read_rules, what="rules", **more)
 
     def check(self, identity: PodIdentity, method: str, path: str) -> Future[Decision] | None:
         """Decide at once, by the rules loaded last. Raises NotAllowed."""
-        now = self._monotonic()
-        if now >= self._next_look:
-            self._next_look = now + CHECK_INTERVAL
-            version = _version(self._path)
-            if version != self._version:
-                self._version = version
-                self._start(lambda: self._reload(version))
-        return self._rules.check(identity, method, path)
-
-    def _reload(self, version: _Version) -> None:
-        try:
-            rules = read_rules(self._path)
-        except ConfigurationError as error:
-            log.error("rules not reloaded, the previous ones stay in force: %s", error)
-            return
-        if self._version == version:  # else the file has changed again, and the reload for that may be done already
-            self._rules = rules
-            log.info("rules reloaded from %s", self._path)
-
-
-def _version(path: Path) -> _Version:
-    """Return what changes when a file is written or, as a ConfigMap's, its link replaced. None if the file is gone."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+        return self._rules.get().check(identity, method, path)
 
 
 def read_rules(path: Path) -> Rules:

@@ -1,3 +1,3 @@
-"""Token exchange."""
+"""Token exchange: pods trade their projected token for a short-lived one of your own system."""
 
-__all__: list[str] = []
+from __future__ import annotations

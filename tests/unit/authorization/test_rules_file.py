@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from podproof._authorization.rules_file import CHECK_INTERVAL, RulesFile, read_rules
+from podproof._authorization.reloaded import CHECK_INTERVAL
+from podproof._authorization.rules_file import RulesFile, read_rules
 from podproof.errors import ConfigurationError, NotAllowed
 from podproof.identity import Owner, Pod, PodIdentity, ServiceAccount
 from tests.support.fake_api import Clock
@@ -102,11 +103,10 @@ def test_a_file_is_checked_once_a_second_and_read_once_a_change(mount: Mount, ti
     assert not allows(rules)
 
 
-def test_between_two_checks_the_file_is_not_touched(
-    rules: RulesFile, time: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_between_two_checks_the_file_is_not_touched(mount: Mount, time: Clock) -> None:
     looks: list[Path] = []
-    monkeypatch.setattr("podproof._authorization.rules_file._version", looks.append)
+    rules = RulesFile(mount.file, monotonic=time, version=looks.append)
+    looks.clear()
     time.passes(CHECK_INTERVAL)
     for _ in range(3):
         rules.check(ALICE, "GET", "/invoices/1")
@@ -163,7 +163,7 @@ def test_by_default_a_thread_reloads_the_file(mount: Mount, time: Clock) -> None
     time.passes(CHECK_INTERVAL)
     allows(rules)
     for thread in threading.enumerate():
-        if thread.name == "podproof-rules":
+        if thread.name == "podproof-reload":
             thread.join(10)
     assert not allows(rules)
 
