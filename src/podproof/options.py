@@ -561,7 +561,12 @@ def _is_foreign_variable(variable: str) -> bool:
     A Service called podproof, or podproof-<more>, has its address in such variables.
     """
     rest = variable.removeprefix(PREFIX)
-    return rest == "TOKEN_FILE" or rest.startswith("DRAIN_") or _SERVICE_VARIABLE.fullmatch(rest) is not None
+    return rest == "TOKEN_FILE" or rest.startswith(("DRAIN_", "EXCHANGE_")) or is_service_variable(variable)
+
+
+def is_service_variable(variable: str) -> bool:
+    """Return True for what Kubernetes injects for a Service, after whose name it is named."""
+    return _SERVICE_VARIABLE.fullmatch(variable) is not None
 
 
 Options.__doc__ = "\n".join(

@@ -32,13 +32,13 @@ def docs_alice(docs_cluster: Cluster) -> CallingPod:
 
 @pytest.fixture
 def stage(
-    docs_cluster: Cluster, docs_alice: CallingPod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    docs_cluster: Cluster, docs_alice: CallingPod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path: Path
 ) -> Iterator[Stage]:
     """Set the stage that the documentation presupposes: see `Stage`.
 
     KUBECONFIG is that of Bob's service account, and the client's token that of a pod of Alice's on this machine.
     """
-    stage = Stage(docs_cluster, docs_alice)
+    stage = Stage(docs_cluster, docs_alice, tmp_path)
     monkeypatch.setenv("KUBECONFIG", str(docs_cluster.kubeconfig_for("default/bob")))
     local = docs_cluster.pod("default/alice-local", service_account="alice", addresses=["127.0.0.1"])
     (tmp_path / "token").write_text(local.token("bob"))

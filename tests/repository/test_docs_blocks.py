@@ -29,6 +29,7 @@ from podproof.cli.denials import count_decisions, format_report
 from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.wsgi import PodAuthMiddleware
 from tests.support.docs_stage import ALICE, ELSEWHERE, Stage, wrapped_flask_app
+from tests.support.exchange_client import SECRET, write_keys
 from tests.support.framework_apps import starlette_app, wsgi_app
 from tests.support.markdown import PAGES, ROOT, Block, find_blocks, read_page
 from tests.support.shell_commands import MANIFESTS, check_line
@@ -60,6 +61,10 @@ def allowed_by_rbac(stage: Stage) -> dict[str, Any]:
     return {"app": wsgi_app}
 
 
+def exchange_keys(stage: Stage) -> dict[str, Any]:
+    return {"KEYS": write_keys(stage.directory / "keys", secrets={"1.pairwise": SECRET})}
+
+
 def an_identity(_: Stage) -> dict[str, Any]:
     account = ServiceAccount(namespace="default", name="alice", uid="1")
     pod = Pod(namespace="default", name="alice-pod", uid="2", addresses=(ALICE,), node="node1")
@@ -68,6 +73,7 @@ def an_identity(_: Stage) -> dict[str, Any]:
 
 SETUPS: Mapping[str, Callable[[Stage], dict[str, Any]]] = {
     "": lambda _: {"__name__": "documented"},
+    "exchange": exchange_keys,
     "flask": lambda _: {"app": wrapped_flask_app()},
     "identity": an_identity,
     "rbac": allowed_by_rbac,
@@ -80,8 +86,9 @@ SETUPS: Mapping[str, Callable[[Stage], dict[str, Any]]] = {
 def test_a_python_block_runs(block: Block, stage: Stage, request: pytest.FixtureRequest) -> None:
     names = SETUPS[block.setup](stage)
     app_before = names.get("app")
+    text = block.text.replace("/etc/podproof/keys", str(names.get("KEYS")))
     with restored_globals():
-        exec(compile(ast.parse(block.text), str(block), "exec"), names)
+        exec(compile(ast.parse(text), str(block), "exec"), names)
         for test in [value for name, value in names.items() if name.startswith("test_")]:
             test(*map(request.getfixturevalue, inspect.signature(test).parameters))
         if names.get("app") is not app_before:

@@ -84,7 +84,7 @@ PUBLIC = {
         "WrongAudience",
         "WrongIssuer",
     },
-    "podproof.exchange": set(),
+    "podproof.exchange": {"Grant", "TokenExchange"},
     "podproof.falcon": {"CallerMiddleware"},
     "podproof.fastapi": {"Caller", "PodAuthMiddleware"},
     "podproof.flask": {"PodAuthMiddleware", "caller"},

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Thread
 from typing import Any, Protocol
 
@@ -35,10 +36,11 @@ class CallingPod(Protocol):
 
 @dataclass
 class Stage:
-    """A cluster, Alice's pod, and the statuses of the responses from http://bob."""
+    """A cluster, Alice's pod, the statuses of the responses from http://bob, and an empty directory."""
 
     cluster: Cluster
     alice: CallingPod
+    directory: Path
     statuses: list[int] = field(default_factory=list)
 
     def check_app(self, app: Any) -> None:

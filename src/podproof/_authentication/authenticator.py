@@ -102,7 +102,7 @@ class Authenticator:
         self._on_close = on_close
         self._max_rejections = max_rejections * (WITHOUT_ADDRESSES if options.source_address == "off" else 1)
         self._verifier = verifier
-        self._pods = pods
+        self.pods = pods
         self._now = now
         self._state = ForkLocal(lambda: _State(options, self.threads.get(), monotonic))
 
@@ -296,7 +296,7 @@ class Authenticator:
                 review.reviewed = self._verifier.verify(review.token, deadline)
         reviewed, deadline = review.reviewed, self._deadline_of(state, review)
         with _naming(reviewed), state.outage.asking():
-            return self._pods.get(reviewed.service_account, reviewed.pod_name, reviewed.pod_uid, deadline)
+            return self.pods.get(reviewed.service_account, reviewed.pod_name, reviewed.pod_uid, deadline)
 
     def _deadline_of(self, state: _State, review: PendingReview) -> float:
         """Return until when the API server is asked: for half of the time left, if the caller is accepted without."""
@@ -311,7 +311,7 @@ class Authenticator:
             return None
         account, name = reviewed.service_account, reviewed.pod_name
         with _naming(reviewed):
-            found = self._pods.last_known(account, name, reviewed.pod_uid)
+            found = self.pods.last_known(account, name, reviewed.pod_uid)
         if found is not None:
             return found
         other = state.identities.last_of_pod(reviewed.pod_uid)
@@ -378,7 +378,7 @@ class Authenticator:
     def _reread(self, state: _State, review: PendingReview, cached: CachedIdentity, read_at: float) -> CachedIdentity:
         """Return the caller with its pod as it is now. It says nothing of the token, whose next review stays due."""
         identity = cached.identity
-        found = self._pods.get(identity.service_account, identity.pod.name, identity.pod.uid, review.deadline)
+        found = self.pods.get(identity.service_account, identity.pod.name, identity.pod.uid, review.deadline)
         identity = replace(identity, pod=found.pod)
         self._warn_of_trusted_pod(state, found.pod)
         return replace(

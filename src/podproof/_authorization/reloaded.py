@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from podproof._telemetry import metrics
 from podproof.errors import ConfigurationError
 
 log = logging.getLogger("podproof")
@@ -78,6 +79,7 @@ class Reloaded(Generic[T]):
         try:
             value = self._read(self._path)
         except ConfigurationError as error:
+            metrics.reload_failures.labels(self._what).inc()
             log.error("%s not reloaded, the previous ones stay in force: %s", self._what, error)
             return
         if self._version == version:  # else it has changed again, and the reload for that may be done already

@@ -17,6 +17,8 @@ from podproof._authentication.cached_identity import AuthenticationResult, Cache
 from podproof._authentication.claims import unverified_names
 from podproof._authentication.pod_address import canonical_address
 from podproof._authorization.policy import Decision
+from podproof._cache.fork_local import ForkLocal
+from podproof._cache.review_threads import ReviewThreads
 from podproof._request.credential import bearer_token
 from podproof._request.flow import Allowed, Flow, Wait
 from podproof._request.incoming import IncomingRequest
@@ -34,6 +36,8 @@ F = TypeVar("F")
 
 class PipelineAuthenticator(Protocol):
     """The parts of an `Authenticator` that the pipeline uses; see there."""
+
+    threads: ForkLocal[ReviewThreads]
 
     def begin(self) -> None:
         """Start what is checked once a process."""
@@ -100,7 +104,8 @@ class RequestPipeline:
         self.passes_others = others is not None
         self.get_known = authenticator.get_known
         self.begin = authenticator.begin
-        self._options = options
+        self.threads = authenticator.threads
+        self.options = options
         self._authenticator = authenticator
         self._authorize = authorize
         self._exempt = ExemptPaths(options.exempt) if options.exempt else None
@@ -117,14 +122,14 @@ class RequestPipeline:
         Where nothing is enforced, a denial is returned, as the recorder that logs it.
         """
         self.begin()
-        deadline = self.monotonic() + self._options.timeout
+        deadline = self.monotonic() + self.options.timeout
         allowed = Allowed(None, request.remote, self)
         try:
             allowed = yield from self._authenticate(request, key, known, deadline)
             if allowed.caller is not None:
                 yield from self._authorize_caller(allowed.caller.identity, allowed.peer, request, deadline)
         except PodAuthError as denial:
-            if self._options.enforce:
+            if self.options.enforce:
                 raise
             return allowed._replace(recorder=ReportedDenial(self, denial.without_traceback()))
         return allowed
@@ -136,7 +141,7 @@ class RequestPipeline:
             return Allowed(None, request.remote, self)
         if request.overlong:
             raise MalformedCredential("the request has too many header lines")
-        if not request.authorization and self._options.optional:
+        if not request.authorization and self.options.optional:
             return Allowed(None, request.remote, self)
         caller, peer = known, request.remote
         if caller is None and self._others and (yield from self._is_other(self._others, request, deadline)):
@@ -191,7 +196,7 @@ class RequestPipeline:
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
         denial = self.make_denial(error, request)
-        self.record_denial(denial, request, None, denial.response.status, self._unverified_names(error, request))
+        self.record_denial(denial, request, None, denial.response.status, self.unverified_claims(error, request))
         return denial.response
 
     def make_denial(self, error: PodAuthError, request: IncomingRequest) -> Denial:
@@ -200,7 +205,7 @@ class RequestPipeline:
         return Denial(
             error,
             request_id,
-            problem_response(error, realm=self._options.audience[0], request_id=request_id, schemes=self._schemes),
+            problem_response(error, realm=self.options.audience[0], request_id=request_id, schemes=self._schemes),
         )
 
     def record_denial(
@@ -223,10 +228,10 @@ class RequestPipeline:
         metrics.decisions.labels("would-deny", error.code).inc()
         request_id = trace_id(request.traceparent) or self._new_id()
         record = _record(request, error.peer or peer)
-        unverified = self._unverified_names(error, request)
+        unverified = self.unverified_claims(error, request)
         decision_log.record_denied(error, record, request_id, status, unverified, enforced=False)
 
-    def _unverified_names(self, error: PodAuthError, request: IncomingRequest) -> Mapping[str, str]:
+    def unverified_claims(self, error: PodAuthError, request: IncomingRequest) -> Mapping[str, str]:
         """Return what a rejected token says about itself, nothing if it was not rejected or says nothing."""
         if isinstance(error, InvalidToken) and error.service_account is None:
             with suppress(PodAuthError):
@@ -255,7 +260,7 @@ class RequestPipeline:
             return None
         return find_peer(
             request.remote,
-            self._options.trusted_proxies,
+            self.options.trusted_proxies,
             x_forwarded_for=request.x_forwarded_for,
             forwarded=request.forwarded,
             others=request.address_headers,
@@ -291,7 +296,7 @@ class RequestPipeline:
     def _wait_for(self, future: Future[Any], deadline: float) -> Generator[Wait, None, Any]:
         if not future.done():
             yield Wait(future, deadline - self.monotonic())
-        return future.result() if future.done() else too_late(self._options.timeout)
+        return future.result() if future.done() else too_late(self.options.timeout)
 
 
 class StaleDecision:
@@ -308,7 +313,7 @@ class ReportedDenial:
 
     def __init__(self, pipeline: RequestPipeline, error: PodAuthError) -> None:
         self._pipeline = pipeline
-        self._error = error
+        self.error = error
         self.make_denial = pipeline.make_denial
         self.record_denial = pipeline.record_denial
 
@@ -321,7 +326,7 @@ class ReportedDenial:
         status: int | None,
     ) -> None:
         """Count and log the denial."""
-        self._pipeline.record_would_deny(self._error, read(source), peer, status)
+        self._pipeline.record_would_deny(self.error, read(source), peer, status)
 
 
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:

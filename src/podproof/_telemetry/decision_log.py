@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 from urllib.parse import quote
@@ -144,6 +144,31 @@ def record_denied(
             "reason": error.reason,
         }
         | claims,
+    )
+
+
+def record_issued(
+    identity: PodIdentity, audience: str, scopes: Sequence[str], token_id: str, user_issuer: str | None
+) -> None:
+    """Log that a token was issued: to whom, for what, and its ID; for a user of which issuer, if it is about one."""
+    account, pod = str(identity.service_account), str(identity.pod)
+    log.info(
+        "issued a token to %s [pod=%s issued_for=%s scope='%s' token_id=%s user_issuer=%s]",
+        account,
+        pod,
+        audience,
+        " ".join(scopes),
+        token_id,
+        user_issuer or "-",
+        extra=_caller_fields(account, pod, identity)
+        | {
+            "decision": "issued",
+            "code": "issued",
+            "issued_for": audience,
+            "scope": " ".join(scopes),
+            "token_id": token_id,
+            "user_issuer": user_issuer,
+        },
     )
 
 

@@ -142,6 +142,24 @@ key_set_lookups = _make(
     "Tokens whose key was looked up, by result: a miss is one that the API server reviews.",
     ["result"],
 )
+issued_tokens = _make(
+    "Counter",
+    "podproof_issued_tokens",
+    "Tokens that an exchange has issued, by audience.",
+    ["audience"],
+)
+introspections = _make(
+    "Counter",
+    "podproof_introspections",
+    "Introspections of issued tokens, by result: active or inactive.",
+    ["result"],
+)
+reload_failures = _make(
+    "Counter",
+    "podproof_reload_failures",
+    "Changes of a mounted file or directory that were not taken over, since it is invalid: rules, grants or keys.",
+    ["what"],
+)
 
 # What nearly every request or new token counts, looked up once.
 allowed = decisions.labels("allowed", "authenticated")

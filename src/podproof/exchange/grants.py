@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from podproof._authorization.allow_list import AllowList
-from podproof.errors import NotAllowed
+from podproof.exchange.denied import ScopeNotGranted, TargetNotGranted
 from podproof.exchange.token_request import is_scope, is_target
 from podproof.identity import ServiceAccount
 
@@ -47,9 +47,13 @@ class Grant:
         if not isinstance(self.audience, str) or not is_target(self.audience):
             raise ValueError(f"invalid audience {self.audience!r:.80}: expected a name or a URI without blanks")
         if invalid := [one for one in self.scopes if not is_scope(one)]:
-            raise ValueError(f"invalid scope {invalid[0]!r:.80}: expected a name without blanks, quotes and backslashes")
+            raise ValueError(
+                f"invalid scope {invalid[0]!r:.80}: expected a name without blanks, quotes and backslashes"
+            )
         if self.subject not in (None, "service-account", "pairwise"):
             raise ValueError(f'invalid subject {self.subject!r:.80}: expected "service-account" or "pairwise"')
+        if self.pod not in (None, True, False):
+            raise ValueError(f"invalid pod {self.pod!r:.80}: expected True or False")
         object.__setattr__(self, "_allowed", AllowList(self.allow))
         object.__setattr__(self, "_introspecting", AllowList(self.introspect) if self.introspect else None)
 
@@ -63,31 +67,46 @@ class Grant:
 
 
 class Granted(NamedTuple):
-    """What a token is issued for: an audience, scopes, and what it says about whom."""
+    """What a token is issued for, and what it says: see `Grant`."""
 
     audience: str
     scopes: tuple[str, ...]
-    subject: SubjectMode | None
-    pod: bool | None
-
-
-class TargetNotGranted(NotAllowed):
-    """No grant lets this caller have a token for the audience that it asks for."""
-
-    code = "target-not-granted"
-
-
-class ScopeNotGranted(NotAllowed):
-    """No grant lets this caller have a scope that it asks for."""
-
-    code = "scope-not-granted"
+    subject: SubjectMode
+    pod: bool
 
 
 class Grants:
-    """A table of grants. What no grant covers is refused."""
+    """A table of grants; what no grant covers is refused. `subject` is for those that do not say their own.
 
-    def __init__(self, grants: Iterable[Grant]) -> None:
+    Raises ValueError for users of an unknown issuer, and if an audience could not tell two users apart.
+    """
+
+    def __init__(
+        self,
+        grants: Iterable[Grant],
+        subject: SubjectMode = "service-account",
+        *,
+        user_issuers: Collection[str] = (),
+    ) -> None:
         self._grants = tuple(grants)
+        self._subject = subject
+        if unknown := {issuer for one in self._grants for issuer in one.users} - {*user_issuers}:
+            raise ValueError(f"users of {min(unknown)!r:.80}, which is not in user_issuers")
+        issuers: dict[str, set[str]] = {}
+        for one in self._grants:
+            if self._granted(one, ()).subject != "pairwise":
+                issuers.setdefault(one.audience, set()).update(one.users)
+        if shared := [audience for audience, users in issuers.items() if len(users) > 1]:
+            raise ValueError(
+                f"users of several issuers may act at {shared[0]}, who may have the same sub: expected one issuer, or "
+                'subject="pairwise"'
+            )
+
+    @property
+    def needs_secret(self) -> bool:
+        """True if a token is to have a pairwise subject, or is not to show its pod."""
+        granted = [self._granted(one, ()) for one in self._grants]
+        return any(one.subject == "pairwise" or not one.pod for one in granted)
 
     def decide(
         self,
@@ -114,18 +133,17 @@ class Grants:
         if len(audiences) != 1:
             raise TargetNotGranted(_explain(service_account, target, user_issuer, audiences))
         granted = tuple(dict.fromkeys(scope for one in found for scope in one.scopes))
-        if scopes is not None and not granted_all(scopes, granted):
+        if scopes is not None and not {*scopes} <= {*granted}:
             raise ScopeNotGranted(f"{service_account} may not have each of the scopes for {found[0].audience}")
-        return Granted(found[0].audience, granted if scopes is None else tuple(scopes), found[0].subject, found[0].pod)
+        return self._granted(found[0], granted if scopes is None else tuple(scopes))
+
+    def _granted(self, grant: Grant, scopes: tuple[str, ...]) -> Granted:
+        subject = grant.subject or self._subject
+        return Granted(grant.audience, scopes, subject, subject != "pairwise" if grant.pod is None else grant.pod)
 
     def introspectable(self, service_account: ServiceAccount) -> frozenset[str]:
         """Return the audiences whose tokens a service account may introspect."""
         return frozenset(one.audience for one in self._grants if one.lets_introspect(service_account))
-
-
-def granted_all(asked: Sequence[str], granted: Sequence[str]) -> bool:
-    """Return True if everything that is asked for is granted."""
-    return {*asked} <= {*granted}
 
 
 def _explain(

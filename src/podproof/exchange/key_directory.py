@@ -12,7 +12,7 @@ from podproof._authorization.reloaded import Reloaded, file_version
 from podproof._token.jwt import CLOCK_SKEW
 from podproof.errors import ConfigurationError
 from podproof.exchange.issuer_key import IssuerKey, parse_issuer_key
-from podproof.exchange.lifetime import MAX_LIFETIME
+from podproof.exchange.profile import MAX_LIFETIME
 
 PUBLISH_AHEAD = 600.0
 """Seconds for which a new key is published before it signs: by then the kubelets of all replicas have mounted it, which
@@ -36,10 +36,14 @@ SECRET_SUFFIX = ".pairwise"  # noqa: S105
 
 
 class KeyFiles(NamedTuple):
-    """What a directory has: keys, and secrets for pairwise subjects, each by file name, in order."""
+    """What a directory has: keys, and secrets for pairwise subjects, each by file name, in order.
+
+    `current` is the name of the secret that is used from now on, None if there is none.
+    """
 
     keys: Mapping[str, IssuerKey]
     secrets: Mapping[str, bytes]
+    current: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,11 @@ class KeyDirectory:
     Each file `*.pem` is a private key, P-256 or Ed25519. All are published; the last one by name signs, once it has
     been published for `publish_ahead` seconds. A process that starts with several keys cannot know how long the last
     one has been there: it signs with the one before until then. A key whose file was removed signs no more, and stays
-    published until its tokens have expired. Each file `*.pairwise` is a secret for pairwise subjects. Others are not
-    read.
+    published until its tokens have expired. Other files are not read.
+
+    Each file `*.pairwise` is a secret for pairwise subjects. `secret` names the one to use, needed where there are
+    several. While this process runs, that secret stays the same: a directory in which it is missing or has changed is
+    taken for broken, since each subject would change with it.
 
     Raises ConfigurationError for a directory that is invalid from the start.
     """
@@ -67,13 +74,16 @@ class KeyDirectory:
         self,
         path: Path,
         *,
+        secret: str | None = None,
         publish_ahead: float = PUBLISH_AHEAD,
         monotonic: Callable[[], float] = time.monotonic,
         **more: Any,
     ) -> None:
+        self._secret = secret
         self._publish_ahead = publish_ahead
         self._monotonic = monotonic
-        self._files = Reloaded(path, read_keys, what="keys", version=_version, monotonic=monotonic, **more)
+        self._known: KeyFiles | None = None
+        self._files = Reloaded(path, self._read, what="keys", version=_version, monotonic=monotonic, **more)
         self._seen = self._files.get()
         self._published = _publish((), self._seen, monotonic())
 
@@ -93,9 +103,21 @@ class KeyDirectory:
         published, now = self._current(), self._monotonic()
         return [one.key for one in published if one.removed is None or now - one.removed < PUBLISHED_AFTER]
 
-    def secrets(self) -> Mapping[str, bytes]:
-        """Return the secrets for pairwise subjects by file name, in order."""
-        return self._files.get().secrets
+    def files(self) -> KeyFiles:
+        """Return what was read last."""
+        return self._files.get()
+
+    def _read(self, path: Path) -> KeyFiles:
+        files, known = read_keys(path, self._secret), self._known
+        if known is not None and known.current is not None:
+            if files.secrets.get(known.current) != known.secrets[known.current]:
+                raise ConfigurationError(
+                    f"the secret {known.current} in {path} is missing or has changed, and with it each pairwise "
+                    "subject: put it back, and add another one as a file of its own"
+                )
+            files = files._replace(current=known.current)
+        self._known = files
+        return files
 
     def _current(self) -> Sequence[_PublishedKey]:
         files = self._files.get()
@@ -117,24 +139,35 @@ def _publish(before: Sequence[_PublishedKey], files: KeyFiles, now: float) -> Se
     return [*(one for one in gone if now - (one.removed or now) < PUBLISHED_AFTER), *present.values()]
 
 
-def read_keys(path: Path) -> KeyFiles:
-    """Return what a directory has. Raises ConfigurationError, which names the file, and quotes nothing of it."""
+def read_keys(path: Path, secret: str | None = None) -> KeyFiles:
+    """Return what a directory has; `secret` is the name of the current secret, needed where there are several.
+
+    Raises ConfigurationError, which names the file, and quotes nothing of it.
+    """
     keys: dict[str, IssuerKey] = {}
     secrets: dict[str, bytes] = {}
     where = path
     try:
-        for where in _key_files(path):  # noqa: PLW2901,B020
-            if where.suffix == KEY_SUFFIX:
-                keys[where.name] = parse_issuer_key(_read(where))
+        for file in _key_files(path):
+            where = path / file.name
+            if file.suffix == KEY_SUFFIX:
+                keys[file.name] = parse_issuer_key(_read(file))
             else:
-                secrets[where.name] = _parse_secret(_read(where))
+                secrets[file.name] = _parse_secret(_read(file))
     except OSError as error:
         raise ConfigurationError(f"cannot read keys in {where}: {error.strerror}") from None
     except ValueError as error:
         raise ConfigurationError(f"invalid key file {where}: {error}") from None
     if not keys:
         raise ConfigurationError(f"no keys in {path}: expected private keys in files *{KEY_SUFFIX}")
-    return KeyFiles(keys, secrets)
+    if secret is not None and secret not in secrets:
+        raise ConfigurationError(f"no secret {secret} in {path}, which pairwise_secret names")
+    if secret is None and len(secrets) > 1:
+        raise ConfigurationError(
+            f"several secrets for pairwise subjects in {path}: name the one to use in pairwise_secret, "
+            f"one of {', '.join(secrets)}"
+        )
+    return KeyFiles(keys, secrets, secret or next(iter(secrets), None))
 
 
 def _key_files(path: Path) -> Iterator[Path]:

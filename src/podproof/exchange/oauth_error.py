@@ -22,13 +22,12 @@ class OAuthError(Exception):
         status: int = 400,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        super().__init__(error)
+        super().__init__(f"{error}: {description}")
         self.error = error
         self.description = description
         self.status = status
         self.headers = headers
 
-    def body(self, request_id: str | None = None) -> dict[str, Any]:
+    def body(self, request_id: str) -> dict[str, Any]:
         """Return the JSON of the response. `request_id` leads to the log line that has the reason."""
-        body = {"error": self.error, "error_description": self.description}
-        return body if request_id is None else {**body, "request_id": request_id}
+        return {"error": self.error, "error_description": self.description, "request_id": request_id}

@@ -14,6 +14,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from podproof.errors import ConfigurationError
+from podproof.exchange.key_directory import SECRET_SUFFIX, KeyFiles
+
 SubjectKind = Literal["service-account", "user", "own"]
 """What an identifier is: a service account's username, the issuer and subject of a user's token, or an ID of your own.
 
@@ -50,12 +53,17 @@ class PairwiseSubjects:
     it is stable; authenticated, so only we can make one. Without the secret, those of two audiences say nothing about
     each other.
 
-    `secrets` returns the secrets by name: `current` names the one that is used from now on, and all reverse.
+    `files` returns what the directory of keys has: the current secret is used, and all of them reverse. Where there is
+    none, making and sealing raise ConfigurationError.
     """
 
-    def __init__(self, secrets: Callable[[], Mapping[str, bytes]], current: str) -> None:
-        self._secrets = secrets
-        self._current = current
+    def __init__(self, files: Callable[[], KeyFiles]) -> None:
+        self._files = files
+
+    @property
+    def available(self) -> bool:
+        """True if there is a secret."""
+        return self._files().current is not None
 
     def make(self, kind: SubjectKind, identifier: str, audience: str) -> str:
         """Return the subject that an audience sees. Raises ValueError for an identifier that is empty or too long."""
@@ -72,13 +80,18 @@ class PairwiseSubjects:
     def unseal(self, text: str) -> bytes | None:
         """Return what was sealed, None if this is no such text."""
         data = _decode(text)
-        for secret in self._secrets().values() if len(data) > _NONCE + _TAG else ():
+        for secret in self._files().secrets.values() if len(data) > _NONCE + _TAG else ():
             with suppress(InvalidTag):
                 return _unpad(_cipher(secret).decrypt(data[_NONCE:], [_SEALED, data[:_NONCE]]))
         return None
 
     def _cipher(self) -> AESSIV:
-        return _cipher(self._secrets()[self._current])
+        files = self._files()
+        if files.current is None:
+            raise ConfigurationError(
+                f"pairwise subjects need a secret: a file *{SECRET_SUFFIX} in the directory of keys"
+            )
+        return _cipher(files.secrets[files.current])
 
 
 def reverse_subject(secrets: Mapping[str, bytes], subject: str, audience: str) -> Subject | None:

@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from podproof._authentication.token_review import NODE_NAME, NODE_UID
 from podproof.exchange.pairwise import PairwiseSubjects
+from podproof.exchange.profile import POD_CLAIM
 from podproof.identity import PodIdentity, ServiceAccount
-
-POD_CLAIM = "kubernetes.io"
 
 
 class PodReference(NamedTuple):
@@ -41,13 +40,13 @@ def sealed_pod(identity: PodIdentity, pairwise: PairwiseSubjects) -> str:
     return pairwise.seal(json.dumps([account.namespace, account.name, account.uid, pod.name, pod.uid]).encode())
 
 
-def read_pod(claims: Mapping[str, Any], pairwise: PairwiseSubjects | None) -> PodReference | None:
+def read_pod(claims: Mapping[str, Any], pairwise: PairwiseSubjects) -> PodReference | None:
     """Return the pod of a token that we have issued, None if its secret is gone."""
     if POD_CLAIM in claims:
         claim = claims[POD_CLAIM]
         account, pod = claim["serviceaccount"], claim["pod"]
         parts = [claim["namespace"], account["name"], account["uid"], pod["name"], pod["uid"]]
-    elif pairwise is not None and (sealed := pairwise.unseal(claims["jti"])) is not None:
+    elif (sealed := pairwise.unseal(claims["jti"])) is not None:
         parts = json.loads(sealed)
     else:
         return None

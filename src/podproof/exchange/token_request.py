@@ -35,7 +35,7 @@ _SCOPE = re.compile(r"[!#-\[\]-~]+( [!#-\[\]-~]+)*")  # RFC 6749 section 3.3
 _RESOURCE = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:[!-\"$-~]+")  # an absolute URI without a fragment: RFC 8707 section 2
 _TARGET = re.compile(r"[!-~]+")
 
-CredentialSource = Literal["subject_token", "actor_token", "assertion", "client_assertion"]
+CredentialSource = Literal["subject_token", "actor_token", "assertion", "client_assertion", "Authorization header"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,9 @@ def parse_client_assertion(form: Form) -> str | None:
     """
     assertion, kind = _one(form, "client_assertion"), _one(form, "client_assertion_type")
     if (assertion is None) != (kind is None):
-        raise OAuthError("invalid_request", "The parameters client_assertion and client_assertion_type belong together.")
+        raise OAuthError(
+            "invalid_request", "The parameters client_assertion and client_assertion_type belong together."
+        )
     if kind not in (None, CLIENT_ASSERTION_TYPE):
         raise OAuthError("invalid_client", f"The client_assertion_type must be {CLIENT_ASSERTION_TYPE}.", status=401)
     return assertion

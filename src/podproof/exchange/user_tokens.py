@@ -13,10 +13,12 @@ from podproof._authentication.signed_token import parse_signed_token
 from podproof._authentication.signing_keys import check_signature
 from podproof._token.jwt import CLOCK_SKEW, numeric_date
 from podproof.errors import Expired, MalformedToken, SignatureInvalid, WrongAudience, WrongIssuer
-from podproof.exchange.pod_reference import POD_CLAIM
+from podproof.exchange.profile import POD_CLAIM
 
 MAX_SUBJECT = 255
 """The longest subject, in characters (OpenID Connect Core section 2)."""
+
+_RESERVED = "system:"  # as in the API server: pkg/serviceaccount, and OIDC usernames without a prefix
 
 
 class ActorNotAllowed(SignatureInvalid):
@@ -72,6 +74,8 @@ class UserTokens:
         subject = claims.get("sub")
         if not isinstance(subject, str) or not 1 <= len(subject) <= MAX_SUBJECT or not subject.isprintable():
             raise MalformedToken("the user's token has no sub claim that can be issued again")
+        if subject.startswith(_RESERVED):
+            raise MalformedToken(f"the user's sub claim begins with {_RESERVED}, as service accounts do")
         if POD_CLAIM in claims:
             raise MalformedToken("the token that is presented for a user is a pod's")
         if "may_act" in claims and not _may_act(claims["may_act"], actor):

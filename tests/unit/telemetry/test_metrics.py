@@ -155,7 +155,7 @@ def test_an_own_token_without_an_expiry_does_not_change_the_metric(cluster: Clus
 
 
 def test_names_and_units_follow_prometheus_conventions() -> None:
-    assert len(podproof_metrics()) == 15
+    assert len(podproof_metrics()) == 18
     for family in podproof_metrics():
         assert re.fullmatch(r"podproof(_[a-z]+)+", family.name)
         assert family.documentation.endswith(".")
@@ -172,6 +172,8 @@ def test_no_label_grows_with_the_callers() -> None:
         "review",
         "resource",
         "reason",
+        "audience",  # of a grant
+        "what",
         "le",
     }
 
@@ -180,6 +182,9 @@ def test_the_dashboard_shows_all_metrics_and_no_others(make_client: Callable[...
     make_client()()
     with metrics.timed("tokenreviews"):  # a labelled metric has no samples before its first
         metrics.pod_watch_restarts.labels("ended")
+    metrics.issued_tokens.labels("ledger")
+    metrics.introspections.labels("active")
+    metrics.reload_failures.labels("keys")
     dashboard = json.loads((ROOT / "manifests" / "grafana-dashboard.json").read_text())
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     shown = {name for expression in expressions for name in re.findall(r"podproof_\w+", expression)}
