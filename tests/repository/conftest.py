@@ -32,7 +32,7 @@ def docs_alice(docs_cluster: Cluster) -> CallingPod:
 
 @pytest.fixture
 def stage(
-    docs_cluster: Cluster, docs_alice: CallingPod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tmp_path: Path
+    docs_cluster: Cluster, docs_alice: CallingPod, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[Stage]:
     """Set the stage that the documentation presupposes: see `Stage`.
 

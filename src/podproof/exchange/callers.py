@@ -66,9 +66,8 @@ class Callers:
         """
         known, identity = caller.known, caller.known.identity
         if known.stale:
-            raise Unavailable(
-                "the API server cannot be asked: this caller is accepted as it was known last"
-            ).with_identity(identity, caller.peer)
+            denial = Unavailable("the API server cannot be asked, and what is known of the caller is old")
+            raise denial.with_identity(identity, caller.peer)
         if self._pods is None or self._pipeline.monotonic() - known.read_at < FRESH:
             return
         reference = PodReference(identity.service_account, identity.pod.name, identity.pod.uid)
@@ -98,9 +97,8 @@ class Callers:
     def refuse(self, error: OAuthError, denial: PodAuthError, request: IncomingRequest) -> Response:
         """Count and log a denial, and return the error that the client gets for it."""
         made = self._pipeline.make_denial(denial, request)
-        self._pipeline.record_denial(
-            made, request, None, error.status, self._pipeline.unverified_claims(denial, request)
-        )
+        unverified = self._pipeline.unverified_claims(denial, request)
+        self._pipeline.record_denial(made, request, None, error.status, unverified)
         headers = {**NO_STORE, **error.headers}
         if error.status == HTTPStatus.UNAUTHORIZED:  # RFC 9110 section 11.6.1
             headers.setdefault("WWW-Authenticate", f'Bearer realm="{self.options.audience[0]}", error="{error.error}"')

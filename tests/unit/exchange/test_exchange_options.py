@@ -32,6 +32,8 @@ def test_options_are_read_from_the_environment_too() -> None:
         "PODPROOF_EXCHANGE_SUBJECT": "pairwise",
         "PODPROOF_EXCHANGE_PAIRWISE_SECRET": "2.pairwise",
         "PODPROOF_EXCHANGE_USER_ISSUERS": "https://a=/a.json, https://b=https://b/jwks?x=y",
+        "PODPROOF_EXCHANGE_DPOP": "required",
+        "PODPROOF_EXCHANGE_URLS": "http://bridge, https://bridge.default.svc",
         "PODPROOF_EXCHANGE_PORT_80_TCP": "tcp://10.0.0.1:80",  # of a Service called podproof-exchange
         "PODPROOF_AUDIENCE": "bridge",
     }
@@ -44,6 +46,8 @@ def test_options_are_read_from_the_environment_too() -> None:
         subject="pairwise",
         pairwise_secret="2.pairwise",
         user_issuers={"https://a": "/a.json", "https://b": "https://b/jwks?x=y"},
+        dpop="required",
+        urls=("http://bridge", "https://bridge.default.svc"),
     )
     assert ExchangeOptions.read({"grants": [LEDGER], "lifetime": 90}, environ).grants == (LEDGER,)
 
@@ -65,6 +69,8 @@ def test_options_are_read_from_the_environment_too() -> None:
         ({"subject": "x" * 100}, f"invalid subject '{'x' * 79}…"),
         ({"pairwise_secret": "a/b"}, "invalid pairwise_secret 'a/b'"),
         ({"user_issuers": {"https://idp": "http://idp"}}, "invalid user_issuers"),
+        ({"dpop": "never"}, "invalid dpop 'never'"),
+        ({"urls": ["bridge"]}, "invalid urls ['bridge']"),
         ({"user_issuers": "https://idp"}, "invalid user_issuers"),
     ],
 )

@@ -111,7 +111,7 @@ def test_a_token_whose_secret_is_gone_is_inactive(make_exchange: MakeExchange, t
         ({"headers": {"Authorization": f"Bearer {token(aud=['x'])}"}}, (401, "invalid_token")),
         ({"peer": "10.9.9.9"}, (401, "invalid_token")),
         ({"data": {"token": "x", **client_assertion("a.b.c")}, "headers": {}}, (401, "invalid_client")),
-        ({"data": {}}, (400, "invalid_request")),
+        ({"data": {"other": "x"}}, (400, "invalid_request")),
         ({"data": {"token": "x", **client_assertion(token())}}, (400, "invalid_request")),
         ({"data": {"token": "x", "client_assertion": token()}, "headers": {}}, (400, "invalid_request")),
     ],

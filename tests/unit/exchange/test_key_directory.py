@@ -181,6 +181,12 @@ def test_a_secret_that_is_missing_or_has_changed_is_not_taken_over(
     assert "1.pairwise" in caplog.text
 
 
+def test_keys_rotate_beside_the_secret_and_a_second_one(make: Callable[..., Keys]) -> None:
+    keys = make(A | {"2.pairwise": SECRET})
+    keys.publish({**B, "2.pairwise": SECRET})
+    assert (keys.signing, keys.directory.files().current) == ("b", "2.pairwise")
+
+
 def test_one_secret_of_several_has_to_be_named(make: Callable[..., Keys]) -> None:
     both = A | {"1.pairwise": SECRET, "2.pairwise": SECRET + b"2"}
     assert make(both, secret="2.pairwise").directory.files().current == "2.pairwise"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from threading import Event
 from typing import Any
 
+import anyio
 import jwt
 import pytest
 from starlette.testclient import TestClient
 
-from podproof.errors import Unavailable
+from podproof.errors import NonceNeeded, Unavailable
 from podproof.exchange import Grant
+from podproof.exchange.denied import error_of_denial
 from podproof.exchange.token_request import (
     ACCESS_TOKEN_TYPE,
     CLIENT_CREDENTIALS,
@@ -20,8 +24,9 @@ from podproof.exchange.token_request import (
     MAX_BODY,
     TOKEN_EXCHANGE,
 )
+from tests.support.dpop_proofs import key_thumbprint, make_proof
 from tests.support.exchange_client import ISSUER, ExchangeClient, client_assertion
-from tests.support.fake_api import NOW, PEER, FakeAPI, pod, review, reviewed_user, token
+from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, FakeAPI, pod, review, reviewed_user, token
 from tests.unit.exchange.conftest import MakeExchange
 
 ALICE = "system:serviceaccount:default:alice"
@@ -265,8 +270,44 @@ def test_the_client_id_of_the_caller_is_accepted(exchange: ExchangeClient) -> No
     assert exchange.exchange(client_id=ALICE).status_code == 200
 
 
-def test_a_proof_of_possession_is_refused_and_not_ignored(exchange: ExchangeClient) -> None:
+def test_a_proof_that_is_not_good_is_not_ignored(exchange: ExchangeClient) -> None:
     assert error_of(exchange.exchange(headers={"DPoP": "a.b.c"})) == (400, "invalid_dpop_proof")
+
+
+class TestProofs:
+    """A proof of possession (RFC 9449 section 5) that comes with the request binds the token to its key."""
+
+    URI = f"{ISSUER}/token"
+
+    def ask(self, exchange: ExchangeClient, uri: str = URI, **claims: Any) -> Any:
+        proof = make_proof({"htm": "POST", "htu": uri, **claims})
+        return exchange.exchange(headers={"DPoP": proof})
+
+    def test_the_token_is_bound_to_the_key(self, exchange: ExchangeClient) -> None:
+        response = self.ask(exchange)
+        assert response.json()["token_type"] == "DPoP"
+        claims = exchange.claims(response.json()["access_token"])
+        assert claims["cnf"] == {"jkt": key_thumbprint()}
+        assert exchange.introspect(response.json()["access_token"]).json()["token_type"] == "DPoP"
+
+    def test_a_proof_counts_once_and_for_this_endpoint(self, exchange: ExchangeClient) -> None:
+        assert self.ask(exchange).status_code == 200
+        assert error_of(self.ask(exchange)) == (400, "invalid_dpop_proof")
+        assert error_of(self.ask(exchange, "https://evil/token", jti="2")) == (400, "invalid_dpop_proof")
+
+    def test_an_exchange_may_have_other_urls(self, make_exchange: MakeExchange) -> None:
+        exchange = make_exchange(urls=["http://bridge"])
+        assert self.ask(exchange, "http://bridge/token").status_code == 200
+        assert self.ask(exchange, jti="2").status_code == 200
+
+    def test_a_proof_can_be_required(self, make_exchange: MakeExchange) -> None:
+        exchange = make_exchange(dpop="required")
+        assert error_of(exchange.exchange()) == (400, "invalid_dpop_proof")
+        assert self.ask(exchange).status_code == 200
+
+    def test_a_nonce_that_is_needed_comes_with_the_error(self) -> None:
+        error = error_of_denial(NonceNeeded("no nonce", "n-1"), "subject_token")
+        assert (error.status, error.error, error.headers) == (400, "use_dpop_nonce", {"DPoP-Nonce": "n-1"})
 
 
 def test_only_post_asks_for_a_token(exchange: ExchangeClient) -> None:
@@ -298,6 +339,18 @@ def test_nor_to_a_known_caller_whose_pod_cannot_be_read_any_more(exchange: Excha
     fake_api.pod = pod()
     assert exchange.exchange().status_code == 200
     assert fake_api.reads > reads
+
+
+def test_nor_to_a_caller_that_is_only_known_from_before_an_outage(
+    make_exchange: MakeExchange, fake_api: FakeAPI, make_authenticator: AuthenticatorFactory
+) -> None:
+    exchange = make_exchange()
+    known = make_authenticator.made[-1].get_cached
+    with pytest.MonkeyPatch.context() as patch:
+        assert exchange.exchange().status_code == 200
+        stale = replace(known(token(), PEER), stale=True)  # type: ignore[type-var]
+        patch.setattr(make_authenticator.made[-1], "get_cached", lambda *_: stale)
+        assert error_of(exchange.exchange()) == (503, "temporarily_unavailable")
 
 
 class TestReportOnly:
@@ -336,3 +389,48 @@ def test_a_decision_is_logged_with_its_reason_and_without_a_token(
     assert (misread["code"], misread["request_id"]) == ("malformed-request", malformed.json()["request_id"])
     for secret in (token(), issued, issued.rpartition(".")[2], "BEGIN PRIVATE KEY"):
         assert secret not in caplog.text
+
+
+def run_asgi(exchange: ExchangeClient, receive: Callable[[], Any], scope: dict[str, Any] | None = None) -> list[Any]:
+    """Return what the app sends for a request whose body `receive` brings."""
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", FORM.encode())]
+    http = {"type": "http", "method": "POST", "path": "/token", "query_string": b"", "headers": headers}
+    anyio.run(exchange.app, http | (scope or {}), receive, send)
+    return sent
+
+
+def test_a_body_that_takes_too_long_is_given_up(make_exchange: MakeExchange) -> None:
+    start, body = run_asgi(make_exchange({"timeout": 0.05}), anyio.sleep_forever)
+    assert (start["status"], b"took too long" in body["body"]) == (408, True)
+
+
+def test_a_body_that_breaks_off_is_not_read(exchange: ExchangeClient) -> None:
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    start, body = run_asgi(exchange, receive)
+    assert (start["status"], b"incomplete" in body["body"]) == (400, True)
+
+
+def test_the_startup_check_begins_with_the_lifespan(exchange: ExchangeClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[bool] = []
+    monkeypatch.setattr(exchange.app._pipeline, "begin", lambda: begun.append(True))
+    with TestClient(exchange.app):
+        assert begun == [True]
+
+
+def test_a_caller_does_not_wait_for_its_pod_longer_than_its_timeout(
+    make_exchange: MakeExchange, fake_api: FakeAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exchange = make_exchange({"timeout": 0.05})
+    assert exchange.exchange().status_code == 200
+    exchange.clock.passes(1)
+    released = Event()
+    monkeypatch.setattr(fake_api, "read_pod", lambda *_: released.wait())
+    assert error_of(exchange.exchange()) == (503, "temporarily_unavailable")
+    released.set()
