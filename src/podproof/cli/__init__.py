@@ -8,7 +8,7 @@ import time
 from argparse import Namespace
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from podproof._extras import MissingExtra, require_extra
 from podproof.cli.errors import CommandError
@@ -139,6 +139,21 @@ def _manifests(options: Namespace) -> int:
     return 0
 
 
+def _serve(options: Namespace) -> int:
+    require_extra("podproof serve exchange", "exchange")
+    from podproof.cli.serve import Listener, serve  # noqa: PLC0415
+    from podproof.exchange.app import TokenExchange  # noqa: PLC0415
+
+    names = ("issuer", "keys", "grants_file", "audience")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    try:
+        exchange = TokenExchange(**cast("Any", given))
+        serve(exchange, Listener(options.host, options.port, options.tls_certificate, options.tls_key))
+    except ValueError as error:  # ConfigurationError is one
+        raise CommandError(str(error)) from None
+    return 0
+
+
 def _completion(options: Namespace) -> int:
     from podproof.cli.completion import completion_script  # noqa: PLC0415
 
@@ -153,5 +168,6 @@ _COMMANDS = {
     "inspect": _inspect,
     "report": _report,
     "manifests": _manifests,
+    "serve": _serve,
     "completion": _completion,
 }

@@ -88,6 +88,19 @@ examples:
     --server shop/prices --policy rbac
   podproof manifests --only rbac --server default/bob | kubectl apply -f -"""
 
+_SERVE = """\
+Serves a token exchange: pods trade their projected tokens for short-lived ones
+of your own system. With probes (/livez, /readyz), /metrics, a drain at SIGTERM,
+and the decision log as JSON on standard error. Its options are those of
+podproof.exchange.TokenExchange, as variables PODPROOF_EXCHANGE_<NAME>, and
+those of a middleware, PODPROOF_<NAME>; some are arguments too. Needs the extra
+podproof[exchange]."""
+
+_SERVE_EXAMPLES = """\
+examples:
+  podproof serve exchange --issuer https://bridge --audience bridge \\
+    --keys /etc/podproof/keys --grants /etc/podproof/grants.yaml"""
+
 _COMPLETION = """\
 Prints the script that completes this command in a shell. Needs the extra
 podproof[completion]."""
@@ -200,6 +213,17 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
         help="what decides who may call: a list in the app's environment, or the cluster's RBAC (default: allow)",
     )
     manifests.add_argument("--only", choices=("rbac", "server", "caller"), help="print only this part")
+
+    serve = add("serve", "serve a token exchange", _SERVE, _SERVE_EXAMPLES)
+    serve.add_argument("what", choices=("exchange",), help="what to serve")
+    serve.add_argument("--host", default="0.0.0.0", help="the address to listen on (default: 0.0.0.0)")  # noqa: S104
+    serve.add_argument("--port", type=int, default=8080, help="the port to listen on (default: 8080)")
+    serve.add_argument("--tls-certificate", metavar="FILE", help="the certificate to serve https with, in PEM")
+    serve.add_argument("--tls-key", metavar="FILE", help="its private key")
+    serve.add_argument("--issuer", help="the iss of issued tokens, the URL of this server: PODPROOF_EXCHANGE_ISSUER")
+    serve.add_argument("--keys", metavar="DIRECTORY", help="the mounted keys: PODPROOF_EXCHANGE_KEYS")
+    serve.add_argument("--grants", dest="grants_file", metavar="FILE", help="PODPROOF_EXCHANGE_GRANTS_FILE")
+    serve.add_argument("--audience", help="the audience of the callers' projected tokens: PODPROOF_AUDIENCE")
 
     shells = add("completion", "print a shell completion script", _COMPLETION, _COMPLETION_EXAMPLES)
     shells.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))

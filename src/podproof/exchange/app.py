@@ -8,7 +8,8 @@ require_extra("podproof.exchange", "asgi")
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Unpack, cast
 
@@ -91,14 +92,20 @@ class TokenExchange:
                 Route("/jwks.json", self._show_keys),
                 Route("/.well-known/openid-configuration", self._show_discovery),
                 Route("/.well-known/oauth-authorization-server", self._show_discovery),
-            ]
+            ],
+            lifespan=self.lifespan,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a connection."""
-        if scope["type"] == "lifespan":
-            self._pipeline.begin()
         await self._app(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self, _: object) -> AsyncIterator[None]:
+        """Begin what is checked once a process, and end its threads: the lifespan of an app that this is mounted in."""
+        self._pipeline.begin()
+        yield
+        self.close()
 
     def pairwise(self, user_id: str, audience: str) -> str:
         """Return the subject that stands for an ID of your own at an audience: another one at each.

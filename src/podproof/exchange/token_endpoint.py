@@ -20,7 +20,8 @@ from podproof.exchange.grants import Granted, Grants
 from podproof.exchange.oauth_error import OAuthError
 from podproof.exchange.token_issuer import IssuedToken, TokenIssuer
 from podproof.exchange.token_request import TOKEN_EXCHANGE, TokenRequest, parse_token_request
-from podproof.exchange.user_tokens import UserToken, UserTokens
+from podproof.exchange.user_token import UserToken
+from podproof.exchange.user_tokens import UserTokens
 
 PATH = "/token"
 

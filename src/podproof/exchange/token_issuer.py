@@ -15,7 +15,7 @@ from podproof.exchange.key_directory import KeyDirectory
 from podproof.exchange.pairwise import PairwiseSubjects
 from podproof.exchange.pod_reference import pod_claim, sealed_pod
 from podproof.exchange.profile import POD_CLAIM, TOKEN_TYPE
-from podproof.exchange.user_tokens import UserToken
+from podproof.exchange.user_token import UserToken
 from podproof.identity import PodIdentity
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from podproof._authentication.key_set import KeySet
@@ -14,6 +13,7 @@ from podproof._authentication.signing_keys import check_signature
 from podproof._token.jwt import CLOCK_SKEW, numeric_date
 from podproof.errors import Expired, MalformedToken, SignatureInvalid, WrongAudience, WrongIssuer
 from podproof.exchange.profile import POD_CLAIM
+from podproof.exchange.user_token import UserToken
 
 MAX_SUBJECT = 255
 """The longest subject, in characters (OpenID Connect Core section 2)."""
@@ -25,15 +25,6 @@ class ActorNotAllowed(SignatureInvalid):
     """The user's token names another actor (RFC 8693 section 4.4)."""
 
     code = "actor-not-allowed"
-
-
-@dataclass(frozen=True, slots=True)
-class UserToken:
-    """A user's verified token: who it is, by whom it was issued, until when, in Unix seconds."""
-
-    issuer: str
-    subject: str
-    expires_at: float
 
 
 class UserTokens:

@@ -13,7 +13,7 @@ import pytest
 from podproof.cli import main
 from podproof.testing import Cluster
 
-COMMANDS = ["demo", "doctor", "call", "inspect", "report", "manifests", "completion"]
+COMMANDS = ["demo", "doctor", "call", "inspect", "report", "manifests", "serve", "completion"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -13,6 +13,7 @@ import jwt
 import pytest
 from starlette.testclient import TestClient
 
+from podproof._authentication.pods import FoundPod, PodLookup
 from podproof.errors import NonceNeeded, Unavailable
 from podproof.exchange import Grant
 from podproof.exchange.denied import error_of_denial
@@ -24,6 +25,7 @@ from podproof.exchange.token_request import (
     MAX_BODY,
     TOKEN_EXCHANGE,
 )
+from podproof.identity import Pod
 from tests.support.dpop_proofs import key_thumbprint, make_proof
 from tests.support.exchange_client import ISSUER, ExchangeClient, client_assertion
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, FakeAPI, pod, review, reviewed_user, token
@@ -339,6 +341,18 @@ def test_nor_to_a_known_caller_whose_pod_cannot_be_read_any_more(exchange: Excha
     fake_api.pod = pod()
     assert exchange.exchange().status_code == 200
     assert fake_api.reads > reads
+
+
+def test_a_pod_that_a_fresh_view_shows_is_not_read_again(
+    exchange: ExchangeClient, fake_api: FakeAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert exchange.exchange().status_code == 200
+    reads = fake_api.reads
+    exchange.clock.passes(1)
+    shown = FoundPod(Pod("default", "alice-pod", "pod-uid"), fresh_until=exchange.clock())
+    monkeypatch.setattr(PodLookup, "last_known", lambda *_: shown)
+    assert exchange.exchange().status_code == 200
+    assert fake_api.reads == reads
 
 
 def test_nor_to_a_caller_that_is_only_known_from_before_an_outage(

@@ -1,0 +1,131 @@
+"""`podproof serve exchange` as a process: probes, metrics, its log, and the end of a pod."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from podproof.cli import main
+from podproof.testing import Cluster, EmulatedPod
+from tests.support.exchange_client import write_keys
+from tests.support.server_process import ServerProcess, WireResponse, run_server
+
+ALICE = "127.0.0.2"
+LEDGER = "127.0.0.3"
+MALLORY = "127.0.0.4"
+GRANTS = """\
+grants:
+  - {audience: ledger, allow: [default/alice], introspect: [default/ledger]}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with Cluster() as cluster:
+        bridge = "default/bridge"
+        cluster.grant(bridge, verbs=["create"], resources=["tokenreviews"])
+        cluster.grant(bridge, verbs=["get", "list", "watch"], resources=["pods"])
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def alice(cluster: Cluster) -> EmulatedPod:
+    return cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
+
+
+@pytest.fixture(scope="module")
+def ledger(cluster: Cluster) -> EmulatedPod:
+    return cluster.pod("default/ledger-pod", service_account="ledger", addresses=[LEDGER])
+
+
+@pytest.fixture(scope="module")
+def exchange(
+    cluster: Cluster, alice: EmulatedPod, ledger: EmulatedPod, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ServerProcess]:
+    folder = tmp_path_factory.mktemp("serve")
+    (folder / "grants.yaml").write_text(GRANTS)
+    keys = write_keys(folder / "keys")
+    command = ["-m", "podproof", "serve", "exchange", "--host", "127.0.0.1", "--port", "{port}"]
+    command += ["--issuer", "http://bridge", "--audience", "bridge"]
+    environ = {
+        "KUBECONFIG": str(cluster.kubeconfig_for("default/bridge")),
+        "PODPROOF_EXCHANGE_KEYS": str(keys),
+        "PODPROOF_EXCHANGE_GRANTS_FILE": str(folder / "grants.yaml"),
+    }
+    with run_server(command, folder, **environ) as server:
+        yield server
+
+
+def post(server: ServerProcess, source: str, path: str, *, token: str | None = None, **form: str) -> WireResponse:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return server.request("POST", source, path, headers, token=token, body=urlencode(form).encode())
+
+
+def trade(server: ServerProcess, source: str, assertion: str) -> WireResponse:
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion, "audience": "ledger"}
+    return post(server, source, "/token", **form)
+
+
+def test_a_pod_gets_a_token_and_its_deletion_is_known_within_two_seconds(
+    exchange: ServerProcess, cluster: Cluster, ledger: EmulatedPod
+) -> None:
+    short = cluster.pod("default/short-lived", service_account="alice", addresses=["127.0.0.5"])
+    issued = trade(exchange, "127.0.0.5", short.token("bridge")).json["access_token"]
+    asking = ledger.token("bridge")
+    assert post(exchange, LEDGER, "/introspect", token=asking).status == 400
+    assert introspect(exchange, asking, issued) is True
+    short.remove()
+    end = time.monotonic() + 2
+    while introspect(exchange, asking, issued):
+        assert time.monotonic() < end
+
+
+def introspect(server: ServerProcess, asking: str, issued: str) -> object:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": f"Bearer {asking}"}
+    body = urlencode({"token": issued}).encode()
+    return server.request("POST", LEDGER, "/introspect", headers, body=body).json["active"]
+
+
+def test_a_stolen_token_and_forwarded_addresses_get_nothing(exchange: ServerProcess, alice: EmulatedPod) -> None:
+    stolen = alice.token("bridge")
+    assert trade(exchange, MALLORY, stolen).status == 400
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": stolen}
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Forwarded-For": ALICE}
+    assert exchange.request("POST", MALLORY, "/token", headers, body=urlencode(form).encode()).status == 400
+    assert trade(exchange, ALICE, stolen).status == 200
+
+
+def test_probes_and_metrics_stand_beside_it(exchange: ServerProcess, alice: EmulatedPod) -> None:
+    assert trade(exchange, ALICE, alice.token("bridge")).status == 200
+    for path, text in (
+        ("/livez", b"live"),
+        ("/readyz", b"ready"),
+        ("/metrics/", b'podproof_issued_tokens_total{audience="ledger"}'),
+        ("/jwks.json", b"ES256"),
+        ("/.well-known/openid-configuration", b"http://bridge/token"),
+    ):
+        response = exchange.get(MALLORY, None, path)
+        assert (response.status, text in response.body) == (200, True)
+        assert "server" not in response.headers
+
+
+def test_its_log_is_json_and_has_no_token(exchange: ServerProcess, alice: EmulatedPod) -> None:
+    projected = alice.token("bridge")
+    issued = trade(exchange, ALICE, projected).json["access_token"]
+    assert trade(exchange, MALLORY, projected).status == 400
+    text = exchange.log.read_text()
+    records = [json.loads(line) for line in text.splitlines()]
+    assert {"allowed", "issued", "denied"} <= {record.get("decision") for record in records}
+    for secret in (projected, issued, projected.rpartition(".")[2], issued.rpartition(".")[2], "PRIVATE KEY"):
+        assert secret not in text
+
+
+def test_an_invalid_option_ends_it_with_a_message(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+
+    assert main(["serve", "exchange", "--issuer", "bridge", "--keys", str(tmp_path), "--audience", "bridge"]) == 1
+    assert "podproof serve: invalid issuer 'bridge'" in capsys.readouterr().err
