@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from http import HTTPStatus
 from typing import NamedTuple, TypeVar
 
@@ -90,9 +91,7 @@ class Callers:
         threads = self._pipeline.threads.get()
         future = threads.submit(peer, call)
         await wait_for_future(future, deadline - self._pipeline.monotonic())
-        if not future.done():
-            raise too_late(self.options.timeout)
-        return future.result()
+        return self._result_of(future)
 
     def refuse(self, error: OAuthError, denial: PodAuthError, request: IncomingRequest) -> Response:
         """Count and log a denial, and return the error that the client gets for it."""
@@ -103,3 +102,8 @@ class Callers:
         if error.status == HTTPStatus.UNAUTHORIZED:  # RFC 9110 section 11.6.1
             headers.setdefault("WWW-Authenticate", f'Bearer realm="{self.options.audience[0]}", error="{error.error}"')
         return JSONResponse(error.body(made.request_id), error.status, headers=headers)
+
+    def _result_of(self, future: Future[T]) -> T:
+        if not future.done():
+            raise too_late(self.options.timeout)
+        return future.result()
