@@ -124,6 +124,8 @@ def _report(options: Namespace) -> int:
 
 
 def _manifests(options: Namespace) -> int:
+    if options.exchange:
+        require_extra("podproof manifests --exchange", "exchange")
     from podproof.cli.manifests import render_manifests  # noqa: PLC0415
 
     sys.stdout.write(
@@ -133,6 +135,7 @@ def _manifests(options: Namespace) -> int:
             options.caller,
             rbac=options.policy == "rbac",
             keys=options.verify == "keys",
+            exchange=options.exchange,
             only=options.only,
         )
     )

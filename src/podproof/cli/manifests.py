@@ -19,12 +19,13 @@ def render_manifests(
     *,
     rbac: bool = False,
     keys: bool = False,
+    exchange: bool = False,
     only: Part | None = None,
 ) -> str:
     """Return the YAML documents for a server and its callers, for `kubectl apply`: all of them, or `only` one part.
 
     With `rbac`, the cluster's RBAC decides who may call which path. With `keys`, the server verifies tokens by the
-    cluster's signing keys, and watches pods.
+    cluster's signing keys, and watches pods. With `exchange`, the server is a token exchange.
 
     Raises CommandError if the server, the caller or the audience is missing.
     """
@@ -32,6 +33,8 @@ def render_manifests(
         raise CommandError("--server NAMESPACE/NAME is required")
     if only == "caller" and not callers:
         raise CommandError("--caller NAMESPACE/NAME is required")
+    if exchange and (rbac or not callers) and only != "rbac":
+        raise CommandError("--exchange needs --caller NAMESPACE/NAME, and cannot be combined with --policy rbac")
     if audience is None and only != "rbac":
         raise CommandError("--audience is required: the audience of the callers' tokens, such as --audience bob")
     documents = []
@@ -39,8 +42,12 @@ def render_manifests(
         names = {"namespace": server.namespace, "name": server.name, "audience": audience}
         if only != "server":
             more = _ACCESS_REVIEWS * rbac + _SIGNING_KEYS * keys
-            documents.append(_RBAC.substitute(names, pods="get, list, watch" if keys else "get", more=more))
-        if only != "rbac":
+            documents.append(_RBAC.substitute(names, pods="get, list, watch" if keys or exchange else "get", more=more))
+        if only != "rbac" and exchange:
+            from podproof.cli.exchange_manifests import render_exchange  # noqa: PLC0415  it makes keys
+
+            documents.append(render_exchange(str(audience), server, callers, keys=keys))
+        elif only != "rbac":
             allow = "rbac" if rbac else ",".join(map(str, callers)) or f"{server.namespace}/*"
             variable, comment = ("POLICY", _BY_RBAC) if rbac else ("ALLOW", _BY_LIST)
             documents.append(

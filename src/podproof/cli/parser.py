@@ -86,7 +86,9 @@ examples:
   podproof manifests --caller default/alice --audience bob --server default/bob
   podproof manifests --caller shop/cart --caller shop/till --audience prices \\
     --server shop/prices --policy rbac
-  podproof manifests --only rbac --server default/bob | kubectl apply -f -"""
+  podproof manifests --only rbac --server default/bob | kubectl apply -f -
+  podproof manifests --exchange --server default/bridge --audience bridge \\
+    --caller default/alice"""
 
 _SERVE = """\
 Serves a token exchange: pods trade their projected tokens for short-lived ones
@@ -211,6 +213,9 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
         choices=("allow", "rbac"),
         default="allow",
         help="what decides who may call: a list in the app's environment, or the cluster's RBAC (default: allow)",
+    )
+    manifests.add_argument(
+        "--exchange", action="store_true", help="the server is a token exchange; its Secret has new keys"
     )
     manifests.add_argument("--only", choices=("rbac", "server", "caller"), help="print only this part")
 
