@@ -21,6 +21,7 @@ EXTRAS = {
     "litestar": (*_ASGI, "litestar"),
     "falcon": (*_SERVER, "falcon"),
     "exchange": (*_ASGI, "prometheus-client", "uvicorn"),
+    "mcp": (*_ASGI, "mcp"),
     "testing": ("cryptography", "pyjwt"),
     "completion": ("shtab",),
 }

@@ -223,6 +223,17 @@ def falcon() -> None:
     print(ask_asgi(asgi.PodAuthMiddleware(by_asgi, audience="bob")))
 
 
+def mcp() -> None:
+    from mcp.server.mcpserver import MCPServer
+    from starlette.responses import PlainTextResponse
+
+    from podproof.mcp import PodAuthMiddleware
+
+    app = MCPServer("bob").streamable_http_app()
+    app.add_route("/", lambda _: PlainTextResponse("open"))
+    print(ask_asgi(app), ask_asgi(PodAuthMiddleware(app, audience="bob")))
+
+
 def testing() -> None:
     from podproof.testing import Cluster
 
@@ -247,7 +258,7 @@ def otel() -> None:
 
 PROGRAMS: dict[str, Callable[[], None]] = {
     **{program.__name__: program for program in (base, missing, wsgi, asgi, flask, starlette, fastapi, django, quart)},
-    **{program.__name__: program for program in (litestar, falcon, testing, prometheus, otel)},
+    **{program.__name__: program for program in (litestar, falcon, mcp, testing, prometheus, otel)},
 }
 
 if __name__ == "__main__":

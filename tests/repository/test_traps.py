@@ -227,6 +227,10 @@ TRAPS = {
         "a managed cluster or an external signer has keys that are not in the JWK Set; another issuer's keys are in it",
         "a token of an unknown key or issuer is asked by a TokenReview, and each issuer has keys of its own",
     ),
+    67: Trap(
+        "a stateful MCP session belongs to whoever names its id, and a stream to whoever names one of its events",
+        "both are bound to the pod that they were given to",
+    ),
     68: Trap(
         "uvicorn's httptools parser adds trailers, which the caller writes, to the headers",
         "denied behind a trusted proxy where a header is there twice or announced as a trailer",

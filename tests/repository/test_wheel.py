@@ -16,7 +16,7 @@ import pytest
 from podproof._extras import EXTRAS
 from tests.support.installed_sizes import INSTALLED
 
-FRAMEWORKS = ["wsgi", "asgi", "flask", "starlette", "fastapi", "litestar", "quart"]
+FRAMEWORKS = ["wsgi", "asgi", "flask", "starlette", "fastapi", "litestar", "quart", "mcp"]
 PROGRAMS = Path(__file__).with_name("installed_programs.py")
 REPOSITORY = Path(__file__).parents[2]
 UV = Path(sys.executable).with_name("uv")

@@ -6,8 +6,9 @@ keeps the reason from the handlers that an app has for its errors, and the denia
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, cast
 
@@ -63,9 +64,21 @@ def _werkzeug(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
 def _starlette(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
     from starlette.exceptions import HTTPException  # noqa: PLC0415  the app has loaded it
 
-    made = _copy(error, type(error), HTTPException)
+    made = _copy(error, type(error), HTTPException, *_mcp_errors())
     HTTPException.__init__(made, response.status, error.detail, _headers(response))
+    made.log_level = logging.INFO  # FastMCP's
     return cast("PodAuthError", made)
+
+
+def _mcp_errors() -> Iterator[type]:
+    """Yield the errors of the MCP SDK and FastMCP, whose apps are Starlette's, that a tool or a resource may raise.
+
+    They tell the client what they say, and are no crash.
+    """
+    if sdk := sys.modules.get("mcp.server.mcpserver.exceptions"):
+        yield from (sdk.ToolError, sdk.ResourceError)
+    if fastmcp := sys.modules.get("fastmcp.exceptions"):
+        yield fastmcp.AuthorizationError
 
 
 def _litestar(error: PodAuthError, response: HTTPResponse) -> PodAuthError:

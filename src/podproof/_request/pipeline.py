@@ -97,6 +97,8 @@ class RequestPipeline:
     ) -> None:
         self.monotonic = monotonic
         self.keep_authorization = options.keep_authorization
+        self.enforces = options.enforce
+        self.issuers = options.issuers
         self.compares_addresses = options.source_address != "off"
         # Where it is enforced, the allow-list is checked when a caller becomes known, and by this no more.
         self._reported_allow = None if options.enforce else options.allow

@@ -1,0 +1,1 @@
+"""What the MCP SDK knows of a caller and its sessions."""
