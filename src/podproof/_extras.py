@@ -22,6 +22,7 @@ EXTRAS = {
     "falcon": (*_SERVER, "falcon"),
     "exchange": (*_ASGI, "prometheus-client", "uvicorn"),
     "mcp": (*_ASGI, "mcp"),
+    "grpc": (*_SERVER, "anyio", "grpcio"),
     "testing": ("cryptography", "pyjwt"),
     "completion": ("shtab",),
 }
@@ -30,7 +31,7 @@ EXTRAS = {
 Django and Falcon apps are served by WSGI or ASGI, and whoever serves them by one needs nothing of the other.
 """
 
-_MODULES = {"prometheus-client": "prometheus_client", "pyjwt": "jwt", "pyyaml": "yaml"}
+_MODULES = {"grpcio": "grpc", "prometheus-client": "prometheus_client", "pyjwt": "jwt", "pyyaml": "yaml"}
 """The modules of distributions that are not named after them."""
 
 

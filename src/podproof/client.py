@@ -80,12 +80,14 @@ class TokenClient:
         """Return the token that is in the file now. Raises TokenUnavailable."""
         return self._file.read()
 
-    def headers(self) -> dict[str, str]:
-        """Return the Authorization header for one request, for libraries without `auth` (aiohttp, gRPC metadata).
+    def headers(self, url: str | None = None) -> dict[str, str]:
+        """Return the Authorization header for one request, for libraries without `auth` (aiohttp).
 
-        Call it for each request, since the token rotates. `hosts`, redirects and proxies are not checked here. Raises
-        TokenUnavailable.
+        Call it for each request, since the token rotates. With the request's URL, `hosts` is checked; redirects and
+        proxies are not. Raises TokenUnavailable, and HostNotAllowed.
         """
+        if url is not None and self._hosts is not None:
+            self._hosts.require(url)
         return {"Authorization": self._file.authorization()}
 
     @property

@@ -489,15 +489,17 @@ class OptionArguments(TypedDict, total=False):
     keep_authorization: bool
 
 
-def signature() -> Signature:
+def signature(*, app: bool = True) -> Signature:
     """Return a middleware's signature, for `help()` and editors: the app, each option by keyword, or an authenticator.
+
+    What wraps no app has none.
 
     An option without a default has to be given, as an argument or in the environment.
     """
     hints = get_type_hints(OptionArguments)
     return Signature(
         [
-            Parameter("app", Parameter.POSITIONAL_OR_KEYWORD),
+            *([Parameter("app", Parameter.POSITIONAL_OR_KEYWORD)] if app else []),
             *(
                 Parameter(one.name, Parameter.KEYWORD_ONLY, annotation=hints[one.name], default=_default(one))
                 for one in fields(Options)

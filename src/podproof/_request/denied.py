@@ -32,7 +32,9 @@ def denied(error: PodAuthError) -> PodAuthError:
     return _form(request.source)(error, request.deny(error).response)
 
 
-def _form(source: Mapping[str, Any]) -> Form:
+def _form(source: Any) -> Form:  # noqa: PLR0911  one for each framework
+    if not isinstance(source, Mapping):  # a call of gRPC, whose handlers need no form
+        return _as_it_is
     # A framework that is not loaded is not the app's.
     flask, quart = sys.modules.get("flask"), sys.modules.get("quart")
     starlette = sys.modules.get("starlette.applications")
@@ -48,6 +50,10 @@ def _form(source: Mapping[str, Any]) -> Form:
     if starlette and source.get("type") == "http" and isinstance(source.get("app"), starlette.Starlette):
         return _starlette
     return _falcon
+
+
+def _as_it_is(error: PodAuthError, _: HTTPResponse) -> PodAuthError:
+    return error
 
 
 def _werkzeug(error: PodAuthError, response: HTTPResponse) -> PodAuthError:

@@ -13,10 +13,11 @@ class IncomingRequest(NamedTuple):
     what some frameworks may take it for besides, `raw_path` the path as the client sent it (None if the server does
     not say), `full_path` the path with the root it is mounted at. `remote` is the address of the socket's other end as
     the server spells it; `rewritten` means that the server has put a header's address in its place. `authenticated`
-    means that another PodAuthMiddleware has handled the request already, `websocket` that it is a handshake.
-    `address_headers` are the other headers that may hold an address (`ADDRESS_HEADERS`). `trailers` means that
-    forwarded headers may be trailers, `overlong` that there are too many header lines to be read. `proofs` are the
-    lines of the DPoP header; where there are some, `origin` is the scheme and the Host header: `https://bob:8443`.
+    means that another PodAuthMiddleware has handled the request already, `websocket` that it is a handshake, `grpc`
+    that it is a call of gRPC. `address_headers` are the other headers that may hold an address (`ADDRESS_HEADERS`).
+    `trailers` means that forwarded headers may be trailers, `overlong` that there are too many header lines to be read.
+    `proofs` are the lines of the DPoP header; where there are some, `origin` is the scheme and the Host header:
+    `https://bob:8443`.
     """
 
     method: str
@@ -31,6 +32,7 @@ class IncomingRequest(NamedTuple):
     rewritten: bool = False
     authenticated: bool = False
     websocket: bool = False
+    grpc: bool = False
     address_headers: Sequence[str] = ()
     trailers: bool = False
     overlong: bool = False

@@ -104,6 +104,8 @@ class RequestPipeline:
         self._reported_allow = None if options.enforce else options.allow
         self.checks_paths = bool(options.exempt) or authorize is not None or self._reported_allow is not None
         self.passes_others = others is not None
+        # Of every request that reaches the app, but for those of exempt paths.
+        self.takes_token_off = options.enforce and not options.keep_authorization and others is None
         self.get_known = authenticator.get_known
         self.begin = authenticator.begin
         self.threads = authenticator.threads
@@ -333,5 +335,5 @@ class ReportedDenial:
 
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:
     peer = canonical_address(peer or request.remote or "")
-    method = "WEBSOCKET" if request.websocket else request.method
+    method = "WEBSOCKET" if request.websocket else "GRPC" if request.grpc else request.method
     return RequestRecord(escape(method, 32), escape(request.full_path, 2048), peer)

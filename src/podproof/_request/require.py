@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from functools import wraps
-from inspect import Parameter, Signature, iscoroutinefunction
+from inspect import Parameter, Signature, isasyncgenfunction, iscoroutinefunction
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from podproof._authorization.allow_list import AllowList
@@ -21,9 +21,9 @@ R = TypeVar("R")
 def require(*patterns: str) -> Requirement:
     """Return what lets only these service accounts through to one part of an app, as "namespace/name" with shell globs.
 
-    It decorates a view of any framework, `Depends(require("batch/*"))` is a dependency of FastAPI that returns the
-    caller, `guards=[require("batch/*")]` a guard of Litestar, and `require("batch/*").check()` a call anywhere in a
-    request. Each denies with the middleware's own response.
+    It decorates a view of any framework or a method of a gRPC service, `Depends(require("batch/*"))` is a dependency of
+    FastAPI that returns the caller, `guards=[require("batch/*")]` a guard of Litestar, and `require("batch/*").check()`
+    a call anywhere in a request. Each denies with the middleware's own response.
 
     Raises ValueError for an invalid pattern.
     """
@@ -95,6 +95,16 @@ class Requirement:
                 return await view(*args, **kwargs) if response is None else response
 
             return cast("Callable[P, R]", guarded_async)
+
+        if isasyncgenfunction(view):
+
+            @wraps(view)
+            async def guarded_stream(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[Any]:
+                self._guard(args)
+                async for item in view(*args, **kwargs):
+                    yield item
+
+            return cast("Callable[P, R]", guarded_stream)
 
         @wraps(view)
         def guarded(*args: P.args, **kwargs: P.kwargs) -> R:
