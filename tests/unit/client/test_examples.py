@@ -113,7 +113,7 @@ def run_grpc_server(certificate: tuple[str, str]) -> Iterator[tuple[str, list[tu
 
     authority, key = (Path(path).read_bytes() for path in certificate)
     server = grpc.server(ThreadPoolExecutor(1))
-    handlers = {"WhoAmI": grpc.unary_unary_rpc_method_handler(whoami)}
+    handlers: dict[str, Any] = {"WhoAmI": grpc.unary_unary_rpc_method_handler(whoami)}
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("bob.Bob", handlers)])
     port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, authority)]))
     server.start()

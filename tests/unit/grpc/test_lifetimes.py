@@ -161,7 +161,8 @@ def test_a_call_whose_client_leaves_before_the_decision_reaches_no_handler(serve
     fake_api.before = before
     reached: list[Any] = []
     target = serve(reached.append)
-    with grpc.insecure_channel(target) as channel:
+    with grpc.insecure_channel(target) as made:
+        channel: Any = made
         future = channel.unary_unary("/echo.Echo/unary_unary").future(b"", metadata=tuple(ALICE), timeout=10)
         asked.wait(10)
         future.cancel()
