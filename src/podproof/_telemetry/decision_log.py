@@ -41,10 +41,10 @@ FIELDS = (
 error's code; `reason` is for people.
 `stale` is True for a caller that was accepted by what was known of it, since the API server could not be asked.
 `status` is that of the response, of a call of gRPC (`method` GRPC) the number of its status; None if an allowed request
-got none, as when the client went away. `peer` is the address that was compared, or the connection's if none was. `request_id` is
-the trace ID of the request's `traceparent`; a request without one gets an ID of its own, which the response to a denied
-one has too. `method`, `path` and the `unverified_` claims of a rejected token are the caller's words: percent-encoded
-and cut, so that they are one word of printable ASCII in any format. No field holds a token.
+got none, as when the client went away. `peer` is the address that was compared, or the connection's if none was.
+`request_id` is the trace ID of the request's `traceparent`; a request without one gets an ID of its own, which the
+response to a denied one has too. `method`, `path` and the `unverified_` claims of a rejected token are the caller's
+words: percent-encoded and cut, so that they are one word of printable ASCII in any format. No field holds a token.
 """
 
 # W3C Trace Context section 3.2: version, trace-id, parent-id, flags.
