@@ -22,7 +22,14 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = REPOSITORY / "pyproject.toml"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-EXTRAS = ("--extra", "flask", "--extra", "starlette")  # those of the examples, which the Dockerfile has too
+EXTRAS = (
+    "--extra",
+    "flask",
+    "--extra",
+    "starlette",
+    "--extra",
+    "grpc",
+)  # those of the examples, which the Dockerfile has too
 SOURCES = (REPOSITORY / "src/podproof", REPOSITORY / "examples")
 
 

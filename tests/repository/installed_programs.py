@@ -58,6 +58,7 @@ def missing() -> None:
     modules = {path.stem for path in Path(podproof.__file__).parent.glob("*.py")}
     doors = [("podproof.testing", "Cluster")]
     doors += [(f"podproof.{name}", "__name__") for name in EXTRAS if name in modules]
+    doors += [("podproof.grpc", "PodAuthInterceptor")]
     for module, name in doors:
         try:
             getattr(import_module(module), name)
@@ -234,6 +235,41 @@ def mcp() -> None:
     print(ask_asgi(app), ask_asgi(PodAuthMiddleware(app, audience="bob")))
 
 
+def grpc() -> None:
+    """Call a server without a token, and print what its clients and servers need."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import grpc
+
+    from podproof.grpc import PodAuthInterceptor
+    from podproof.grpc.aio import PodAuthInterceptor as AsyncPodAuthInterceptor
+
+    AsyncPodAuthInterceptor(audience="bob")
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.server(threads, interceptors=[PodAuthInterceptor(audience="bob")])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call: Any = channel.unary_unary("/bob.Bob/WhoAmI")
+            try:
+                call(b"", timeout=10)
+            except grpc.RpcError as error:
+                print(error.code().name)
+        server.stop(None).wait()
+
+
+def grpc_client() -> None:
+    """Make what a client needs, without the server's half."""
+    from podproof import TokenClient
+    from podproof.grpc import TokenInterceptor, call_credentials
+    from podproof.grpc.aio import token_interceptors
+
+    client = TokenClient("bob")
+    TokenInterceptor(client)
+    call_credentials(client)
+    print(len(token_interceptors(client)), "interceptors, and", "kubernetes" in sys.modules)
+
+
 def testing() -> None:
     from podproof.testing import Cluster
 
@@ -258,7 +294,7 @@ def otel() -> None:
 
 PROGRAMS: dict[str, Callable[[], None]] = {
     **{program.__name__: program for program in (base, missing, wsgi, asgi, flask, starlette, fastapi, django, quart)},
-    **{program.__name__: program for program in (litestar, falcon, mcp, testing, prometheus, otel)},
+    **{program.__name__: program for program in (grpc, grpc_client, litestar, falcon, mcp, testing, prometheus, otel)},
 }
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def test_a_door_without_its_extra_says_what_to_install(install: Install) -> None
     parts = {match[1]: match[2] for line in lines if (match := shape.fullmatch(line))}
     modules = {path.stem for path in (REPOSITORY / "src/podproof").glob("*.py")}
     doors = {extra: extra for extra in EXTRAS if extra in modules}
-    assert parts == doors | {"testing": "testing"}
+    assert parts == doors | {"testing": "testing", "grpc": "grpc"}
     assert len(lines) == len(parts)
 
 
@@ -162,6 +162,14 @@ def test_an_app_with_its_extra_denies_a_caller_without_a_token(install: Install,
 @pytest.mark.parametrize("framework", ["django", "falcon"])
 def test_an_app_of_both_kinds_denies_a_caller_without_a_token(install: Install, framework: str) -> None:
     assert install(framework).program(framework) == "401 401\n"
+
+
+def test_a_grpc_service_denies_a_caller_without_a_token(install: Install) -> None:
+    assert install("grpc").program("grpc") == "UNAUTHENTICATED\n"
+
+
+def test_a_grpc_client_needs_nothing_of_the_server_s_half(install: Install) -> None:
+    assert install("", "grpcio").program("grpc_client") == "4 interceptors, and False\n"
 
 
 def test_the_emulated_cluster_issues_tokens(install: Install) -> None:
