@@ -26,6 +26,8 @@ from podproof._authorization.rules_file import read_rules
 from podproof.audit import JSONFormatter
 from podproof.cli import main
 from podproof.cli.denials import count_decisions, format_report
+from podproof.exchange import introspection_endpoint, token_endpoint
+from podproof.exchange.grants_file import read_grants
 from podproof.identity import Pod, PodIdentity, ServiceAccount
 from podproof.wsgi import PodAuthMiddleware
 from tests.support.docs_stage import ALICE, ELSEWHERE, Stage, wrapped_flask_app
@@ -167,7 +169,10 @@ def test_a_yaml_block_is_read_by_the_code_or_is_a_part_of_the_manifests(
 ) -> None:
     first, *more = yaml.safe_load_all(block.text)
     [rule, *_] = first.get("rules", [{}])
-    if "path" in rule:
+    if "grants" in first:
+        (tmp_path / "grants.yaml").write_text(block.text)
+        assert read_grants(tmp_path / "grants.yaml")
+    elif "path" in rule:
         check_rules(block.text, tmp_path)
     elif first.get("kind") == "ConfigMap":
         check_rules(first["data"]["rules.yaml"], tmp_path)
@@ -271,10 +276,20 @@ def check_report(text: str, stage: Stage, caplog: pytest.LogCaptureFixture) -> N
     assert format_report(count_decisions(lines)) == f"{text}\n"
 
 
+def check_sequence(text: str, _: Stage, __: pytest.LogCaptureFixture) -> None:
+    routes = {token_endpoint.PATH, introspection_endpoint.PATH, "/jwks.json"}
+    assert {*re.findall(r"(?:GET|POST) (\S+)", text)} == routes
+    participants = re.findall(r"participant (\w+) as", text)
+    assert {*re.findall(r"^ +(\w+)--?>>(\w+):", text, re.MULTILINE)} <= {
+        (a, b) for a in participants for b in participants
+    }
+
+
 CHECKS: Mapping[str, Callable[[str, Stage, pytest.LogCaptureFixture], None]] = {
     "demo": check_demo,
     "denied_record": check_denied_record,
     "diagram": check_diagram,
     "json_record": check_json_record,
     "report": check_report,
+    "sequence": check_sequence,
 }

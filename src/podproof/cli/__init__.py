@@ -109,6 +109,15 @@ def _inspect(options: Namespace) -> int:
     from podproof.cli.inspect import format_tokens, read_tokens  # noqa: PLC0415
     from podproof.cli.table import use_colour  # noqa: PLC0415
 
+    if options.reverse is not None:
+        require_extra("podproof inspect --reverse", "server")
+        from podproof.cli.reverse import reverse, reverse_tokens  # noqa: PLC0415
+
+        if options.subject is not None:
+            sys.stdout.write(reverse(options.reverse, options.subject, options.audience))
+        else:
+            sys.stdout.write(reverse_tokens(options.reverse, read_tokens(options.file, sys.stdin, os.environ)))
+        return 0
     tokens = read_tokens(options.file, sys.stdin, os.environ)
     sys.stdout.write(format_tokens(tokens, time.time(), coloured=use_colour(sys.stdout)))
     return 0

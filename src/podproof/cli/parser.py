@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from podproof._version import __version__
@@ -60,7 +61,9 @@ _INSPECT_EXAMPLES = """\
 examples:
   kubectl exec deployment/alice -- podproof inspect
   kubectl create token alice --audience bob | podproof inspect
-  podproof inspect /var/run/secrets/kubernetes.io/serviceaccount/token"""
+  podproof inspect /var/run/secrets/kubernetes.io/serviceaccount/token
+  podproof inspect --reverse /etc/podproof/keys issued-token
+  podproof inspect --reverse /etc/podproof/keys --subject iWo3... --audience ledger"""
 
 _REPORT = """\
 Reads a decision log, and shows who was denied or would be (enforce=False): how
@@ -183,6 +186,15 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     inspect = add("inspect", "show what a token contains, and what it can be used for", _INSPECT, _INSPECT_EXAMPLES)
     file: Any = inspect.add_argument("file", nargs="?", metavar="FILE", help="a token file; - is standard input")
 
+    inspect.add_argument(
+        "--reverse",
+        type=Path,
+        metavar="DIRECTORY",
+        help="show who is behind the pairwise subject of an issued token, by the secrets of a token exchange",
+    )
+    inspect.add_argument("--subject", help="with --reverse: a subject, in the place of a token")
+    inspect.add_argument("--audience", help="with --subject: the audience that has seen it")
+
     report = add("report", "show who was denied, or would be, by a decision log", _REPORT, _REPORT_EXAMPLES)
     log_file: Any = report.add_argument(
         "file", nargs="?", default="-", metavar="FILE", help="the log; - is standard input"
@@ -219,7 +231,17 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     )
     manifests.add_argument("--only", choices=("rbac", "server", "caller"), help="print only this part")
 
-    serve = add("serve", "serve a token exchange", _SERVE, _SERVE_EXAMPLES)
+    _add_serve_arguments(add("serve", "serve a token exchange", _SERVE, _SERVE_EXAMPLES))
+
+    shells = add("completion", "print a shell completion script", _COMPLETION, _COMPLETION_EXAMPLES)
+    shells.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
+
+    for argument in (file, kubeconfig, token_file, log_file) if file_completion is not None else ():
+        argument.complete = file_completion
+    return top
+
+
+def _add_serve_arguments(serve: ArgumentParser) -> None:
     serve.add_argument("what", choices=("exchange",), help="what to serve")
     serve.add_argument("--host", default="0.0.0.0", help="the address to listen on (default: 0.0.0.0)")  # noqa: S104
     serve.add_argument("--port", type=int, default=8080, help="the port to listen on (default: 8080)")
@@ -230,18 +252,15 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     serve.add_argument("--grants", dest="grants_file", metavar="FILE", help="PODPROOF_EXCHANGE_GRANTS_FILE")
     serve.add_argument("--audience", help="the audience of the callers' projected tokens: PODPROOF_AUDIENCE")
 
-    shells = add("completion", "print a shell completion script", _COMPLETION, _COMPLETION_EXAMPLES)
-    shells.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
-
-    for argument in (file, kubeconfig, token_file, log_file) if file_completion is not None else ():
-        argument.complete = file_completion
-    return top
-
 
 def parse_arguments(arguments: Sequence[str] | None) -> Namespace:
     """Return the parsed command line. Raises SystemExit if it is invalid, or asks for help."""
     top = build_parser()
     options = top.parse_args(arguments)
+    if options.command == "inspect" and (options.subject is None) != (options.audience is None):
+        top.error("--subject and --audience belong together")
+    if options.command == "inspect" and options.subject is not None and options.reverse is None:
+        top.error("--subject needs --reverse DIRECTORY")
     if options.command == "doctor":
         namespace, name = options.namespace, options.account
         if name is None and namespace is not None:

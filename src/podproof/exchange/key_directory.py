@@ -170,6 +170,16 @@ def read_keys(path: Path, secret: str | None = None) -> KeyFiles:
     return KeyFiles(keys, secrets, secret or next(iter(secrets), None))
 
 
+def read_secrets(path: Path) -> Mapping[str, bytes]:
+    """Return the secrets for pairwise subjects in a directory, by file name. Raises ConfigurationError."""
+    try:
+        return {one.name: _parse_secret(_read(one)) for one in _key_files(path) if one.suffix == SECRET_SUFFIX}
+    except OSError as error:
+        raise ConfigurationError(f"cannot read secrets in {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"invalid secrets in {path}: {error}") from None
+
+
 def _key_files(path: Path) -> Iterator[Path]:
     """Yield the files that are read, by name.
 
