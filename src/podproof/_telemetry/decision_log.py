@@ -164,6 +164,7 @@ def record_issued(
         | {
             "decision": "issued",
             "code": "issued",
+            "reason": None,
             "issued_for": audience,
             "scope": " ".join(scopes),
             "token_id": token_id,
