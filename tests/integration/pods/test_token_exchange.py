@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from urllib.parse import urlencode
 
 import jwt
@@ -38,11 +38,12 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture(scope="module")
-def bridge(deployed: None, kubectl: Kubectl, manifests: Manifests, mallory: CallerPod) -> str:
+def bridge(deployed: None, kubectl: Kubectl, manifests: Manifests, mallory: CallerPod) -> Iterator[str]:
     """Return the address of the bridge, once it responds."""
     account = ServiceAccount(kubectl.namespace, "bridge")
+    roles = [*yaml.safe_load_all(render_manifests(None, account, [], exchange=True, only="rbac"))]
     kubectl.apply(
-        *yaml.safe_load_all(render_manifests(None, account, [], exchange=True, only="rbac")),
+        *roles,
         manifests.service_account("bridge"),
         manifests.caller("bridge", service_account="bridge", script=BRIDGE, automountServiceAccountToken=True),
     )
@@ -56,7 +57,9 @@ def bridge(deployed: None, kubectl: Kubectl, manifests: Manifests, mallory: Call
             return False
 
     eventually(responds)
-    return address
+    yield address
+    for role in roles:
+        kubectl("delete", role["kind"], role["metadata"]["name"])
 
 
 def trade(bridge: str, sender: CallerPod, token: str, audience: str = "ledger") -> PodResponse:
