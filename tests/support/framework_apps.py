@@ -12,9 +12,11 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse as FastAPIText
+from fastmcp import FastMCP
 from flask import Flask
 from litestar import Litestar, MediaType
 from litestar import get as litestar_get
+from mcp.server.mcpserver import MCPServer
 from quart import Quart
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -98,6 +100,11 @@ def wsgi_app(_: Mapping[str, Any], start_response: Callable[..., Any]) -> Iterab
     return [account(current_caller()).encode()]
 
 
+def mcp_app(app: Starlette) -> Starlette:
+    app.add_route("/whoami", lambda _: PlainTextResponse(account(current_caller())))
+    return app
+
+
 async def asgi_app(
     _: Mapping[str, Any], __: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
 ) -> None:
@@ -138,6 +145,8 @@ APPS: Mapping[str, Callable[[], Any]] = {
     "Falcon, WSGI": falcon_app,
     "Falcon, ASGI": falcon_asgi_app,
     "Bottle, Pyramid, any WSGI app": lambda: wsgi_app,
+    "MCP: the `mcp` SDK": lambda: mcp_app(MCPServer("bob").streamable_http_app()),
+    "MCP: FastMCP": lambda: mcp_app(FastMCP("bob").http_app()),
     "any ASGI app": lambda: asgi_app,
 }
 """By the name of the framework in the documentation; Django has its app in its settings, see `django_project`."""

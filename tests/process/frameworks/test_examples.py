@@ -17,7 +17,8 @@ ADDRESS = {
 }
 EXAMPLES = sorted(ROOT.glob("examples/*_bob.py"))
 
-ELSEWHERE = ("flask_bob", "starlette_bob")  # which are run in tests/repository/test_examples.py
+ELSEWHERE = ("flask_bob", "starlette_bob", "mcp_bob", "fastmcp_bob")
+"""Run in tests/repository/test_examples.py, and in test_mcp_agents.py."""
 
 
 def commands(example: Path) -> list[str]:
