@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jwt
 import pytest
 
 from tests.integration import images
+from tests.integration.pods.actors import AppDeployment
 from tests.integration.pods.kubectl import Kubectl, eventually
 
 SERVER, CALLER = "printed-bob", "printed-alice"
@@ -94,6 +96,23 @@ def test_the_doctor_finds_no_problems_from_outside(applied_manifests: None, kube
     assert (
         problems(run_podproof("doctor", "--json", "--as", f"{kubectl.namespace}/{CALLER}", "--audience", "bob")) == []
     )
+
+
+def test_the_doctor_names_the_keys_of_an_app_that_verifies_by_them(
+    find_app: Callable[[str], AppDeployment], kubectl: Kubectl
+) -> None:
+    find_app("bob-keys")
+    key_id = jwt.get_unverified_header(kubectl.issue_token("alice", "bob"))["kid"]
+    inside = run_in_pod(kubectl, "bob-keys", "doctor", "--json")
+    outside = run_podproof("doctor", "--json", "--as", f"{kubectl.namespace}/bob-keys")
+    for report in (inside, outside):
+        assert problems(report) == []
+        messages = [one["message"] for one in json.loads(report)["findings"]]
+        assert any(
+            f"tokens of https://kubernetes.default.svc.cluster.local: {key_id} (RS256)" in one for one in messages
+        )
+        assert any(" pods: each process watches them" in one for one in messages)
+    assert "the key of our own token is among them" in inside
 
 
 def test_the_suggested_fix_for_missing_permissions_works(

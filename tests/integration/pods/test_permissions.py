@@ -40,6 +40,38 @@ def test_missing_permissions_are_logged_and_take_effect_once_granted(
         kubectl("delete", "clusterrolebinding", binding["metadata"]["name"])
 
 
+# An app that logs at INFO, as Python itself does not.
+LOGGING = "import logging, runpy; logging.basicConfig(level='INFO'); runpy.run_module('gunicorn', run_name='__main__')"
+
+
+@pytest.mark.parametrize(
+    ("service_account", "choice"),
+    [
+        ("bob", "tokens are verified by TokenReviews: this app may not list pods, nor watch pods"),
+        ("bob-keys", "tokens are verified by the signing keys of their issuer"),
+    ],
+)
+def test_auto_takes_what_the_permissions_allow_and_logs_that_once(
+    service_account: str,
+    choice: str,
+    find_app: Callable[[str], AppDeployment],
+    alice: CallerPod,
+    manifests: Manifests,
+) -> None:
+    name = f"auto-{service_account}"
+    service, deployment = manifests.app(name, env={"PODPROOF_VERIFY": "auto"}, service_account=service_account)
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    container["command"] = ["python3", "-c", LOGGING]
+    alice.kubectl.apply(service, deployment)
+    app = find_app(name)
+    assert app.log_lines("tokens are verified by") == []
+    for lifetime in (600, 601):
+        token = alice.kubectl.issue_token("alice", "bob", bound_to=alice.object, lifetime=lifetime)
+        assert alice.send(app, token=token).json()["pod"] == str(alice)
+    [line] = app.log_lines("tokens are verified by")
+    assert line.endswith(choice)
+
+
 def test_the_manifests_grant_two_permissions_only(deployed: None, kubectl: Kubectl) -> None:
     app = f"system:serviceaccount:{kubectl.namespace}:bob"
     assert kubectl("auth", "can-i", "create", "tokenreviews", "--as", app).strip() == "yes"
