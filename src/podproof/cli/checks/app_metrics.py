@@ -58,7 +58,8 @@ def _check_view(environment: Environment, options: Options, values: Mapping[str,
     if not known_at:
         return ok("view", "the app has no view of the pods yet: it begins one with the first token")
     age = environment.now() - known_at
-    view = f"the app's view of {values.get('pods', 0):,.0f} pods was current {format_duration(age)} ago"
+    pods = values.get("pods", 0.0)
+    view = f"the app's view of {pods:,.0f} pod{'s' * (pods != 1)} was current {format_duration(age)} ago"
     if age > options.max_staleness:
         from podproof._authentication.pod_watch import MAX_OUTAGE  # noqa: PLC0415  not in a caller's image
 
@@ -85,7 +86,8 @@ def _check_keys(environment: Environment, values: Mapping[str, float]) -> Iterat
             "kubectl logs deployment/NAME | grep 'signing keys'",
         )
     elif fetched:
-        keys = f"the app fetched its {values.get('signing_keys', 0):.0f} signing keys {fetched} ago"
+        count = values.get("signing_keys", 0.0)
+        keys = f"the app fetched its {count:.0f} signing key{'s' * (count != 1)} {fetched} ago"
         yield ok("keys", keys + (f"; it could not {failed} ago" if failed else ""))
     missed = values.get('key_set_lookups_total{result="miss"}', 0.0)
     if missed:

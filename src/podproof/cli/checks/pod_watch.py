@@ -39,7 +39,8 @@ def check_pod_watch(environment: Environment, options: Options) -> Iterator[Find
             )
             return
     where = f" in {', '.join(options.watch_namespaces)}" if options.watch_namespaces else ""
-    view = f"{count:,} pods{where}: each process watches them, and keeps {_size(count)} of them in memory"
+    pods = f"{count:,} pod{'s' * (count != 1)}"
+    view = f"{pods}{where}: each process watches them, and keeps {_size(count)} of them in memory"
     if count > _MANY_PODS:
         yield warn(
             "watch",
