@@ -124,7 +124,8 @@ class Flood:
                     break
                 tasks.create_task(app.request(make_token()))
             self._rates.append(number / (time.perf_counter() - begin))
-        return median(await calling)
+        latency: float = median(await calling)
+        return latency
 
     @property
     def achieved_rate(self) -> float:

@@ -6,7 +6,7 @@ The API server, the app and a cached caller have a process each.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
@@ -21,12 +21,12 @@ PODS = 100_000
 RATE = 1000
 """Changes per second."""
 
-ROUNDS = 7
+ROUNDS = 5
 SECONDS = 2.0
 """Of changes, in each round."""
 
-REQUESTS, PAUSE = 500, 0.002
-"""Of the cached caller, meanwhile, and the seconds between two of them."""
+REQUESTS, PAUSE = 100, 0.002
+"""Of the cached caller, again and again meanwhile, and the seconds between two of them."""
 
 LAG_GOAL = 0.25
 LATENCY_GOAL = 1.5
@@ -35,7 +35,7 @@ MEMORY_GOAL = 700
 
 def rows() -> Iterator[Measurement]:
     """Measure with an API server that streams lists, and with one that has them in pages."""
-    streamed, paged = _measure("1.36", ROUNDS), _measure("1.26", 2)
+    streamed, paged = _measure("1.36", ROUNDS, streamed=True), _measure("1.26", 3, streamed=False)
     seconds, by_pages = streamed.first["seconds"], paged.first["seconds"]
     yield Measurement(
         f"{PODS:,} pods of {streamed.json_size / 1024:.1f} KB: until a process knows them, by a streamed list",
@@ -59,8 +59,9 @@ def rows() -> Iterator[Measurement]:
     )
     yield Measurement("processor time for one such change", Amount(streamed.used, "s"))
     yield _latency(f"a cached caller's latency, beside {RATE:,} changes per second", "changes", streamed)
-    yield _latency("a cached caller's latency, beside a second list, streamed", "list", streamed)
-    yield _latency("a cached caller's latency, beside a second list, by pages", "list", paged)
+    for how, one in (("streamed", streamed), ("by pages", paged)):
+        beside = "another process reads it"
+        yield _latency(f"a cached caller's latency, beside a second list, {how}", "list", one, "elsewhere", beside)
 
 
 def _memory(what: str, size: float) -> Measurement:
@@ -68,14 +69,13 @@ def _memory(what: str, size: float) -> Measurement:
     return Measurement(what, Amount(each, "B"), goal=f"≤ {MEMORY_GOAL} B", met=each <= MEMORY_GOAL)
 
 
-def _latency(what: str, name: str, measured: _Measured) -> Measurement:
-    ratio = measured.median.ratio(name, "quiet")
-    tail = measured.tail.ratio(name, "quiet")
+def _latency(what: str, name: str, measured: _Measured, other: str = "quiet", beside: str = "without") -> Measurement:
+    ratio, tail = measured.median.ratio(name, other), measured.tail.ratio(name, other)
     return Measurement(
         what,
         Amount(measured.median.median(name), "s"),
-        "without",
-        Amount(measured.median.median("quiet"), "s"),
+        beside,
+        Amount(measured.median.median(other), "s"),
         ratio,
         f"≤ {LATENCY_GOAL}x",
         ratio <= LATENCY_GOAL,
@@ -89,33 +89,37 @@ class _Measured:
     `median` and `tail` have the median and the 99th percentile of the cached caller's latency.
     """
 
-    def __init__(self, api: HelperProcess, app: HelperProcess, threads: ThreadPoolExecutor) -> None:
-        self._api, self._app, self._threads = api, app, threads
+    def __init__(
+        self, api: HelperProcess, app: HelperProcess, reader: HelperProcess, threads: ThreadPoolExecutor
+    ) -> None:
+        self._api, self._app, self._reader, self._threads = api, app, reader, threads
         self.json_size: int = api.ready["bytes"]
         self.first: Mapping[str, float] = app.ask(["list"])
         self.second: Mapping[str, float] = {}
         self.lags: list[float] = []
         self.used = 0.0
 
-    def run(self, caller: HelperProcess, rounds: int) -> None:
+    def run(self, caller: HelperProcess, rounds: int, *, streamed: bool) -> None:
         """Measure in turns."""
         tails: dict[str, list[float]] = {}
-        kinds = {"quiet": self._quiet, "changes": self._change, "list": self._list_again}
+        kinds: dict[str, Callable[[], object]] = {
+            "quiet": partial(time.sleep, SECONDS),
+            "changes": self._change,
+            "list": self._list_again,
+            "elsewhere": partial(self._reader.ask, streamed),
+        }
 
         def measure(name: str) -> float:
             latencies: list[float] = []
             working = self._threads.submit(kinds[name])
             while not latencies or not working.done():
-                latencies += caller.ask([REQUESTS if name != "list" else 100, PAUSE])
+                latencies += caller.ask([REQUESTS, PAUSE])
             working.result()
             tails.setdefault(name, []).append(quantiles(latencies, n=100)[98])
             return median(latencies)
 
         self.median = interleaved({name: partial(measure, name) for name in kinds}, rounds)
         self.tail = Repeats(tails)
-
-    def _quiet(self) -> None:
-        time.sleep(SECONDS)
 
     def _change(self) -> None:
         first, end, begin = self._api.ask([SECONDS, RATE])
@@ -130,11 +134,12 @@ class _Measured:
         self.second = listing.result()
 
 
-def _measure(version: str, rounds: int) -> _Measured:
+def _measure(version: str, rounds: int, *, streamed: bool) -> _Measured:
     with ExitStack() as stack:
         api = stack.enter_context(HelperProcess("pod_server", str(PODS), version))
         app = stack.enter_context(HelperProcess("watching_app", api.ready["kubeconfig"]))
-        measured = _Measured(api, app, stack.enter_context(ThreadPoolExecutor()))
+        reader = stack.enter_context(HelperProcess("list_reader", api.ready["kubeconfig"], str(PODS)))
+        measured = _Measured(api, app, reader, stack.enter_context(ThreadPoolExecutor()))
         caller = stack.enter_context(HelperProcess("cached_caller", str(app.ready), api.ready["tokens"][0]))
-        measured.run(caller, rounds)
+        measured.run(caller, rounds, streamed=streamed)
     return measured

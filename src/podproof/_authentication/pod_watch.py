@@ -63,6 +63,10 @@ _NOT_STREAMED = (HTTPStatus.BAD_REQUEST, HTTPStatus.UNPROCESSABLE_ENTITY)
 _USUAL = ("expired", "silent")
 """Reasons that need no warning: a new list follows, which warns if it fails."""
 
+WORK, REST = 0.0005, 0.001
+"""Seconds of processor time, and of the pause after them, while the pods are listed again: requests would take nine
+times as long without, as long as 100,000 pods come, and take 1.4 times as long so."""
+
 _NUMBER = re.compile(r"[0-9]{1,5}")
 
 
@@ -208,6 +212,7 @@ class PodReflector:
         page_size: int = PAGE_SIZE,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
         uniform: Callable[[float, float], float] = random.uniform,
+        thread_time: Callable[[], float] = time.thread_time,
     ) -> None:
         self._stream = stream
         self._view = view
@@ -219,6 +224,8 @@ class PodReflector:
         self._page_size = page_size
         self._wait = wait
         self._uniform = uniform
+        self._thread_time = thread_time
+        self._rested_at = 0.0
         self._closing = threading.Event()
         self._version = ""  # up to which the view has all changes; none: it needs a list
         self._streamed_lists: bool | None = None  # not known yet
@@ -323,7 +330,7 @@ class PodReflector:
             with self._get(self._query(limit=self._page_size, **token), max_line=MAX_PAGE) as lines:
                 text = b"".join(lines)
             try:
-                page, metadata = parse_list(text, self._read)
+                page, metadata = parse_list(text, self._read_listed)
             except (ValueError, RecursionError):
                 raise MalformedEvent("expected a list of pods") from None
             records += page
@@ -363,7 +370,7 @@ class PodReflector:
                 self._view.replace(self._scope, records.values())
                 self._move(thing["metadata"])
                 return
-            record = self._read(thing)
+            record = self._read_listed(thing)
             if kind == "DELETED":
                 records.pop((record.namespace, record.name), None)
             else:
@@ -380,6 +387,18 @@ class PodReflector:
             else:
                 self._view.put(self._scope, self._read(thing))
             self._move(thing["metadata"])
+
+    def _read_listed(self, thing: object) -> PodRecord:
+        """Return the record of a Pod of a list. Pause if that is due, but not before the first list: requests wait.
+
+        Raises MalformedEvent.
+        """
+        now = self._thread_time()
+        if now - self._rested_at >= WORK:
+            self._rested_at = now
+            if self._view.count:
+                self._wait(self._closing, REST)
+        return self._read(thing)
 
     def _read(self, thing: object) -> PodRecord:
         """Return the record of a Pod of this scope. Raises MalformedEvent."""

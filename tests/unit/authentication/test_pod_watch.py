@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,7 +27,7 @@ from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._apiserver.response import ConnectionFailed, LineTooLong, StreamSilent, UnexpectedStatus
 from podproof._authentication.pod_view import ALL_NAMESPACES, PodView
-from podproof._authentication.pod_watch import MAX_BACKOFF, PodReflector, PodWatch
+from podproof._authentication.pod_watch import MAX_BACKOFF, REST, WORK, PodReflector, PodWatch
 from podproof._authentication.pods import PodLookup
 from podproof.errors import PodFinished, PodGone, ServiceAccountMismatch, Unavailable
 from podproof.identity import Pod, ServiceAccount
@@ -96,11 +97,12 @@ def run(
     )
     outcome = Run(view, changed=changed)
     stream = ScriptedStream(*responses, version=version)
+    defaults: dict[str, Any] = {"selectors": {}, "thread_time": lambda: 0.0}
     reflector = PodReflector(
         stream,
         view,
         scope,
-        **{"selectors": {}} | more,
+        **defaults | more,
         wait=lambda _, seconds: outcome.pauses.append(seconds),
         uniform=lambda _, most: most,
     )
@@ -396,6 +398,20 @@ def test_a_streamed_list_that_fails_is_tried_again(status: int) -> None:
 
 def test_a_bad_request_after_a_streamed_list_says_nothing_about_it() -> None:
     assert run([*LISTED, error_event(400)], []).kinds == ["streamed", "watch 7"]
+
+
+PAGE = [page(pod_json("a"), pod_json("b"), version=5)]
+STREAM = [event("ADDED", 5, "a"), event("ADDED", 5, "b"), bookmark("7", ends_list=True)]
+
+
+@pytest.mark.parametrize(
+    ("version", "responses"),
+    [(VERSION_20, [PAGE, [error_event(410)], PAGE]), (VERSION_36, [STREAM, [error_event(410)], STREAM])],
+)
+def test_a_second_list_leaves_time_for_requests(version: bytes, responses: Any) -> None:
+    numbers = count()
+    outcome = run(*responses, version=[version], thread_time=lambda: next(numbers) * WORK)
+    assert outcome.pauses == [5, REST, REST]  # none in the first list
 
 
 def test_a_token_of_a_page_that_is_too_old_leads_to_a_new_list() -> None:
