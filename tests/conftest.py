@@ -5,6 +5,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -14,6 +15,7 @@ from tests.security.case_counter import pytest_terminal_summary  # noqa: F401  x
 from tests.support.fake_api import AuthenticatorFactory, Clock, FakeAPI
 from tests.support.installed_sizes import InstalledSizes
 from tests.support.middleware_client import MiddlewareClient
+from tests.support.modes import DEFAULT, Mode, make_in_mode
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -70,9 +72,23 @@ def fake_api() -> FakeAPI:
     return FakeAPI()
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test once in each mode that the nearest `modes` marker names."""
+    marker = metafunc.definition.get_closest_marker("modes")
+    if marker is not None and "mode" in metafunc.fixturenames:
+        metafunc.parametrize("mode", marker.args, ids=str, indirect=True)
+
+
 @pytest.fixture
-def make_authenticator(fake_api: FakeAPI, time: Clock) -> Iterator[AuthenticatorFactory]:
-    make_authenticator = AuthenticatorFactory(fake_api, time)
+def mode(request: pytest.FixtureRequest) -> Mode:
+    """Return how tokens are verified and pods looked up in this test: by reviews and lookups without a marker."""
+    mode: Mode = getattr(request, "param", DEFAULT)
+    return mode
+
+
+@pytest.fixture
+def make_authenticator(fake_api: FakeAPI, time: Clock, mode: Mode) -> Iterator[AuthenticatorFactory]:
+    make_authenticator = AuthenticatorFactory(fake_api, time, partial(make_in_mode, mode))
     yield make_authenticator
     for authenticator in make_authenticator.made:
         authenticator.close()

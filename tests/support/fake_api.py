@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import NAMESPACE_DNS, uuid5
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from podproof._apiserver.protocols import IssuerReader, PodReader, TokenReviewer
 from podproof._authentication.authenticator import Authenticator
 from podproof._authentication.pods import PodLookup
@@ -54,10 +56,28 @@ def segment(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
+"""Signs Alice's tokens, always by the same bytes, so that a token has one text."""
+
+JWK = {"kty": "OKP", "crv": "Ed25519", "kid": "1", "x": segment(KEY.public_key().public_bytes_raw())}
+
+FORGED = segment(bytes(64))
+"""The signature of forged tokens."""
+
+
 def token(**changes: object) -> str:
-    """Return Alice's token with other claims; None removes a claim. Its signature is not a real one."""
+    """Return Alice's token with other claims; None removes a claim."""
     claims = {name: value for name, value in (ALICE | changes).items() if value is not None}
-    return f"{segment(b'{}')}.{segment(json.dumps(claims).encode())}.{segment(b'signature')}"
+    signed = f"{segment(_HEADER)}.{segment(json.dumps(claims).encode())}"
+    return f"{signed}.{segment(KEY.sign(signed.encode()))}"
+
+
+def forged(**changes: object) -> str:
+    """Return the same with a signature that is not genuine, which a TokenReview and the key both find."""
+    return f"{token(**changes).rpartition('.')[0]}.{FORGED}"
+
+
+_HEADER = b'{"alg":"EdDSA","kid":"1"}'
 
 
 def review(**status: object) -> dict[str, Any]:
@@ -98,7 +118,7 @@ def pod(*, metadata: object = None, spec: object = None, status: object = None) 
 class FakeAPI:
     """Responds with `review` and `pod`, or raises them if they are exceptions, and counts both calls.
 
-    `before` is called in each review, before its response.
+    `before` is called in each review, before its response. `watches` are told of each change of `pod`, as by a watch.
     """
 
     review: Mapping[str, Any] | Exception = field(default_factory=review)
@@ -106,13 +126,23 @@ class FakeAPI:
     before: Callable[[], object] = lambda: None
     reviews: int = 0
     reads: int = 0
+    watches: list[Callable[[Mapping[str, Any] | None], None]] = field(default_factory=list)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        if name == "pod" and not isinstance(value, Exception):
+            for tell in self.__dict__.get("watches", ()):
+                tell(value)
+
+    def signing_keys(self, deadline: float) -> Mapping[str, Any]:
+        return {"keys": [JWK]}
 
     def review_token(self, token: str, audiences: Sequence[str], deadline: float) -> Mapping[str, Any]:
         self.reviews += 1
         self.before()
         if isinstance(self.review, Exception):
             raise self.review
-        return self.review
+        return review(authenticated=False) if token.endswith(f".{FORGED}") else self.review
 
     def issuer(self, deadline: float) -> str:
         return str(ALICE["iss"])
@@ -204,15 +234,18 @@ def as_parsed_json(value: object) -> Mapping[str, Any]:
 
 @dataclass
 class AuthenticatorFactory:
-    """Makes authenticators that call one API. `made` holds them all."""
+    """Makes authenticators that call one API, with `build`, by default by reviews and lookups. `made` has them all."""
 
     fake_api: FakeAPI
     time: Clock
+    build: Callable[[FakeAPI, Options, Clock], Authenticator] = lambda api, options, time: authenticator_for(
+        api, options, now=time, monotonic=time
+    )
     made: list[Authenticator] = field(default_factory=list)
 
     def __call__(self, **options: object) -> Authenticator:
         complete = Options.read({"audience": "bob"} | options, {})
-        self.made.append(authenticator_for(self.fake_api, complete, now=self.time, monotonic=self.time))
+        self.made.append(self.build(self.fake_api, complete, self.time))
         return self.made[-1]
 
 

@@ -1,24 +1,77 @@
-"""Authenticators in each combination of `verify` and `pods`, on fakes, with a clock and a view that a test moves."""
+"""Authenticators in each combination of `verify` and `pods`, on fakes, with a clock and a view that a test moves.
+
+A test that takes `make_authenticator` runs in the modes that its marker names: `@pytest.mark.modes(*MODES)`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
+from typing import Any, NamedTuple
 
 from podproof._authentication.authenticator import Authenticator
 from podproof._authentication.key_set import KeySet
+from podproof._authentication.key_source import APIServerKeys
 from podproof._authentication.pod_view import ALL_NAMESPACES, PodView
 from podproof._authentication.pods import PodLookup, PodStore, read_record
 from podproof._authentication.signing_keys import SigningKeyVerifier
 from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
-from podproof.errors import Unavailable
+from podproof.errors import InvalidToken, SignatureInvalid, TokenReviewFailed, Unavailable
 from podproof.options import Options
 from tests.support.fake_api import ALICE, NOW, Clock, FakeAPI, pod, review
 from tests.support.key_verifier import ISSUER, FakeSource
 from tests.support.signed_tokens import signed_token
 
-MODES = [(verify, pods) for verify in ("review", "keys") for pods in ("lookup", "watch")]
+
+class Mode(NamedTuple):
+    """How tokens are verified and pods looked up: the options of these names."""
+
+    verify: str
+    pods: str
+
+    def __str__(self) -> str:
+        return "-".join(self)
+
+    def calls(self, reviews: int, reads: int) -> tuple[int, int]:
+        """Return how many of these reviews and reads of pods are made in this mode."""
+        return (reviews if self.verify == "review" else 0, reads if self.pods == "lookup" else 0)
+
+    @property
+    def rejection(self) -> type[InvalidToken]:
+        """The error of a forged token."""
+        return TokenReviewFailed if self.verify == "review" else SignatureInvalid
+
+
+DEFAULT = Mode("review", "lookup")
+REVIEWING = (DEFAULT, Mode("review", "watch"))
+LOOKING_UP = (DEFAULT, Mode("keys", "lookup"))
+MODES = (*REVIEWING, Mode("keys", "lookup"), Mode("keys", "watch"))
+
+
+def make_in_mode(mode: Mode, api: FakeAPI, options: Options, time: Clock) -> Authenticator:
+    """Return an authenticator in a mode. Its view is told of each change of the API's pod, and is always fresh."""
+    changes: list[Callable[[str], None]] = []
+    store: PodStore = PodLookup(api, max_outage=options.max_outage or 0.0, monotonic=time)
+    if mode.pods == "watch":
+        view = PodView(fallback=store, listeners=changes, max_age=math.inf, monotonic=time, now=time)
+
+        def tell(changed: Mapping[str, Any] | None) -> None:
+            with suppress(Unavailable):  # it is not a Pod
+                view.replace(ALL_NAMESPACES, [] if changed is None else [read_record(changed)])
+
+        api.watches.append(tell)
+        api.pod = api.pod
+        store = view
+    verifier: TokenVerifier = TokenReviewVerifier(api, options.audience)
+    if mode.verify == "keys":
+        keys = {ISSUER: KeySet(APIServerKeys(api), monotonic=time)}
+        verifier = SigningKeyVerifier(keys, options.audience, review=verifier, now=time)
+    authenticator = Authenticator(options, verifier, store, now=time, monotonic=time)
+    changes.append(authenticator.discard_pod)
+    return authenticator
 
 
 @dataclass

@@ -22,22 +22,27 @@ from podproof.errors import (
     WrongAudience,
 )
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, pod, review, token
+from tests.support.modes import LOOKING_UP, MODES, REVIEWING, Mode
 
 ELSEWHERE = "10.1.2.99"
+pytestmark = pytest.mark.modes(*MODES)
+
 SECONDS = 10  # that a test waits at most for another thread
 
 
-def test_an_authenticated_caller_is_cached(make_authenticator: AuthenticatorFactory, fake_api: FakeAPI) -> None:
+def test_an_authenticated_caller_is_cached(
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, mode: Mode
+) -> None:
     authenticator = make_authenticator()
-    assert authenticator.get_cached(token(), PEER) is None
-    caller = authenticator.authenticate(token(), PEER)
+    assert authenticator.get_cached(token(jti="1"), PEER) is None
+    caller = authenticator.authenticate(token(jti="1"), PEER)
     assert str(caller.service_account) == "default/alice"
     assert str(caller.pod) == "default/alice-pod"
     assert (caller.audience, caller.expires_at, caller.credential_id) == ("bob", NOW + 3600, "JTI=1")
-    cached = authenticator.get_cached(token(), PEER)
+    cached = authenticator.get_cached(token(jti="1"), PEER)
     assert cached is not None
     assert cached.identity is caller
-    assert (fake_api.reviews, fake_api.reads) == (1, 1)
+    assert (fake_api.reviews, fake_api.reads) == mode.calls(1, 1)
 
 
 @pytest.mark.trap(29)
@@ -56,7 +61,7 @@ def test_a_token_that_could_never_be_accepted_costs_no_api_call(
 
 @pytest.mark.trap(1, 2)
 def test_another_spelling_of_a_cached_token_is_denied_without_an_api_call(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, mode: Mode
 ) -> None:
     authenticator = make_authenticator()
     authenticator.authenticate(token(), PEER)
@@ -64,9 +69,10 @@ def test_another_spelling_of_a_cached_token_is_denied_without_an_api_call(
         assert authenticator.get_cached(spelling, PEER) is None
         with pytest.raises(MalformedCredential):
             authenticator.authenticate(spelling, PEER)
-    assert (fake_api.reviews, fake_api.reads) == (1, 1)
+    assert (fake_api.reviews, fake_api.reads) == mode.calls(1, 1)
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(5)
 def test_the_reviewed_audiences_are_ours_not_the_tokens(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -79,6 +85,7 @@ def test_the_reviewed_audiences_are_ours_not_the_tokens(
     assert fake_api.reviews == 1
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(28)
 def test_a_rejected_token_is_cached_for_rejection_ttl(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
@@ -95,6 +102,7 @@ def test_a_rejected_token_is_cached_for_rejection_ttl(
     assert authenticator.authenticate(token(), PEER)
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(33)
 def test_a_cached_denial_keeps_no_frame_that_has_the_token(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -132,7 +140,7 @@ def test_a_stolen_token_is_denied_from_another_address_while_its_caller_is_cache
 
 @pytest.mark.trap(18)
 def test_requests_from_a_wrong_address_read_the_pod_at_most_once_per_second(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock, mode: Mode
 ) -> None:
     authenticator = make_authenticator()
     authenticator.authenticate(token(), PEER)
@@ -141,18 +149,19 @@ def test_requests_from_a_wrong_address_read_the_pod_at_most_once_per_second(
             authenticator.get_cached(token(), ELSEWHERE)
         with pytest.raises(WrongAddress):
             authenticator.authenticate(token(), ELSEWHERE)
-    assert fake_api.reads == 1
+    assert fake_api.reads == mode.calls(0, 1)[1]
     time.passes(1)
     assert authenticator.get_cached(token(), ELSEWHERE) is None
     for _ in range(5):
         with pytest.raises(WrongAddress):
             authenticator.authenticate(token(), ELSEWHERE)
-    assert (fake_api.reads, fake_api.reviews) == (2, 1)
+    assert (fake_api.reviews, fake_api.reads) == mode.calls(1, 2)
 
 
+@pytest.mark.modes(*LOOKING_UP)  # a watch says so at once: test_pod_view.py
 @pytest.mark.trap(18)
 def test_an_address_that_the_pod_got_later_is_accepted(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock, mode: Mode
 ) -> None:
     authenticator = make_authenticator()
     fake_api.pod = pod(status={"phase": "Pending", "podIP": None, "podIPs": None})
@@ -161,13 +170,13 @@ def test_an_address_that_the_pod_got_later_is_accepted(
             authenticator.authenticate(token(), PEER)
         with pytest.raises(NoAddressYet):
             authenticator.get_cached(token(), PEER)
-    assert fake_api.reads == 1
+    assert fake_api.reads == mode.calls(0, 1)[1]
     fake_api.pod = pod()
     time.passes(1)
     assert authenticator.get_cached(token(), PEER) is None
     assert authenticator.authenticate(token(), PEER).pod.addresses == (PEER,)
     assert authenticator.get_cached(token(), PEER)
-    assert fake_api.reviews == 1
+    assert fake_api.reviews == mode.calls(1, 0)[0]
 
 
 @pytest.mark.trap(21)
@@ -198,6 +207,7 @@ def test_a_pod_that_is_gone_at_a_second_read_is_removed_from_the_cache(
         assert raised.value.status == 401
 
 
+@pytest.mark.modes(*LOOKING_UP)  # a view is not read from the API server
 def test_an_api_server_failure_at_a_second_read_keeps_the_cached_caller(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
@@ -210,8 +220,9 @@ def test_an_api_server_failure_at_a_second_read_keeps_the_cached_caller(
     assert authenticator.get_cached(token(), PEER)
 
 
+@pytest.mark.modes(*REVIEWING, Mode("keys", "lookup"))  # by keys and a view, the token is verified with each read
 def test_a_second_read_of_a_pod_does_not_delay_the_next_review(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock, mode: Mode
 ) -> None:
     authenticator = make_authenticator(cache_ttl=60)
     authenticator.authenticate(token(), PEER)
@@ -222,7 +233,7 @@ def test_a_second_read_of_a_pod_does_not_delay_the_next_review(
     assert authenticator.get_cached(token(), PEER)
     time.passes(1)
     assert authenticator.get_cached(token(), PEER) is None
-    assert (fake_api.reviews, fake_api.reads) == (1, 60)
+    assert (fake_api.reviews, fake_api.reads) == mode.calls(1, 60)
 
 
 @pytest.mark.trap(30)
@@ -238,6 +249,7 @@ def test_a_caller_is_cached_for_cache_ttl_and_never_beyond_its_token(
     assert authenticator.get_cached(text, PEER) is None
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(48)
 def test_a_token_expired_within_the_clock_skew_is_reviewed(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -286,6 +298,7 @@ def test_a_service_account_that_is_not_on_the_allow_list_is_denied(make_authenti
     assert raised.value.pod == "default/alice-pod"
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.parametrize("failure", [Unavailable("away"), RuntimeError("s3cret"), KeyError("s3cret")])
 def test_an_api_server_failure_is_503_without_token_text_and_is_not_cached(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, failure: Exception
@@ -300,6 +313,7 @@ def test_an_api_server_failure_is_503_without_token_text_and_is_not_cached(
     assert authenticator.authenticate(token(), PEER)
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(33)
 def test_an_unexpected_exception_is_named_by_its_class_and_line(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -309,6 +323,7 @@ def test_an_unexpected_exception_is_named_by_its_class_and_line(
         make_authenticator().authenticate(token(), PEER)
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(27)
 def test_a_request_that_times_out_leaves_the_review_to_the_others(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -325,6 +340,7 @@ def test_a_request_that_times_out_leaves_the_review_to_the_others(
     assert fake_api.reviews == 1
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(27)
 def test_a_failure_is_shared_by_all_that_wait_for_it(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -341,6 +357,7 @@ def test_a_failure_is_shared_by_all_that_wait_for_it(
     assert fake_api.reviews == 1
 
 
+@pytest.mark.modes(*REVIEWING)
 def test_a_review_still_queued_at_its_deadline_costs_no_api_call(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
 ) -> None:
@@ -365,6 +382,7 @@ def test_a_review_still_queued_at_its_deadline_costs_no_api_call(
     assert fake_api.reviews == 1
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(29)
 def test_in_a_flood_of_forgeries_unknown_tokens_are_503_and_cached_callers_are_served(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -391,6 +409,7 @@ def reject_many(authenticator: Authenticator, fake_api: FakeAPI, many: int = MAX
     fake_api.review = review_before
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(29, 58)
 @pytest.mark.parametrize("rejection_ttl", [0, 1, 10, 60])
 def test_after_20_rejected_tokens_from_an_address_no_other_token_from_there_is_reviewed(
@@ -408,6 +427,7 @@ def test_after_20_rejected_tokens_from_an_address_no_other_token_from_there_is_r
     assert authenticator.authenticate(token(jti="new"), PEER)
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(29)
 def test_tokens_already_queued_when_the_limit_is_reached_are_not_reviewed(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -424,6 +444,7 @@ def test_tokens_already_queued_when_the_limit_is_reached_are_not_reviewed(
     assert all(isinstance(result, TokenReviewFailed | Overloaded) for result in results)
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(29)
 def test_rejected_tokens_from_one_address_do_not_affect_other_addresses(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -434,6 +455,7 @@ def test_rejected_tokens_from_one_address_do_not_affect_other_addresses(
     assert authenticator.authenticate(token(), ELSEWHERE)
 
 
+@pytest.mark.modes(*REVIEWING)
 def test_fewer_than_20_rejected_tokens_do_not_limit_an_address(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
@@ -442,6 +464,7 @@ def test_fewer_than_20_rejected_tokens_do_not_limit_an_address(
     assert authenticator.authenticate(token(), PEER)
 
 
+@pytest.mark.modes(*REVIEWING)
 def test_api_server_failures_do_not_count_as_rejected_tokens(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
 ) -> None:
@@ -454,6 +477,7 @@ def test_api_server_failures_do_not_count_as_rejected_tokens(
     assert authenticator.authenticate(token(), PEER)
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(58)
 def test_where_addresses_are_not_compared_rejections_are_counted_for_all_together(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, time: Clock
@@ -472,6 +496,7 @@ def test_where_addresses_are_not_compared_rejections_are_counted_for_all_togethe
     assert authenticator.authenticate(token(), None)
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(58)
 def test_rejections_of_an_ipv6_network_are_counted_together(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -487,6 +512,7 @@ def test_rejections_of_an_ipv6_network_are_counted_together(
         authenticator.authenticate(token(jti="elsewhere"), "fd00:0:0:2::1")
 
 
+@pytest.mark.modes(*REVIEWING)
 @pytest.mark.trap(28)
 def test_rejected_tokens_do_not_evict_accepted_ones(
     make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
@@ -512,14 +538,15 @@ def test_an_authenticator_can_be_closed_and_used_again(make_authenticator: Authe
     assert authenticator.authenticate(token(), PEER)
 
 
+@pytest.mark.modes(*REVIEWING)  # by keys it is, which costs no call
 def test_a_caller_that_was_cached_meanwhile_is_not_reviewed_again(
-    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI
+    make_authenticator: AuthenticatorFactory, fake_api: FakeAPI, mode: Mode
 ) -> None:
     authenticator = make_authenticator()
     alice = authenticator.authenticate(token(), PEER)
     result = authenticator.start(token(), PEER).result(SECONDS)
     assert authenticator.check_peer(result, PEER).identity is alice
-    assert (fake_api.reviews, fake_api.reads) == (1, 1)
+    assert (fake_api.reviews, fake_api.reads) == mode.calls(1, 1)
 
 
 @pytest.mark.trap(1)
