@@ -80,8 +80,10 @@ def test_text_that_is_not_a_json_web_token_is_rejected(text: str) -> None:
     ],
 )
 def test_another_spelling_of_a_token_is_rejected(respell: Callable[[str], str]) -> None:
+    text = f"e30.{token().partition('.')[2]}"
+    assert read_claims(text)
     with pytest.raises(MalformedToken):
-        read_claims(respell(token()))
+        read_claims(respell(text))
 
 
 @pytest.mark.parametrize("aud", ["bob", ["bob"], ["carol", "bob"], ["bob", None]])
