@@ -15,8 +15,8 @@ import grpc.aio
 from podproof.grpc import PodAuthInterceptor
 from podproof.grpc.aio import PodAuthInterceptor as AsyncPodAuthInterceptor
 
-FLAVOURS = ("threads", "aio", "aio with threads")
-"""Handlers of grpc.server; async ones of grpc.aio; and handlers of grpc.aio that are not async."""
+FLAVOURS = ("threads", "aio")
+"""Handlers of grpc.server, and those of grpc.aio."""
 
 KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 

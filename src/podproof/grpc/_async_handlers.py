@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncIterator
 from inspect import isasyncgenfunction, iscoroutinefunction
@@ -14,7 +15,6 @@ import grpc.aio
 from podproof._request.async_driver import run_flow
 from podproof._request.pipeline import RequestPipeline
 from podproof.errors import PodAuthError
-from podproof.grpc._blocking_handlers import guard_blocking
 from podproof.grpc._call import (
     ENDED,
     OK,
@@ -30,15 +30,19 @@ from podproof.grpc._call import (
     source_of,
 )
 
+log = logging.getLogger("podproof")
+
 
 def guard_async(pipeline: RequestPipeline, method: str, handler: Handler) -> Handler:
-    """Return a handler that runs another one for callers that are allowed; one that is not async runs in a thread.
+    """Return a handler that runs another one for callers that are allowed.
+
+    One that is not async is not run: in a thread, gRPC's context crashes the process if the client has left.
 
     A single request is taken as a stream of one: nothing that a denied caller sends is read.
     """
     behavior = behavior_of(handler)
     if not (iscoroutinefunction(behavior) or isasyncgenfunction(behavior)):
-        return guard_blocking(pipeline, method, handler)
+        return guard_async(pipeline, method, _NOT_ASYNC)
     single = not handler.request_streaming
     may_last = handler.request_streaming or handler.response_streaming
 
@@ -82,6 +86,14 @@ def guard_async(pipeline: RequestPipeline, method: str, handler: Handler) -> Han
     return make(guarded, handler.request_deserializer, handler.response_serializer)  # type: ignore[no-any-return]
 
 
+async def _not_async(_: object, context: Any) -> None:
+    log.error("the handler of a method is not async: it is not called, since grpc.aio would run it in a thread")
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "The method is not served.")
+
+
+_NOT_ASYNC: Handler = grpc.stream_unary_rpc_method_handler(_not_async)
+
+
 class _TokenEnd:
     """Ends a call when its caller's token expires: the handler is cancelled, and the client sees why."""
 
@@ -107,12 +119,13 @@ class _TokenEnd:
             self._task.uncancel()
 
     def _end(self) -> None:
+        if self._task is None or self._task.done():
+            return  # the client has left, and a context without a call crashes the process
         ended = Refusal(grpc.StatusCode.UNAUTHENTICATED, ENDED, ())
         # The status first: it is sent whatever the handler makes of being cancelled.
         self._aborting = asyncio.get_running_loop().create_task(_abort(self._call.given, ended))
         self._aborting.add_done_callback(_retrieve)
-        if self._task is not None:
-            self._task.cancel()
+        self._task.cancel()
 
 
 async def _fail(call: Call, end: _TokenEnd | None, error: BaseException) -> None:

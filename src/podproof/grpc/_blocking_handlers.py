@@ -6,9 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import partial
-from threading import Thread
 from typing import Any, NoReturn
 
 import grpc
@@ -23,7 +21,6 @@ from podproof.grpc._call import (
     Call,
     Handler,
     Refusal,
-    Status,
     behavior_of,
     decide,
     known_call,
@@ -56,7 +53,7 @@ def guard_blocking(  # noqa: PLR0915  a closure for each way to respond
         end = _TokenEnd(pipeline, call) if may_last else None
         try:
             response = behavior(read(requests, context, end), call.context)
-            call.settle(_status(context))
+            call.settle(number(context.code()))
         except BaseException as error:
             _fail(call, error)
             raise
@@ -72,7 +69,7 @@ def guard_blocking(  # noqa: PLR0915  a closure for each way to respond
                 if not call.settled:
                     call.settle(OK)
                 yield response
-            call.settle(_status(context))
+            call.settle(number(context.code()))
         except BaseException as error:
             _fail(call, error)
             raise
@@ -128,17 +125,15 @@ class _TokenEnd:
         call = getattr(getattr(context, "_rpc_event", None), "call", None)
         if call is not None:
             call.cancel(grpc.StatusCode.UNAUTHENTICATED.value[0], ENDED)  # which context.cancel() cannot say
-        elif hasattr(context, "cancel"):
+        else:
             context.cancel()
-        else:  # of a handler that grpc.aio runs in a thread: it waits for the event loop
-            Thread(target=_abort_quietly, args=(context,), daemon=True).start()
 
 
 def _decide(pipeline: RequestPipeline, method: str, context: Any) -> Call:
     """Return the call if its caller is allowed, else abort it."""
     source = source_of(method, context)
     try:
-        allowed = run_flow(decide(pipeline, source), partial(_time_remaining, context))
+        allowed = run_flow(decide(pipeline, source), context.time_remaining)
     except PodAuthError as denial:
         if isinstance(denial, Unavailable) and _is_over(context):
             context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "")  # no client is left to be denied
@@ -150,11 +145,8 @@ def _fail(call: Call, error: BaseException) -> None:
     """Log how a call has failed; a PodAuthError denies it."""
     if isinstance(error, PodAuthError):
         _abort(call.given, call.refuse(error))
-    code = getattr(call.given, "code", None)
-    if code is None or not isinstance(error, Exception) or not _is_active(call.given):
-        call.settle(None)  # grpc.aio does not tell a handler that runs in a thread what status it has
-    else:
-        call.settle(number(code() or grpc.StatusCode.UNKNOWN))
+    left = not isinstance(error, Exception) or not call.given.is_active()
+    call.settle(None if left else number(call.given.code() or grpc.StatusCode.UNKNOWN))
 
 
 def _close(call: Call, end: _TokenEnd | None) -> None:
@@ -164,11 +156,6 @@ def _close(call: Call, end: _TokenEnd | None) -> None:
     # Another call's, where a generator is closed in another thread.
     if current_request.get() is call:
         current_request.set(None)
-
-
-def _status(context: Any) -> Status:
-    """Return the status that a handler has set, as far as its context tells."""
-    return number(context.code()) if hasattr(context, "code") else OK
 
 
 def _abort(context: Any, refusal: Refusal) -> NoReturn:
@@ -204,21 +191,5 @@ def _read_single(
         context.abort(grpc.StatusCode.INTERNAL, "Exception deserializing request!")
 
 
-def _abort_quietly(context: Any) -> None:
-    with suppress(Exception):  # which it ends by
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, ENDED)
-
-
-def _is_active(context: Any) -> bool:
-    is_active = getattr(context, "is_active", None)
-    return is_active is None or bool(is_active())
-
-
 def _is_over(context: Any) -> bool:
-    return not _is_active(context) or _time_remaining(context) <= 0
-
-
-def _time_remaining(context: Any) -> float:
-    """Return the seconds to a call's deadline; grpc.aio has None where there is no deadline."""
-    remaining = context.time_remaining()
-    return math.inf if remaining is None else remaining
+    return not context.is_active() or context.time_remaining() <= 0

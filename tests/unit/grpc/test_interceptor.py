@@ -246,7 +246,7 @@ def test_the_request_of_a_denied_call_is_not_parsed(serve: Serve, flavour: str) 
     assert parsed == [b"one"]
 
 
-@pytest.mark.parametrize("flavour", ["threads", "aio with threads"], indirect=True)
+@pytest.mark.parametrize("flavour", ["threads"], indirect=True)
 def test_a_request_that_cannot_be_parsed_is_an_error_as_without_us(
     serve: Serve, flavour: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -108,7 +108,6 @@ def test_a_denial_by_the_handler_is_one_record(serve: Serve, kind: str, records:
     assert records.is_empty
 
 
-@pytest.mark.parametrize("flavour", ["threads", "aio"], indirect=True)  # grpc.aio itself loses an abort in a thread
 def test_a_denial_after_the_first_response_is_a_second_record(serve: Serve, flavour: str, records: Records) -> None:
     class Late(EchoService):
         def unary_stream(self, request: bytes, context: Any) -> Iterator[bytes]:
@@ -148,7 +147,7 @@ def test_a_denial_that_the_handler_turns_into_another_error_is_one_with_that_sta
             raise RuntimeError("mine") from None
 
     assert status_of(serve(inside), kind, ALICE) == "UNKNOWN"
-    assert decision_of(records.next()) == ("denied", "not-allowed", 7 if flavour == "aio with threads" else 2)
+    assert decision_of(records.next()) == ("denied", "not-allowed", 2)
 
 
 def test_an_error_of_the_handler_is_the_record_s_status(
@@ -158,8 +157,7 @@ def test_an_error_of_the_handler_is_the_record_s_status(
         raise RuntimeError("mine")
 
     assert status_of(serve(inside), kind, ALICE) == "UNKNOWN"
-    # grpc.aio does not tell a handler that runs in a thread.
-    assert decision_of(records.next()) == ("allowed", "authenticated", None if flavour == "aio with threads" else 2)
+    assert decision_of(records.next()) == ("allowed", "authenticated", 2)
 
 
 def test_a_status_of_the_handler_is_the_record_s(serve: Serve, flavour: str, records: Records) -> None:
@@ -167,7 +165,7 @@ def test_a_status_of_the_handler_is_the_record_s(serve: Serve, flavour: str, rec
         context.set_code(grpc.StatusCode.NOT_FOUND)
 
     assert status_of(serve(inside), "unary_unary", ALICE) == "NOT_FOUND"
-    assert decision_of(records.next()) == ("allowed", "authenticated", 0 if flavour == "aio with threads" else 5)
+    assert decision_of(records.next()) == ("allowed", "authenticated", 5)
 
 
 def test_an_anonymous_call_is_a_record(serve: Serve, kind: str, records: Records) -> None:

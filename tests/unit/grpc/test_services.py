@@ -22,7 +22,7 @@ from podproof.grpc._blocking_handlers import _TokenEnd
 from podproof.grpc._call import Call, address_of
 from podproof.grpc._guarded_handlers import MAX_KEPT, GuardedHandlers
 from tests.support.fake_api import AuthenticatorFactory, Clock, token
-from tests.support.grpc_servers import bearer, call, status_of
+from tests.support.grpc_servers import EchoService, bearer, call, status_of
 from tests.unit.grpc.conftest import Serve
 
 ALICE = bearer(token())
@@ -65,7 +65,6 @@ def test_health_is_checked_without_a_token_where_it_is_exempt(serve: Serve, flav
     assert status_of(target, "unary_unary") == "UNAUTHENTICATED"
 
 
-@pytest.mark.parametrize("flavour", ["threads", "aio"], indirect=True)  # the servicer of threads needs their server
 @pytest.mark.parametrize("metadata", [(), ALICE])
 def test_health_is_watched(serve: Serve, flavour: str, metadata: Any) -> None:
     target = serve(more=[health_handler(flavour)], exempt=[] if metadata else [HEALTH])
@@ -76,7 +75,6 @@ def test_health_is_watched(serve: Serve, flavour: str, metadata: Any) -> None:
         watch.cancel()
 
 
-@pytest.mark.parametrize("flavour", ["threads", "aio"], indirect=True)
 def test_a_watch_ends_with_the_token(serve: Serve, flavour: str, time: Clock) -> None:
     target = serve(more=[health_handler(flavour)])
     time.passes(3600 - 0.1)
@@ -195,20 +193,12 @@ def test_a_handler_may_respond_by_a_callback(serve: Serve) -> None:
     assert status_of(target, "unary_stream", ALICE, requests=[b"fail"]) == "UNKNOWN"
 
 
-@pytest.mark.parametrize("has_cancel", [True, False])
-def test_a_call_whose_context_is_not_grpc_s_own_is_ended_by_what_it_has(has_cancel: bool) -> None:
+def test_a_call_whose_context_is_not_grpc_s_own_is_cancelled() -> None:
     ended = Event()
 
     class Context:
-        if has_cancel:
-
-            def cancel(self) -> None:
-                ended.set()
-        else:
-
-            def abort(self, code: grpc.StatusCode, details: str) -> None:
-                ended.set()
-                raise RuntimeError(code, details)
+        def cancel(self) -> None:
+            ended.set()
 
     class Pipeline:
         @staticmethod
@@ -221,6 +211,18 @@ def test_a_call_whose_context_is_not_grpc_s_own_is_ended_by_what_it_has(has_canc
     end = _TokenEnd(pipeline, made)
     assert ended.wait(10)
     assert end.has_come
+
+
+@pytest.mark.parametrize("flavour", ["aio"], indirect=True)
+def test_a_handler_of_grpc_aio_that_is_not_async_is_not_called(
+    serve: Serve, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    reached: list[Any] = []
+    target = serve(service=EchoService(reached.append))
+    assert status_of(target, kind) == "UNAUTHENTICATED"
+    assert status_of(target, kind, ALICE) == "UNIMPLEMENTED"
+    assert reached == []
+    assert "is not async" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,174 @@
+"""gRPC under attack: bad credentials and tricks with metadata, in each kind of call, on each kind of server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+
+from podproof import current_caller
+from podproof._apiserver.client import APIServerClient
+from podproof._apiserver.connection import load_configuration
+from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.pods import PodLookup
+from podproof._authentication.token_review import TokenReviewVerifier
+from podproof.options import Options
+from podproof.testing import Cluster
+from podproof.testing._emulator.tokens import parse
+from tests.support.grpc_servers import (
+    FLAVOURS,
+    KINDS,
+    AsyncEchoService,
+    EchoService,
+    EventLoopThread,
+    Metadata,
+    bearer,
+    call,
+    handlers_of,
+    run_grpc_server,
+    status_of,
+)
+from tests.support.leak_detector import LeakDetector
+
+LOCAL, ELSEWHERE = "127.0.0.1", "127.0.0.9"
+
+
+class GRPCEnv:
+    """A server of each flavour in one cluster, and whom their handlers were reached by."""
+
+    def __init__(self, stack: ExitStack, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._stack = stack
+        load = partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)})
+        self._client = APIServerClient(load=load)
+        stack.callback(self._client.close)
+        self.alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[LOCAL])
+        self.token = self.alice.token("bob")
+        self.callers: list[Any] = []
+        loop = EventLoopThread()
+        stack.callback(loop.close)
+        self.targets = {flavour: stack.enter_context(self._serve(flavour, loop)) for flavour in FLAVOURS}
+
+    def _serve(self, flavour: str, loop: EventLoopThread) -> Any:
+        def inside(context: Any) -> None:
+            assert "authorization" not in dict(context.invocation_metadata())
+            self.callers.append(current_caller())
+
+        service = AsyncEchoService(inside) if flavour == "aio" else EchoService(inside)
+        options = Options.read({"audience": "bob"}, {})
+        verifier, pods = TokenReviewVerifier(self._client, options.audience), PodLookup(self._client)
+        authenticator = Authenticator(options, verifier, pods, max_rejections=1_000_000)
+        self._stack.callback(authenticator.close)
+        return run_grpc_server(flavour, loop, [handlers_of(service)], authenticator=authenticator)
+
+
+def bad_credentials(env: GRPCEnv) -> Mapping[str, Metadata]:
+    """Return metadata that must not be accepted, by what is wrong with it."""
+    cluster, alice, good = env.cluster, env.alice, env.token
+    elsewhere = cluster.pod("default/elsewhere", service_account="elsewhere", addresses=[ELSEWHERE])
+    gone = cluster.pod("default/gone", service_account="gone", addresses=[LOCAL])
+    of_the_gone = gone.token("bob")
+    gone.remove()
+    finished = cluster.pod("default/finished", service_account="finished", addresses=[LOCAL])
+    of_the_finished = finished.token("bob")
+    finished.update(phase="Failed")
+    forwarded = [("x-forwarded-for", ELSEWHERE), ("forwarded", f"for={ELSEWHERE}"), ("x-real-ip", ELSEWHERE)]
+    return {
+        "none": [],
+        "empty": [("authorization", "")],
+        "no token": [("authorization", "Bearer ")],
+        "another scheme": [("authorization", f"Basic {good}")],
+        "no scheme": [("authorization", good)],
+        "two blanks": [("authorization", f"Bearer  {good}")],
+        "junk behind it": bearer(f"{good} junk"),
+        "a list": [("authorization", f"Bearer {good}, Bearer {good}")],
+        "twice": [*bearer(good), *bearer(good)],
+        "a bad one and a good one": [*bearer("x.y.z"), *bearer(good)],
+        "a good one and a bad one": [*bearer(good), *bearer("x.y.z")],
+        "binary": [("authorization-bin", f"Bearer {good}".encode())],
+        "another name": [("x-authorization", f"Bearer {good}"), ("proxy-authorization", f"Bearer {good}")],
+        "not a JWT": bearer("x.y.z"),
+        "padded": bearer(f"{good}="),
+        "forged": bearer(cluster.forge(good)),
+        "of another audience": bearer(alice.token("carol")),
+        "expired": bearer(alice.token("bob", lifetime=-3600)),
+        "not of a pod": bearer(cluster.service_account("default/alice").token("bob")),
+        "of another issuer": bearer(cluster.sign({**parse(good).claims, "iss": "https://elsewhere.example"})),
+        "of a pod that is gone": bearer(of_the_gone),
+        "of a pod that has finished": bearer(of_the_finished),
+        "stolen": bearer(elsewhere.token("bob")),
+        "stolen, and said to be from there": [*bearer(elsewhere.token("bob")), *forwarded],
+        "long": bearer("a" * 9000),
+        "longer than gRPC takes": bearer("a" * 40_000),
+        "among many": [*[("x-other", str(number)) for number in range(100)], *bearer("x.y.z")],
+    }
+
+
+DENIED = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
+
+
+@pytest.fixture(scope="module")
+def env() -> Iterator[GRPCEnv]:
+    with ExitStack() as stack:
+        yield GRPCEnv(stack, stack.enter_context(Cluster()))
+
+
+@pytest.fixture(scope="module")
+def credentials(env: GRPCEnv) -> Mapping[str, Metadata]:
+    return bad_credentials(env)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_no_bad_credential_reaches_a_handler(
+    env: GRPCEnv, credentials: Mapping[str, Metadata], leak_detector: LeakDetector, flavour: str, kind: str
+) -> None:
+    target = env.targets[flavour]
+    env.callers.clear()
+    assert call(target, kind, bearer(env.token)) == [b"one"]
+    assert [str(caller.pod) for caller in env.callers] == ["default/alice-pod"]
+    env.callers.clear()
+    for name, metadata in credentials.items():
+        for _, value in metadata:
+            leak_detector.add_secret(value)
+        wanted = DENIED | {"RESOURCE_EXHAUSTED"} if name.startswith("long") else DENIED  # by gRPC itself
+        assert status_of(target, kind, metadata) in wanted, name
+    assert env.callers == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_good_token_is_accepted_beside_whatever_else_is_sent(env: GRPCEnv, flavour: str, kind: str) -> None:
+    beside: list[Metadata] = [
+        [("authorization-bin", b"\xff\x00")],
+        [("x-forwarded-for", ELSEWHERE)],
+        [("x-forwarded-for-bin", LOCAL.encode()), ("podproof.identity", "default/mallory"), ("remote-user", "root")],
+    ]
+    for more in beside:
+        env.callers.clear()
+        assert status_of(env.targets[flavour], kind, [*more, *bearer(env.token)]) == "OK"
+        assert [str(caller.pod) for caller in env.callers] == ["default/alice-pod"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_an_address_that_stands_in_the_metadata_is_not_believed(env: GRPCEnv, flavour: str) -> None:
+    """A proxy that is not named may have put it in the place of the caller's."""
+    metadata = [*bearer(env.token), ("x-forwarded-for", LOCAL)]
+    assert status_of(env.targets[flavour], "unary_unary", metadata) == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_denials_of_one_family_are_told_apart_by_nothing(
+    env: GRPCEnv, credentials: Mapping[str, Metadata], flavour: str
+) -> None:
+    seen = set()
+    for name in ("forged", "of another audience", "expired", "not of a pod", "of a pod that is gone", "not a JWT"):
+        with pytest.raises(grpc.RpcError) as raised:
+            call(env.targets[flavour], "unary_unary", credentials[name])
+        trailers: Any = raised.value.trailing_metadata()
+        seen.add((raised.value.code(), raised.value.details(), tuple(key for key, _ in trailers)))
+    assert seen == {(grpc.StatusCode.UNAUTHENTICATED, "The token is not accepted here.", ("x-request-id",))}
