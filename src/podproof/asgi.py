@@ -9,6 +9,7 @@ require_extra(__name__, "asgi")
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -17,7 +18,7 @@ import anyio.lowlevel
 from starlette.authentication import AuthCredentials, UnauthenticatedUser
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from podproof._request.asgi_request import LONGEST, MAX_HEADERS, WATCHED, decide, read_request
+from podproof._request.asgi_request import ADDRESSES, LONGEST, MAX_HEADERS, decide, read_request
 from podproof._request.context import IDENTITY, CurrentRequest, DecisionRecorder, current_request
 from podproof._request.lifetime import run_http, run_websocket, send_response
 from podproof._request.routing import Routing
@@ -41,7 +42,7 @@ class PodAuthMiddleware:
     """Allows only requests and WebSockets of authenticated pods, and tells the app which pod is calling.
 
     Sets `scope["user"]` to the caller's `PodIdentity` and `scope["auth"]` to its scopes, so that Starlette's own
-    `request.user` and `@requires` work, and takes the Authorization header off; on an exempt request user and auth are
+    `request.user` and `@requires` work, and takes the header with the token off; on an exempt request user and auth are
     Starlette's anonymous ones, and the header stays. The identity is also in `scope["podproof.identity"]`, where no
     other middleware's user takes its place. Options are those of `podproof.options.Options`, or PODPROOF_<NAME> in the
     environment; `authenticator` takes the place of the one that asks the API server.
@@ -60,7 +61,9 @@ class PodAuthMiddleware:
         self._pipeline: RequestPipeline | None = None
         self._error: ConfigurationError | None = None
         try:
-            self._pipeline = self._build_pipeline(given)
+            self._pipeline = pipeline = self._build_pipeline(given)
+            self._watched = ADDRESSES | pipeline.header.names
+            self._read = partial(read_request, header=pipeline.header)
         except ConfigurationError as error:
             if not _on_event_loop():
                 raise
@@ -79,7 +82,7 @@ class PodAuthMiddleware:
         caller = key = None
         # Port 0 is uvicorn's mark of an address from a header; a socket's peer has a port.
         peer, port = scope.get("client") or (None, None)
-        index = _credential_index(headers) if IDENTITY not in scope else -1
+        index = _credential_index(headers, pipeline.header.exact, self._watched) if IDENTITY not in scope else -1
         if index >= 0 and len(headers[index][1]) <= LONGEST and port != 0:
             key = sha256(headers[index][1]).digest()
             caller = pipeline.get_known(key, peer if pipeline.compares_addresses else None)
@@ -90,14 +93,14 @@ class PodAuthMiddleware:
             try:
                 caller, peer, recorder = await decide(pipeline, self._routing, scope, key, caller)
             except PodAuthError as denial:
-                await send_response(pipeline.record_denied(denial, read_request(scope)), scope, send)
+                await send_response(pipeline.record_denied(denial, self._read(scope)), scope, send)
                 return
             if caller is not None and not pipeline.keep_authorization:
-                headers = [header for header in headers if header[0] != b"authorization"]
+                headers = [header for header in headers if header[0] not in pipeline.header.names]
         # In place, as Starlette's own does: those around us must not see the token either.
         scope["headers"] = headers
         request = CurrentRequest()
-        request.recorder, request.read, request.source, request.peer = recorder, read_request, scope, peer
+        request.recorder, request.read, request.source, request.peer = recorder, self._read, scope, peer
         request.denial, request.settled = None, False
         ends_at = math.inf
         if caller is None:
@@ -138,14 +141,14 @@ class PodAuthMiddleware:
             raise RuntimeError(f"unknown ASGI scope type {scope['type']!r}: expected http, websocket or lifespan")
 
 
-def _credential_index(headers: Sequence[tuple[bytes, bytes]]) -> int:
-    """Return the index of the one Authorization header, -1 if there is not one, or a forwarded header beside it."""
+def _credential_index(headers: Sequence[tuple[bytes, bytes]], credential: bytes, watched: frozenset[bytes]) -> int:
+    """Return the index of the one header with the credential, -1 if there is not one, or another watched one."""
     found = -1
     if len(headers) > MAX_HEADERS:
         return -1
     for index, (name, _) in enumerate(headers):
-        if name in WATCHED:
-            if found >= 0 or name != b"authorization":
+        if name in watched:
+            if found >= 0 or name != credential:
                 return -1
             found = index
     return found

@@ -21,6 +21,7 @@ from podproof._authorization.path_pattern import is_path_pattern
 from podproof._authorization.policy import Policy
 from podproof._authorization.rbac import RBAC
 from podproof._authorization.rules import Rule
+from podproof._token.header_name import AUTHORIZATION, EXPECTED, is_header_name
 from podproof.errors import ConfigurationError
 
 __all__ = ["PREFIX", "OptionArguments", "Options", "markdown_table", "signature"]
@@ -174,6 +175,12 @@ def _parse_path(item: str) -> str:
 
 def _parse_paths(value: object) -> tuple[str, ...]:
     return _parse_each(_parse_path, _parse_strings(value) if isinstance(value, str) or value else ())
+
+
+def _parse_header(value: object) -> str:
+    if isinstance(value, str) and is_header_name(value.strip()):
+        return value.strip()
+    raise ValueError
 
 
 def _parse_flag(value: object) -> bool:
@@ -364,6 +371,12 @@ class Options:
             "paths open to all, exact or `prefix/*`, as the wrapped app's routes see them",
         ),
     )
+    header: str = field(
+        default=AUTHORIZATION,
+        metadata=_option(
+            _parse_header, EXPECTED, "the header that has the token, for apps whose own `Authorization` stays untouched"
+        ),
+    )
     optional: bool = field(
         default=False,
         metadata=_flag(
@@ -405,7 +418,7 @@ class Options:
     )
     max_reviews: int = field(default=8, metadata=_count("how many calls to the API server run at a time"))
     keep_authorization: bool = field(
-        default=False, metadata=_flag("leave the `Authorization` header on the request that the app sees")
+        default=False, metadata=_flag("leave the header with the token on the request that the app sees")
     )
 
     def __post_init__(self) -> None:
@@ -477,6 +490,7 @@ class OptionArguments(TypedDict, total=False):
     trusted_proxies: Sequence[str | IPv4Network | IPv6Network]
     host_network: bool
     exempt: Sequence[str]
+    header: str
     optional: bool
     other_credentials: Literal["refuse", "pass"]
     enforce: bool

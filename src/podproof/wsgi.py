@@ -9,6 +9,7 @@ require_extra(__name__, "wsgi")
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 from itertools import chain
@@ -47,7 +48,7 @@ class PodAuthMiddleware:
     """Allows only requests of authenticated pods, and tells the app which pod is calling.
 
     Sets `environ["podproof.identity"]` to the caller's `PodIdentity`, `REMOTE_USER` to its username and `AUTH_TYPE` to
-    `Bearer`, and takes the Authorization header off; on an exempt request the identity is None, and the header stays.
+    `Bearer`, and takes the header with the token off; on an exempt request the identity is None, and the header stays.
     Options are those of `podproof.options.Options`, or PODPROOF_<NAME> in the environment; `authenticator` takes the
     place of the one that asks the API server.
 
@@ -63,7 +64,9 @@ class PodAuthMiddleware:
     def __init__(self, app: WSGIApplication, **given: Unpack[MiddlewareOptions]) -> None:
         self.app = app
         self._routing = Routing(app)
-        self._pipeline = self._build_pipeline(given)
+        self._pipeline = pipeline = self._build_pipeline(given)
+        self._key = pipeline.header.key
+        self._read = partial(read_request, header=pipeline.header)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle a request."""
@@ -71,7 +74,7 @@ class PodAuthMiddleware:
         recorder: DecisionRecorder = pipeline
         caller = key = None
         peer = environ.get("REMOTE_ADDR")
-        authorization = environ.get("HTTP_AUTHORIZATION")
+        authorization = environ.get(self._key)
         if authorization and len(authorization) <= LONGEST and UNUSUAL.isdisjoint(environ):
             key = sha256(authorization.encode("latin-1", "replace")).digest()
             caller = pipeline.get_known(key, peer if pipeline.compares_addresses else None)
@@ -79,7 +82,7 @@ class PodAuthMiddleware:
             try:
                 caller, peer, recorder = decide(pipeline, self._routing, environ, key, caller)
             except PodAuthError as denial:
-                response = pipeline.record_denied(denial, read_request(environ))
+                response = pipeline.record_denied(denial, self._read(environ))
                 start_response(*_status_and_headers(response))
                 return [] if environ["REQUEST_METHOD"] == "HEAD" else [response.body]
         return self._run(caller, peer, recorder, environ, start_response)
@@ -105,7 +108,7 @@ class PodAuthMiddleware:
             # In the place of the server's own, by which it would send a file to its end. gunicorn needs the key.
             environ["wsgi.file_wrapper"] = FileWrapper
             if not self._pipeline.keep_authorization:
-                environ.pop("HTTP_AUTHORIZATION", None)
+                environ.pop(self._key, None)
             environ["REMOTE_USER"] = caller.username
             environ["AUTH_TYPE"] = "Bearer"
             if traces.INSTALLED and traces.get_current_span().is_recording():
@@ -113,7 +116,7 @@ class PodAuthMiddleware:
         environ[IDENTITY] = identity
         request = CurrentRequest()
         request.identity = identity
-        request.recorder, request.read, request.source, request.peer = recorder, read_request, environ, peer
+        request.recorder, request.read, request.source, request.peer = recorder, self._read, environ, peer
         request.denial, request.settled = None, False
         current_request.set(request)
         response = _LimitedResponse()

@@ -280,6 +280,7 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
         "PODPROOF_TRUSTED_PROXIES": "10.0.0.0/8",
         "PODPROOF_HOST_NETWORK": "true",
         "PODPROOF_EXEMPT": "/healthz,/public/*",
+        "PODPROOF_HEADER": "X-Pod-Authorization",
         "PODPROOF_OPTIONAL": "true",
         "PODPROOF_OTHER_CREDENTIALS": "pass",
         "PODPROOF_ENFORCE": "false",

@@ -17,7 +17,7 @@ class IncomingRequest(NamedTuple):
     that it is a call of gRPC. `address_headers` are the other headers that may hold an address (`ADDRESS_HEADERS`).
     `trailers` means that forwarded headers may be trailers, `overlong` that there are too many header lines to be read.
     `proofs` are the lines of the DPoP header; where there are some, `origin` is the scheme and the Host header:
-    `https://bob:8443`.
+    `https://bob:8443`. `authorization` is the header with the credential.
     """
 
     method: str

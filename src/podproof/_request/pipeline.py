@@ -19,7 +19,7 @@ from podproof._authentication.pod_address import canonical_address
 from podproof._authorization.policy import Decision
 from podproof._cache.fork_local import ForkLocal
 from podproof._cache.review_threads import ReviewThreads
-from podproof._request.credential import bearer_token
+from podproof._request.credential import CredentialHeader, bearer_token
 from podproof._request.flow import Allowed, Flow, Wait
 from podproof._request.incoming import IncomingRequest
 from podproof._request.paths import ExemptPaths, is_unambiguous
@@ -96,6 +96,7 @@ class RequestPipeline:
         proof: ProofCheck | None = None,
     ) -> None:
         self.monotonic = monotonic
+        self.header = CredentialHeader(options.header)
         self.keep_authorization = options.keep_authorization
         self.enforces = options.enforce
         self.issuers = options.issuers
@@ -243,7 +244,7 @@ class RequestPipeline:
         return NOTHING
 
     def _bearer_token(self, request: IncomingRequest) -> str:
-        return bearer_token(request.authorization, tuple(self._schemes))
+        return bearer_token(request.authorization, tuple(self._schemes), self.header.name)
 
     def _token(self, request: IncomingRequest) -> str:
         if request.authenticated and not request.authorization:

@@ -9,6 +9,7 @@ from podproof._authentication.cached_identity import CachedIdentity
 from podproof._authentication.claims import MAX_TOKEN
 from podproof._request.blocking_driver import run_flow
 from podproof._request.context import IDENTITY
+from podproof._request.credential import CredentialHeader
 from podproof._request.flow import Allowed
 from podproof._request.incoming import IncomingRequest
 from podproof._request.peer import ADDRESS_HEADERS
@@ -18,6 +19,7 @@ from podproof._request.routing import Routing
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+AUTHORIZATION = CredentialHeader("Authorization")
 # Where one of these is there, the peer's address may not be the socket's: such a request goes the whole way.
 _ADDRESS_KEYS = frozenset("HTTP_" + name.upper().replace("-", "_") for name in ADDRESS_HEADERS)
 UNUSUAL = _ADDRESS_KEYS | {"werkzeug.proxy_fix.orig", IDENTITY}
@@ -34,18 +36,20 @@ def decide(
 ) -> Allowed:
     """Return who a request is allowed for; see `RequestPipeline.decide`. Raises a PodAuthError to deny."""
     paths = routing.read_wsgi(environ.get("PATH_INFO", "")) if pipeline.checks_paths else ("",)
-    request = read_request(environ, paths)
+    request = read_request(environ, paths, pipeline.header)
     if key is not None and not request.authorization[0].startswith("Bearer "):
         key = None  # the scheme in another case: the same token has another key
     return run_flow(pipeline.decide(request, key, known))
 
 
-def read_request(environ: WSGIEnvironment, paths: Sequence[str] = ("",)) -> IncomingRequest:
-    """Return the facts of an environ; `paths` are what the wrapped app may route it as."""
+def read_request(
+    environ: WSGIEnvironment, paths: Sequence[str] = ("",), header: CredentialHeader = AUTHORIZATION
+) -> IncomingRequest:
+    """Return the facts of an environ; `paths` are what the wrapped app may route it as, `header` has the credential."""
     # ProxyFix keeps what it replaces.
     original = environ.get("werkzeug.proxy_fix.orig", environ)
     # WSGI servers join several occurrences of a header with commas, in order.
-    authorization = environ.get("HTTP_AUTHORIZATION")
+    authorization = environ.get(header.key)
     x_forwarded_for = environ.get("HTTP_X_FORWARDED_FOR")
     forwarded = environ.get("HTTP_FORWARDED")
     proof, host = environ.get("HTTP_DPOP"), environ.get("HTTP_HOST")
