@@ -17,6 +17,7 @@ EXTRAS = {
     "starlette": _ASGI,
     "fastapi": (*_ASGI, "fastapi"),
     "django": (*_SERVER, "django"),
+    "rest-framework": (*_SERVER, "django", "djangorestframework"),
     "quart": (*_ASGI, "quart", "werkzeug"),
     "litestar": (*_ASGI, "litestar"),
     "falcon": (*_SERVER, "falcon"),
@@ -31,7 +32,13 @@ EXTRAS = {
 Django and Falcon apps are served by WSGI or ASGI, and whoever serves them by one needs nothing of the other.
 """
 
-_MODULES = {"grpcio": "grpc", "prometheus-client": "prometheus_client", "pyjwt": "jwt", "pyyaml": "yaml"}
+_MODULES = {
+    "djangorestframework": "rest_framework",
+    "grpcio": "grpc",
+    "prometheus-client": "prometheus_client",
+    "pyjwt": "jwt",
+    "pyyaml": "yaml",
+}
 """The modules of distributions that are not named after them."""
 
 

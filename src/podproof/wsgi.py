@@ -13,7 +13,6 @@ from functools import partial
 from hashlib import sha256
 from http import HTTPStatus
 from itertools import chain
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Unpack
 from wsgiref.util import FileWrapper
 
@@ -21,6 +20,7 @@ from podproof._request.context import IDENTITY, CurrentRequest, DecisionRecorder
 from podproof._request.problem import HTTPResponse
 from podproof._request.routing import Routing
 from podproof._request.setup import MiddlewareOptions, build_pipeline
+from podproof._request.wsgi_body import LimitedInput
 from podproof._request.wsgi_request import LONGEST, UNUSUAL, decide, read_request
 from podproof._telemetry import traces
 from podproof.errors import IdentityEnded, PodAuthError
@@ -34,14 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IDENTITY", "PodAuthMiddleware"]
 
-PIECE = 1024
-"""Bytes of a request's body that are read from the server at a time."""
-
 ENDED = "the caller's token has expired during the response"
-
-ENDS_SOON = 60.0
-SMALL_PIECE = 64
-"""Bytes that are read at a time where the token has less than `ENDS_SOON` seconds left: a slow upload ends with it."""
 
 
 class PodAuthMiddleware:
@@ -104,7 +97,7 @@ class PodAuthMiddleware:
             identity = caller.identity
             ends_at = time.monotonic() + caller.ends_at - self._pipeline.monotonic()
             if "wsgi.input" in environ:
-                environ["wsgi.input"] = _Input(given=environ["wsgi.input"], ends_at=ends_at)
+                environ["wsgi.input"] = LimitedInput(given=environ["wsgi.input"], ends_at=ends_at)
             # In the place of the server's own, by which it would send a file to its end. gunicorn needs the key.
             environ["wsgi.file_wrapper"] = FileWrapper
             if not self._pipeline.keep_authorization:
@@ -147,46 +140,6 @@ class PodAuthMiddleware:
             current_request.set(None)
             raise
         return response
-
-
-class _Input(SimpleNamespace):  # whose constructor is C: each request makes one
-    """A request's body as it is read, until a moment in monotonic seconds; it never reads more than it is asked for.
-
-    A server's `read` returns when all is there, so it is called for pieces, and the time is looked at between them.
-    """
-
-    given: Any
-    ends_at: float
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.given, name)  # what some servers have besides
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self.readline, b"")
-
-    def read(self, size: int | None = -1) -> bytes:
-        return b"".join(self._pieces(self.given.read, size))
-
-    def readline(self, size: int | None = -1) -> bytes:
-        return b"".join(self._pieces(self.given.readline, size, b"\n"))
-
-    def readlines(self, _hint: int | None = None, /) -> list[bytes]:
-        """Return all lines: a hint need not be heeded (PEP 3333)."""
-        return [*self]
-
-    def _pieces(self, read: Callable[[int], bytes], size: int | None, end: bytes | None = None) -> Iterator[bytes]:
-        """Yield pieces of so many bytes, of all for a negative size or None, until one is short, or ends with `end`."""
-        left = math.inf if size is None or size < 0 else size
-        while left > 0:
-            ends_soon = self.ends_at - time.monotonic() < ENDS_SOON
-            wanted = int(min(left, SMALL_PIECE if ends_soon else PIECE))
-            piece = read(wanted)
-            if time.monotonic() >= self.ends_at:
-                raise IdentityEnded("the caller's token has expired during the request's body")
-            yield piece
-            if len(piece) < wanted or (end is not None and piece.endswith(end)):
-                return
-            left -= len(piece)
 
 
 class _LimitedResponse:

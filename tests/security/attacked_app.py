@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import sys
 import time
@@ -165,12 +166,20 @@ class AttackedApp:
             options, verifier, pods, issuer_reader=self.client, max_rejections=max_rejections, monotonic=clock
         )
         self._callers: list[PodIdentity | None] = []
-        self._wsgi = wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
-        self._asgi = asgi.PodAuthMiddleware(self._asgi_app, authenticator=self.authenticator)
+        self._wsgi_apps: dict[str, Any] = {
+            "wsgi": wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
+        }
+        middleware = asgi.PodAuthMiddleware(self._asgi_app, authenticator=self.authenticator)
+        self._asgi_apps: dict[str, Any] = {"asgi": middleware, "websocket": middleware}
 
     def close(self) -> None:
         self.authenticator.close()
         self.client.close()
+
+    def add_apps(self, wsgi_apps: dict[str, Any], asgi_apps: dict[str, Any]) -> None:
+        """Add apps that authenticate by themselves, each as an entry point; those named "... websocket" are of such."""
+        self._wsgi_apps |= wsgi_apps
+        self._asgi_apps |= asgi_apps
 
     def send(
         self,
@@ -191,7 +200,7 @@ class AttackedApp:
         self._callers.clear()
         self._leak_detector.decisions.clear()
         try:
-            send = self._send_wsgi if entry_point == "wsgi" else partial(self._send_asgi, entry_point)
+            send = partial(self._send_wsgi if entry_point in self._wsgi_apps else self._send_asgi, entry_point)
             status, response_headers, body = send(headers, peer, path)
         except BaseException as error:
             self._leak_detector.add_error(error)
@@ -227,8 +236,11 @@ class AttackedApp:
         finally:
             self._leak_detector.assert_no_leak()
 
-    def _send_wsgi(self, headers: Headers, peer: str | None, path: str) -> tuple[int, list[tuple[str, str]], bytes]:
+    def _send_wsgi(
+        self, entry_point: str, headers: Headers, peer: str | None, path: str
+    ) -> tuple[int, list[tuple[str, str]], bytes]:
         environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, "RAW_URI": path}
+        environ |= {"SERVER_NAME": "bob", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO()}
         if peer is not None:
             environ["REMOTE_ADDR"] = peer
         for name, value in headers:
@@ -240,7 +252,7 @@ class AttackedApp:
             started.append((int(status[:3]), given))
             return lambda _: None
 
-        body = self._wsgi(environ, start_response)
+        body = self._wsgi_apps[entry_point](environ, start_response)
         content = b"".join(body)
         if hasattr(body, "close"):
             body.close()
@@ -250,8 +262,9 @@ class AttackedApp:
     def _send_asgi(
         self, entry_point: str, headers: Headers, peer: str | None, path: str
     ) -> tuple[int, list[tuple[str, str]], bytes]:
+        kind = "websocket" if entry_point.endswith("websocket") else "http"
         scope: dict[str, Any] = {
-            "type": "http" if entry_point == "asgi" else entry_point,
+            "type": kind,
             "method": "GET",
             "path": path,
             "raw_path": path.encode(),
@@ -261,37 +274,44 @@ class AttackedApp:
             "client": None if peer is None else (peer, 4711),
             "extensions": {"websocket.http.response": {}},
         }
-        if entry_point == "websocket":
+        if kind == "websocket":
             del scope["method"]
         sent: list[Any] = []
+        received: list[bool] = []
 
         async def receive() -> Any:
-            return {"type": "http.request", "body": b""} if entry_point == "asgi" else {"type": "websocket.connect"}
+            if kind == "websocket":
+                return {"type": "websocket.connect"}
+            if not received:
+                received.append(True)
+                return {"type": "http.request", "body": b""}
+            return await asyncio.Future[Any]()  # Django waits for a disconnect beside the response
 
         async def send(message: Any) -> None:
             sent.append(message)
 
-        self._runner.run(self._asgi(scope, receive, send))
+        self._runner.run(self._asgi_apps[entry_point](scope, receive, send))
         if sent[0]["type"] == "websocket.accept":
             return 200, [], b""
-        start, body = sent
+        start, *bodies = sent
         given = [(name.decode(), value.decode()) for name, value in start["headers"]]
-        return start["status"], given, body["body"]
+        return start["status"], given, b"".join(body["body"] for body in bodies)
 
     def _wsgi_app(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        self._record_caller(environ)
+        self.record_caller(environ)
         start_response("200 OK", [])
         return [b""]
 
     async def _asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
-        self._record_caller(scope)
+        self.record_caller(scope)
         if scope["type"] == "websocket":
             await send({"type": "websocket.accept"})
             return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    def _record_caller(self, request: dict[str, Any]) -> None:
+    def record_caller(self, request: dict[str, Any]) -> None:
+        """Keep the caller that an app sees in an environ or scope, and search all else in there for secrets."""
         self._callers.append(request[IDENTITY])
         options = self.authenticator.options
         exempt = request.get("PATH_INFO", request.get("path")) in options.exempt

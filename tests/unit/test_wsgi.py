@@ -21,11 +21,17 @@ from werkzeug.wsgi import wrap_file
 
 from podproof import current_caller
 from podproof._request.context import deny
+from podproof._request.wsgi_body import SMALL_PIECE
 from podproof.errors import ConfigurationError, IdentityEnded, NotAllowed
-from podproof.wsgi import IDENTITY, SMALL_PIECE, PodAuthMiddleware
+from podproof.wsgi import IDENTITY, PodAuthMiddleware
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, Clock, FakeAPI, review, token
 
 App = Callable[..., Iterable[bytes]]
+
+
+def use_clock(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
+    for module in ("podproof.wsgi", "podproof._request.wsgi_body"):
+        monkeypatch.setattr(f"{module}.time", SimpleNamespace(monotonic=time))
 
 
 def show(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -295,7 +301,7 @@ def test_a_context_copy_that_outlives_its_request_has_no_caller(
 def test_a_response_that_starts_after_the_token_expired_is_sent_whole(
     make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+    use_clock(monkeypatch, time)
 
     def slow(environ: Any, start_response: Any) -> list[bytes]:
         time.passes(65)
@@ -329,7 +335,7 @@ def stream_file(environ: Any, start_response: Any) -> Any:
 def test_a_file_is_broken_off_when_the_token_expires(
     make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+    use_clock(monkeypatch, time)
     headers = {"Authorization": f"Bearer {token(exp=NOW + 5)}"}
     servers = type("ServersFileWrapper", (FileWrapper,), {})
     app = PodAuthMiddleware(stream_file, authenticator=make_authenticator())
@@ -348,7 +354,7 @@ def test_a_file_is_broken_off_when_the_token_expires(
 def test_an_empty_first_chunk_is_not_the_beginning_of_a_response(
     make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+    use_clock(monkeypatch, time)
 
     def slow(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -411,12 +417,13 @@ def test_a_request_body_reads_as_it_was_sent_and_only_until_the_token_expires(
     upload: bytes,
     lifetime: float,
 ) -> None:
-    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+    use_clock(monkeypatch, time)
     seen: list[object] = []
     began = time()
 
     def app(environ: Any, start_response: Any) -> list[bytes]:
         assert environ["wsgi.input"].name_of_server == "slow"
+        assert not hasattr(environ["wsgi.input"], "readinto")  # which Werkzeug would read by, past the limit
         try:
             seen.append(read(environ["wsgi.input"]))
         except OSError as error:
@@ -457,7 +464,7 @@ def test_no_more_of_a_request_body_is_read_than_the_app_asks_for(
 def test_a_response_is_broken_off_when_the_token_expires(
     make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+    use_clock(monkeypatch, time)
 
     def stream(environ: Any, start_response: Any) -> Iterator[bytes]:
         start_response("200 OK", [])
@@ -533,7 +540,7 @@ def test_an_app_can_write_its_body_at_once(make_authenticator: AuthenticatorFact
 def test_writing_ends_with_the_token_but_never_before_the_first_byte(
     make_authenticator: AuthenticatorFactory, time: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("podproof.wsgi.time", SimpleNamespace(monotonic=time))
+    use_clock(monkeypatch, time)
 
     def app(_: Any, start_response: Any) -> Iterable[bytes]:
         write = start_response("200 OK", [])

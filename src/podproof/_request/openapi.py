@@ -14,10 +14,12 @@ from podproof._request.denied import denied
 from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
 
+SCHEME = HTTPBearer(bearerFormat="JWT", description="The caller's service-account token.")
+
 
 class _CallerScheme(SecurityBase):
     # FastAPI's own HTTPBearer would look for the Authorization header, which the middleware has removed.
-    model = HTTPBearer(bearerFormat="JWT", description="The caller's service-account token.")
+    model = SCHEME
     scheme_name = "podproof"
 
     async def __call__(self, connection: HTTPConnection) -> PodIdentity:

@@ -58,6 +58,19 @@ class Routing:
         return known[1].read_wsgi(path)
 
 
+class LatestRouting:
+    """The routing of whichever app handles a request, for what is used in several."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[object, Routing] = (None, Routing(None))
+
+    def of_app(self, app: object) -> Routing:
+        """Return an app's routing, worked out once while it is the same app."""
+        if self._latest[0] is not app:
+            self._latest = (app, Routing(app))
+        return self._latest[1]
+
+
 def _mounted_in_starlette(app: Any, path: str) -> Iterator[tuple[object, str]]:
     """Yield the apps whose mounts a path may be below, with the rest of the path."""
     for route in app.routes:

@@ -23,10 +23,11 @@ __all__ = ["podproof_caller", "podproof_cluster", "podproof_cluster_session"]
 
 @pytest.fixture(scope="session")
 def _podproof_started() -> Iterator[Cluster]:
-    from podproof.testing import Cluster  # noqa: PLC0415 - this module is loaded in every pytest run
+    # Here and not above: this module is loaded in every pytest run.
+    from podproof.testing._shared_cluster import shared_cluster, stop_shared_cluster  # noqa: PLC0415
 
-    with Cluster() as cluster:
-        yield cluster
+    yield shared_cluster()
+    stop_shared_cluster()
 
 
 @pytest.fixture

@@ -214,6 +214,14 @@ class Cluster:
         made = self._store.replace("pods", {**made, "status": pod_defaults.reported(made["status"], phase, addresses)})
         return EmulatedPod(self._store, self._authenticator, namespace, short, made["metadata"]["uid"])
 
+    def find_pod(self, name: str) -> EmulatedPod | None:
+        """Return the pod of this name (`namespace/name`), None if there is none. Raises ValueError."""
+        namespace, short = _split(name)
+        live = self._store.get("pods", namespace, short)
+        if live is None:
+            return None
+        return EmulatedPod(self._store, self._authenticator, namespace, short, live["metadata"]["uid"])
+
     def service_account(self, name: str) -> EmulatedServiceAccount:
         """Return a service account (`namespace/name`), a new one if it does not exist.
 

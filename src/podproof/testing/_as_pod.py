@@ -1,0 +1,103 @@
+"""`as_pod`: a framework's test client as a pod of the emulated cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from podproof.testing._audiences import find_audiences
+from podproof.testing._emulator.objects import EmulatedPod
+from podproof.testing._shared_cluster import cluster_around_us
+
+if TYPE_CHECKING:
+    from podproof.testing._emulator.cluster import Cluster
+
+Client = TypeVar("Client")
+
+_PORT = 50000
+_numbers = count(1)
+
+
+def as_pod(
+    client: Client,
+    pod: str | EmulatedPod,
+    *,
+    audience: str | Sequence[str] | None = None,
+    cluster: Cluster | None = None,
+) -> Client:
+    """Let a test client call as a pod from now on, from its address and with its token, and return the client.
+
+    `client` is Starlette's and FastAPI's `TestClient`, Flask's and Werkzeug's, Django's `Client` and `AsyncClient`,
+    REST framework's `APIClient`, or one of httpx with an `ASGITransport` or `WSGITransport`. `pod` is a pod of the
+    cluster, or `namespace/name`: the pod of this name, which is made, with a service account of its name, if there is
+    none. A request that has an Authorization header of its own keeps it.
+
+    The token is for the audiences that are found in the app, in Django's settings or in the environment; `audience` is
+    for an app where they are not. `cluster` is the emulated cluster that the app uses, by default the one of
+    `podproof_cluster`, which is started if it was not.
+
+    Raises ValueError if no audience is found, TypeError for another client.
+    """
+    kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(client).__mro__}
+    known = next((name for name in _CLIENTS if name in kinds), None)
+    if known is None:
+        raise TypeError(f"{type(client).__name__} is no test client of a known framework")
+    app_of, turn_into = _CLIENTS[known]
+    caller = pod if isinstance(pod, EmulatedPod) else _find_pod(cluster or cluster_around_us(), pod)
+    turn_into(client, caller.token(audience or find_audiences(app_of(client))), caller.addresses[0])
+    return client
+
+
+def _find_pod(cluster: Cluster, name: str) -> EmulatedPod:
+    found = cluster.find_pod(name)
+    if found is not None:
+        return found
+    number = next(_numbers)
+    return cluster.pod(
+        name, service_account=name.partition("/")[2], addresses=[f"10.244.{number // 250 % 250}.{number % 250 + 1}"]
+    )
+
+
+def _turn_httpx(client: Any, token: str, address: str) -> None:
+    transport = client._transport  # noqa: SLF001  it has the address, and no public name
+    if hasattr(transport, "remote_addr"):
+        transport.remote_addr = address
+    elif hasattr(transport, "client"):
+        transport.client = (address, _PORT)
+    else:
+        raise TypeError("this client calls over the network: give it an ASGITransport or WSGITransport")
+    client.headers["Authorization"] = f"Bearer {token}"
+
+
+def _turn_werkzeug(client: Any, token: str, address: str) -> None:
+    environ = {"HTTP_AUTHORIZATION": f"Bearer {token}", "REMOTE_ADDR": address}
+    if hasattr(client, "environ_base"):  # Flask's
+        client.environ_base.update(environ)
+        return
+    inner = client.application
+    client.application = lambda given, start_response: inner(environ | given, start_response)
+
+
+def _turn_django(client: Any, token: str, address: str) -> None:
+    client.defaults |= {"HTTP_AUTHORIZATION": f"Bearer {token}", "REMOTE_ADDR": address}
+
+
+def _turn_async_django(client: Any, token: str, address: str) -> None:
+    inner = client.request
+    client.defaults["Authorization"] = f"Bearer {token}"
+    client.request = lambda **request: inner(client=[address, _PORT], **request)
+
+
+def _transport_app(client: Any) -> object:
+    return getattr(client._transport, "app", None)  # noqa: SLF001  as above
+
+
+_CLIENTS: dict[str, tuple[Any, Any]] = {
+    "django.AsyncRequestFactory": (lambda client: getattr(client, "handler", None), _turn_async_django),
+    "django.RequestFactory": (lambda client: getattr(client, "handler", None), _turn_django),
+    "httpx.BaseClient": (_transport_app, _turn_httpx),
+    "httpx2.BaseClient": (_transport_app, _turn_httpx),
+    "werkzeug.Client": (lambda client: client.application, _turn_werkzeug),
+}
+"""By a class of the client, the more specific first: where its app is found, and what makes it call as a pod."""

@@ -1,0 +1,86 @@
+"""Without a middleware around the app: each door denies what the middleware denies, with its status and its problem."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.security import hostile_tokens
+from tests.security.attacked_app import ALICE, MALLORY, AttackedApp, AttackEnv, AttackResult
+from tests.security.in_app_doors import ASGI_DOORS, DOORS, WEBSOCKET_DOORS, in_app_doors
+from tests.support.leak_detector import LeakDetector
+
+
+@pytest.fixture(scope="module")
+def app(
+    attack_env: AttackEnv, leak_detector: LeakDetector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AttackedApp]:
+    app = attack_env.make_app(leak_detector)
+    with in_app_doors(app.authenticator, app.record_caller, tmp_path_factory.mktemp("db")) as (wsgi_apps, asgi_apps):
+        app.add_apps(wsgi_apps, asgi_apps)
+        yield app
+
+
+def middleware_of(door: str) -> str:
+    """Return the entry point of the middleware whose responses a door has."""
+    return "websocket" if door in WEBSOCKET_DOORS else "asgi" if door in ASGI_DOORS else "wsgi"
+
+
+def response_of(result: AttackResult) -> tuple[object, ...]:
+    """Return what is the same in the response of each door, and what is logged."""
+    problem = {} if result.allowed else json.loads(result.body)
+    problem.pop("request_id", None)
+    headers = {name: result.headers.get(name) for name in ("www-authenticate", "retry-after")}
+    return result.status, problem, headers, result.caller, result.code, result.reason
+
+
+def assert_as_the_middleware(app: AttackedApp, door: str, headers: list[tuple[bytes, bytes]], peer: str | None) -> bool:
+    expected = app.send(middleware_of(door), headers, peer)
+    result = app.send(door, headers, peer)
+    assert response_of(result) == response_of(expected)
+    return result.allowed
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_door_denies_a_bad_credential_as_the_middleware_does(
+    attack_env: AttackEnv, app: AttackedApp, door: str, record_property: Callable[[str, object], None]
+) -> None:
+    token = attack_env.token.encode()
+    cases: list[list[tuple[bytes, bytes]]] = [
+        [],
+        *([(b"authorization", value)] for value in (b"", b"Bearer", b"Basic YTpi", b"Bearer a b", b"\xff", token)),
+        *([(b"authorization", b"Bearer " + one)] for one in hostile_tokens.other_spellings(token)),
+        [(b"authorization", b"Bearer " + attack_env.alice.token("carol").encode())],
+        [(b"authorization", b"Bearer " + attack_env.alice.token("bob", lifetime=-3600).encode())],
+        [(b"authorization", b"Bearer " + attack_env.cluster.forge(attack_env.token).encode())],
+        [(b"authorization", b"Bearer " + token), (b"authorization", b"Bearer " + token)],
+        [(b"authorization", b"Bearer " + token), (b"x-forwarded-for", ALICE.encode())],
+        [(b"authorization", b"Bearer " + token), (b"x-real-ip", ALICE.encode())],
+    ]
+    assert [headers for headers in cases if assert_as_the_middleware(app, door, headers, ALICE)] == []
+    good = [(b"authorization", b"Bearer " + token)]
+    assert [peer for peer in (ALICE, MALLORY, None, "") if assert_as_the_middleware(app, door, good, peer)] == [ALICE]
+    record_property("cases", len(cases) + 4)
+
+
+@given(data=st.data(), door=st.sampled_from(DOORS))
+@settings(max_examples=60)
+def test_an_invalid_token_is_decided_as_by_the_middleware(
+    attack_env: AttackEnv, app: AttackedApp, data: st.DataObject, door: str
+) -> None:
+    token = data.draw(hostile_tokens.invalid_tokens(attack_env.token))
+    assert_as_the_middleware(app, door, [(b"authorization", b"Bearer " + token)], ALICE)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_an_outage_of_the_api_server_is_a_503_of_a_door(attack_env: AttackEnv, app: AttackedApp, door: str) -> None:
+    attack_env.cluster.fail(500)
+    try:
+        token = attack_env.alice.token("bob").encode()
+        assert not assert_as_the_middleware(app, door, [(b"authorization", b"Bearer " + token)], ALICE)
+    finally:
+        attack_env.cluster.heal()
