@@ -64,8 +64,7 @@ class PodAuth:
             return _response(pipeline.record_denied(denial, read_request(environ)))
         entered = enter(pipeline, allowed, environ, read_request)
         if allowed.caller is not None:
-            if "wsgi.input" in environ:
-                environ["wsgi.input"] = LimitedInput(given=environ["wsgi.input"], ends_at=entered.ends_at)
+            environ["wsgi.input"] = LimitedInput(given=environ["wsgi.input"], ends_at=entered.ends_at)
             environ["REMOTE_USER"], environ["AUTH_TYPE"] = allowed.caller.username, "Bearer"
             if not pipeline.keep_authorization:
                 environ.pop("HTTP_AUTHORIZATION", None)

@@ -1,22 +1,47 @@
-"""`as_pod`: a framework's test client as a pod of the emulated cluster."""
+"""`as_pod`: a framework's test client as a pod of the one emulated cluster of a test process."""
 
 from __future__ import annotations
 
+import atexit
+import os
 from collections.abc import Sequence
+from functools import cache
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from podproof.testing._audiences import find_audiences
+from podproof.testing._emulator.cluster import Cluster
 from podproof.testing._emulator.objects import EmulatedPod
-from podproof.testing._shared_cluster import cluster_around_us
-
-if TYPE_CHECKING:
-    from podproof.testing._emulator.cluster import Cluster
 
 Client = TypeVar("Client")
 
 _PORT = 50000
 _numbers = count(1)
+
+
+@cache
+def shared_cluster() -> Cluster:
+    """Return the cluster, started at the first call; it is stopped when the process ends, if it is not before."""
+    cluster = Cluster().start()
+    atexit.register(cluster.stop)
+    return cluster
+
+
+def stop_shared_cluster() -> None:
+    """Stop the cluster; a later use starts another one."""
+    shared_cluster().stop()
+    shared_cluster.cache_clear()
+
+
+def cluster_around_us() -> Cluster:
+    """Return the shared cluster, which `KUBECONFIG` names from now on, if it names no other file of it."""
+    cluster = shared_cluster()
+    kubeconfig = cluster.kubeconfig
+    if os.path.dirname(os.environ.get("KUBECONFIG", "")) != str(kubeconfig.parent):  # noqa: PTH120  it may be no path
+        os.environ["KUBECONFIG"] = str(kubeconfig)
+        for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
+            os.environ.pop(name, None)
+    return cluster
 
 
 def as_pod(

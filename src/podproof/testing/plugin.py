@@ -24,7 +24,7 @@ __all__ = ["podproof_caller", "podproof_cluster", "podproof_cluster_session"]
 @pytest.fixture(scope="session")
 def _podproof_started() -> Iterator[Cluster]:
     # Here and not above: this module is loaded in every pytest run.
-    from podproof.testing._shared_cluster import shared_cluster, stop_shared_cluster  # noqa: PLC0415
+    from podproof.testing._as_pod import shared_cluster, stop_shared_cluster  # noqa: PLC0415
 
     yield shared_cluster()
     stop_shared_cluster()

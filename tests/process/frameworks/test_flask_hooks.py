@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, jsonify, request, send_file
+from opentelemetry.sdk.trace import TracerProvider
 from werkzeug.test import Client, TestResponse
 
 from podproof import Rule, current_caller, require
@@ -230,3 +231,13 @@ def test_two_around_one_view_deny_and_say_so(
     auth.init_app(app)
     assert get(app, "/pods/whoami").status_code == 401
     assert "wrap the app once" in caplog.text
+
+
+def test_the_token_stays_on_the_request_if_it_is_kept_and_the_caller_is_on_the_span(
+    make_authenticator: AuthenticatorFactory,
+) -> None:
+    pods = make_blueprint()
+    PodAuth(pods, authenticator=make_authenticator(keep_authorization=True))
+    with TracerProvider().get_tracer("test").start_as_current_span("request") as span:
+        assert get(app_with(pods), "/pods/whoami").json[-1] == AUTHORIZATION["Authorization"]  # type: ignore[index]
+    assert "alice-pod" in getattr(span, "attributes", {}).values()
