@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import django
 from django.conf import settings
+from django.db import connections
 
 
 def configure(folder: Path) -> None:
@@ -22,4 +24,8 @@ def configure(folder: Path) -> None:
         SESSION_ENGINE="django.contrib.sessions.backends.signed_cookies",
         LOGGING_CONFIG=None,
     )
+    # What was cached under the settings of another test's project, which has no database.
+    with suppress(AttributeError):
+        del connections["default"]
+    vars(connections).pop("settings", None)
     django.setup()
