@@ -28,4 +28,5 @@ def configure(folder: Path) -> None:
     with suppress(AttributeError):
         del connections["default"]
     vars(connections).pop("settings", None)
+    connections._settings = None
     django.setup()
