@@ -11,9 +11,9 @@ from tests.security.hostile_headers import authorizations, other_headers
 from tests.support.leak_detector import LeakDetector
 
 
-@pytest.fixture(scope="module")
-def app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
-    return attack_env.make_app(leak_detector)
+@pytest.fixture(scope="module", params=[False, True], ids=["review", "keys"])
+def app(request: pytest.FixtureRequest, attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
+    return attack_env.make_app(leak_detector, by_keys=request.param)
 
 
 @pytest.fixture(scope="module")
