@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks.helper_process import HelperProcess
 from benchmarks.load import LoadRequest, LoopbackLoad
+from benchmarks.outage import SECONDS, STEP, Outcome, simulate
 from benchmarks.pod_server import Pods
 from benchmarks.repeats import Repeats, interleaved
 from benchmarks.report import Amount, Measurement, as_json, table
@@ -149,3 +150,7 @@ def test_a_helper_process_responds_to_each_command() -> None:
         assert server.ask("expire") is None
         first, end, _ = server.ask([0.01, 100])
         assert (first, end >= 1) == (0, True)
+
+
+def test_an_outage_of_ten_minutes_loses_no_known_caller_and_lets_no_other_in() -> None:
+    assert simulate() == Outcome(SECONDS // STEP, lost=0, let_in=0)
