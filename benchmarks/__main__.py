@@ -16,7 +16,19 @@ from pathlib import Path
 from benchmarks import leave_out_extras
 from benchmarks.report import Measurement, as_json, table
 
-PARTS = ("lookup", "stampede", "unknown", "modes", "floods", "watch", "outage", "api_load", "exchange", "serving")
+PARTS = (
+    "lookup",
+    "stampede",
+    "unknown",
+    "modes",
+    "floods",
+    "watch",
+    "outage",
+    "api_load",
+    "exchange",
+    "serving",
+    "tools",
+)
 PACKAGES = ("podproof", "starlette", "uvicorn", "fastapi", "flask", "gunicorn", "pyjwt", "kubernetes", "urllib3")
 
 

@@ -63,12 +63,12 @@ def rows() -> Iterator[Measurement]:
         }
         get = LoadRequest(headers=headers)
         post = LoadRequest("POST", "/echo", {**headers, "Content-Type": "application/json"}, BODY)
-        repeats = _measure(STARLETTE, H11, environ, get)
+        repeats = measure(STARLETTE, H11, environ, get)
         yield _beside_bare("GET, Starlette on uvicorn", repeats, "with_starlette:podproof", 1.10)
         yield _beside_bare("the same, extras installed", repeats, "with_starlette:podproof_and_extras")
         for name, beside in COMPETITORS.items():
             yield _beside_competitor(repeats, name, beside)
-        repeats = _measure(STARLETTE_MINIMUM, H11, environ, post)
+        repeats = measure(STARLETTE_MINIMUM, H11, environ, post)
         yield _beside_bare("POST with a small body, Starlette on uvicorn", repeats, "with_starlette:podproof", 1.10)
         for what, ours, request in (
             ("GET with rules", "with_rules", get),
@@ -78,17 +78,18 @@ def rows() -> Iterator[Measurement]:
             ("WebSocket handshake", "podproof", replace(get, path="/ws", websocket=True)),
         ):
             apps = {"with_starlette:bare": 1, f"with_starlette:{ours}": 1}
-            repeats = _measure(apps, H11, environ, request)
+            repeats = measure(apps, H11, environ, request)
             yield _beside_bare(f"{what}, Starlette on uvicorn", repeats, f"with_starlette:{ours}")
         if find_spec("httptools") and find_spec("uvloop"):
-            repeats = _measure(STARLETTE_MINIMUM, HTTPTOOLS, environ, get)
+            repeats = measure(STARLETTE_MINIMUM, HTTPTOOLS, environ, get)
             yield _beside_bare("GET, Starlette on uvicorn[standard]", repeats, "with_starlette:podproof")
         for server, command in (("sync", SYNC), ("gthread", GTHREAD)):
-            repeats = _measure(FLASK_MINIMUM, command, environ, get)
+            repeats = measure(FLASK_MINIMUM, command, environ, get)
             yield _beside_bare(f"GET, Flask on gunicorn ({server})", repeats, "with_flask:podproof", 1.07)
 
 
-def _measure(apps: Apps, server: Sequence[str], environ: Mapping[str, str], request: LoadRequest) -> Repeats:
+def measure(apps: Apps, server: Sequence[str], environ: Mapping[str, str], request: LoadRequest) -> Repeats:
+    """Return the processor seconds per request of each app, measured in turns, in several processes each."""
     parts = []
     for _ in range(PROCESSES):
         with ExitStack() as servers:

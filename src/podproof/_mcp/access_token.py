@@ -20,14 +20,18 @@ class CallerUser(AuthenticatedUser):
 
     def __init__(self, request: CurrentRequest, identity: PodIdentity) -> None:
         self._request = request
-        self._token = access_token(identity)
-        self.scopes = self._token.scopes
-        SimpleUser.__init__(self, self._token.client_id)
+        self._identity = identity
+        self._token: AccessToken | None = None  # made when it is asked for
+        self.scopes = [*identity.scopes]
+        SimpleUser.__init__(self, str(identity.service_account))
 
     @property
     def access_token(self) -> AccessToken | None:  # type: ignore[override]  # the SDK's own accessor returns it as it is
         """The caller's access token, without the token itself."""
-        return None if self._request.identity is None else self._token
+        if self._request.identity is None:
+            return None
+        self._token = self._token or access_token(self._identity)
+        return self._token
 
 
 def access_token(identity: PodIdentity) -> AccessToken:
