@@ -24,6 +24,7 @@ EXTRAS = {
     "exchange": (*_ASGI, "prometheus-client", "uvicorn"),
     "mcp": (*_ASGI, "mcp"),
     "grpc": (*_SERVER, "anyio", "grpcio"),
+    "dpop": ("cryptography", "pyjwt"),
     "testing": ("cryptography", "pyjwt"),
     "completion": ("shtab",),
 }

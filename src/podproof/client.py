@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from podproof._token.allowed_hosts import AllowedHosts
 from podproof._token.auth import TokenAuth, auth_for_loaded_libraries
+from podproof._token.exchange import Exchange
+from podproof._token.exchanged_token import ExchangedToken
 from podproof._token.token_file import TokenFile, default_path
-from podproof.errors import HostNotAllowed, TokenUnavailable
+from podproof.errors import ConfigurationError, HostNotAllowed, TokenUnavailable
 
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["HostNotAllowed", "TokenAuth", "TokenClient", "TokenFile", "TokenUnavailable"]
+__all__ = ["Exchange", "HostNotAllowed", "TokenAuth", "TokenClient", "TokenFile", "TokenUnavailable"]
 
 
 class TokenClient:
@@ -46,6 +48,11 @@ class TokenClient:
     Over plain http the token never goes to a proxy that HTTP_PROXY or ALL_PROXY names: `session()` bypasses the proxy,
     and `auth`, which cannot, raises HostNotAllowed. Proxies that the app gives to its HTTP library are its own choice.
 
+    With `exchange`, the URL of a token exchange or an `Exchange`, the token in the file is traded there for one that is
+    for `audience`, and that one is sent, with a proof for each request that only this process can make (RFC 9449;
+    needs `podproof[dpop]`). It is renewed before it expires; if the exchange is away, it is used until then. The file
+    is `path`, else `$PODPROOF_TOKEN_FILE`, else `/var/run/secrets/podproof/token`.
+
     A pickled or copied client holds no token. `clock` returns Unix seconds. Raises ConfigurationError.
     """
 
@@ -54,18 +61,20 @@ class TokenClient:
         audience: str | None = None,
         *,
         path: str | os.PathLike[str] | None = None,
+        exchange: str | Exchange | None = None,
         hosts: Collection[str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._file = TokenFile(
-            path or os.environ.get("PODPROOF_TOKEN_FILE") or default_path(audience),
-            audience=audience,
-            clock=clock,
-        )
+        chosen = path or os.environ.get("PODPROOF_TOKEN_FILE")
+        self._source: TokenFile | ExchangedToken
+        if exchange is None:
+            self._source = TokenFile(chosen or default_path(audience), audience=audience, clock=clock)
+        else:
+            self._source = _exchanged(exchange, TokenFile(chosen or default_path(None), clock=clock), audience, clock)
         self._hosts = None if hosts is None else AllowedHosts.parse(hosts)
 
     def __repr__(self) -> str:
-        return f"TokenClient({self._file!r})"
+        return f"TokenClient({self._source!r})"
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Put the token on a request of `requests`, as `auth` does: `requests.get(url, auth=TokenClient("bob"))`.
@@ -77,18 +86,24 @@ class TokenClient:
         return self.auth(request)
 
     def token(self) -> str:
-        """Return the token that is in the file now. Raises TokenUnavailable."""
-        return self._file.read()
+        """Return the token that is in the file now, or that the exchange has issued. Raises TokenUnavailable."""
+        return self._source.read()
 
-    def headers(self, url: str | None = None) -> dict[str, str]:
+    def headers(self, url: str | None = None, *, method: str = "GET") -> dict[str, str]:
         """Return the Authorization header for one request, for libraries without `auth` (aiohttp).
 
         Call it for each request, since the token rotates. With the request's URL, `hosts` is checked; redirects and
-        proxies are not. Raises TokenUnavailable, and HostNotAllowed.
+        proxies are not. An issued token that is bound to a key needs the URL and the method, for its DPoP header.
+
+        Raises TokenUnavailable, HostNotAllowed, and ConfigurationError without a URL that is needed.
         """
         if url is not None and self._hosts is not None:
             self._hosts.require(url)
-        return {"Authorization": self._file.authorization()}
+        if url is None and self._source.is_bound:
+            raise ConfigurationError(
+                "the URL of the request is needed: its token is bound to a key, and each proof to a URL"
+            )
+        return self._source.headers(method, url or "")
 
     @property
     def auth(self) -> TokenAuth:
@@ -98,12 +113,20 @@ class TokenClient:
         import that first: an `auth` made before sends the token but cannot retry after a 401. `auth=None` on a single
         httpx request switches this off, and the request is sent without a token.
         """
-        return auth_for_loaded_libraries(self._file, self._hosts)
+        return auth_for_loaded_libraries(self._source, self._hosts)
 
     def session(self) -> requests.Session:
         """Return a new `requests.Session` that sends the token."""
         from podproof._token.session import TokenSession  # noqa: PLC0415  httpx users need not load requests
 
         session = TokenSession()
-        session.auth = TokenAuth(self._file, self._hosts, bypasses_proxy=True)
+        session.auth = TokenAuth(self._source, self._hosts, bypasses_proxy=True)
         return session
+
+
+def _exchanged(
+    exchange: str | Exchange, file: TokenFile, audience: str | None, clock: Callable[[], float]
+) -> ExchangedToken:
+    if audience is None:
+        raise ConfigurationError("no audience was given: an exchange has to know whom the token is for")
+    return ExchangedToken(file, Exchange(exchange) if isinstance(exchange, str) else exchange, audience, clock=clock)

@@ -57,7 +57,7 @@ PUBLIC = {
     "podproof.asgi": {"IDENTITY", "PodAuthMiddleware"},
     "podproof.authenticator": {"Authenticator"},
     "podproof.audit": {"FIELDS", "CallerFilter", "JSONFormatter"},
-    "podproof.client": {"HostNotAllowed", "TokenAuth", "TokenClient", "TokenFile", "TokenUnavailable"},
+    "podproof.client": {"Exchange", "HostNotAllowed", "TokenAuth", "TokenClient", "TokenFile", "TokenUnavailable"},
     "podproof.django": {"CallerMiddleware", "PodAuthMiddleware", "PodUser", "require"},
     "podproof.errors": {
         "ConfigurationError",

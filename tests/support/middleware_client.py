@@ -23,11 +23,25 @@ class ClientResponse(NamedTuple):
 
 
 class MiddlewareClient:
-    """A client of an app behind the middleware of one kind (wsgi or asgi): it calls `inside`, and responds with 200."""
+    """A client of an app behind the middleware of one kind (wsgi or asgi): it calls `inside`, and responds with 200.
 
-    def __init__(self, kind: str, authenticator: Authenticator, inside: Callable[[], object]) -> None:
-        self._wsgi = Client(WSGIMiddleware(self._wsgi_app, authenticator=authenticator))
-        self._asgi = ASGIMiddleware(self._asgi_app, authenticator=authenticator)
+    Without an authenticator, `middlewares` of both kinds are made with `options`.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        authenticator: Authenticator | None,
+        inside: Callable[[], object],
+        *,
+        middlewares: tuple[Callable[..., Any], Callable[..., Any]] = (WSGIMiddleware, ASGIMiddleware),
+        **options: object,
+    ) -> None:
+        wsgi, asgi = middlewares
+        if authenticator is not None:
+            options["authenticator"] = authenticator
+        self._wsgi = Client(wsgi(self._wsgi_app, **options))
+        self._asgi = asgi(self._asgi_app, **options)
         self._kind = kind
         self._inside = inside
 
@@ -40,7 +54,9 @@ class MiddlewareClient:
         url = f"http://bob{path}"
         if self._kind == "wsgi":
             environ = {"REMOTE_ADDR": peer}
-            with self._wsgi.open(url, method=method, headers=complete, environ_overrides=environ) as sent:
+            with self._wsgi.open(
+                path, base_url="http://bob", method=method, headers=complete, environ_overrides=environ
+            ) as sent:
                 return ClientResponse(sent.status_code, _title_case(sent.headers.items()), sent.data)
         response = TestClient(self._asgi, client=(peer, 4711)).request(method, url, headers=complete)
         return ClientResponse(response.status_code, _title_case(response.headers.items()), response.content)
@@ -56,4 +72,8 @@ class MiddlewareClient:
 
 
 def _title_case(headers: Iterable[tuple[str, str]]) -> dict[str, str]:
-    return {name.title(): value for name, value in headers}
+    made: dict[str, str] = {}
+    for name, value in headers:  # several lines of one header are one, joined by commas (RFC 9110 section 5.2)
+        title = name.title()
+        made[title] = f"{made[title]}, {value}" if title in made else value
+    return made

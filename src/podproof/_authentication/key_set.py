@@ -73,6 +73,11 @@ class KeySet:
             metrics.key_hits.inc()
         return keys
 
+    @property
+    def failing(self) -> bool:
+        """True if the last fetch failed: a key that is not in the set may be one that its issuer has added since."""
+        return self._state.get().failing
+
     def _is_due(self, state: _State, key_id: str) -> bool:
         settled = key_id in state.keys and not state.failing
         return self._monotonic() - state.fetched_at >= (REFRESH_INTERVAL if settled else RETRY_INTERVAL)

@@ -34,11 +34,16 @@ class MiddlewareOptions(OptionArguments, total=False):
     authenticator: SupportsAuthenticate
 
 
+def new_request_id() -> str:
+    """Return what leads from a response to the log line that has its reason."""
+    return secrets.token_hex(8)
+
+
 def build_pipeline(
     given: MiddlewareOptions,
     *,
     environ: Mapping[str, str] = os.environ,
-    new_id: Callable[[], str] = lambda: secrets.token_hex(8),
+    new_id: Callable[[], str] = new_request_id,
 ) -> RequestPipeline:
     """Return the pipeline of a middleware with these arguments. It starts no thread and opens no connection.
 

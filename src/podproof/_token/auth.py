@@ -4,20 +4,37 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Generator, MutableMapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from podproof._token.allowed_hosts import AllowedHosts
 from podproof._token.proxies import require_no_proxy
-from podproof._token.token_file import TokenFile
 from podproof.errors import ConfigurationError, HostNotAllowed, TokenUnavailable
 
 if TYPE_CHECKING:
     import requests
 
 
+class TokenSource(Protocol):
+    """Has the token that requests are sent with."""
+
+    def headers(self, method: str, url: str, /) -> dict[str, str]:
+        """Return what one request sends; its Authorization header is always among it. Raises TokenUnavailable."""
+
+    def headers_after(self, sent: str, response: Any, /, *, moved: bool) -> dict[str, str] | None:
+        """Return what to send after a 401 to the request that had the Authorization value `sent`, None for nothing.
+
+        `moved` says that a redirect has changed the request's URL since.
+        """
+
+    def may_block(self, status: int | None, /) -> bool:
+        """Return True if the headers may take a while: before a request, or after a response with this status."""
+
+
 class _Request(Protocol):
+    @property
+    def method(self) -> str | None: ...
     @property
     def url(self) -> object: ...
     @property
@@ -45,13 +62,13 @@ class TokenAuth:
     An Authorization header that the app has set is kept. `TokenClient.auth` makes these.
     """
 
-    def __init__(self, file: TokenFile, hosts: AllowedHosts | None = None, *, bypasses_proxy: bool = False) -> None:
-        self._file = file
+    def __init__(self, source: TokenSource, hosts: AllowedHosts | None = None, *, bypasses_proxy: bool = False) -> None:
+        self._source = source
         self._hosts = hosts
         self._bypasses_proxy = bypasses_proxy
 
     def __repr__(self) -> str:
-        return f"TokenAuth({self._file!r})"
+        return f"TokenAuth({self._source!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The class may be a subclass of httpx's: it is chosen anew in the process that loads this.
@@ -70,7 +87,7 @@ class TokenAuth:
         except (TokenUnavailable, HostNotAllowed) as error:
             raise _as_requests_error(error) from error.__cause__
         if sent is not None:
-            request.register_hook("response", _Retry(self._file, sent))
+            request.register_hook("response", _Retry(self._source, sent, str(request.url)))
         return request
 
     def auth_flow(self, request: _Request) -> Generator[_Request, _Response, None]:
@@ -82,9 +99,25 @@ class TokenAuth:
         response = yield request
         # The request of this response: the first one, or the last one of its redirects.
         last = response.request
-        if (fresh := _newer(self._file, sent, response)) and _is_in_memory(last):
-            last.headers["Authorization"] = fresh
+        fresh = _headers_after(self._source, sent, response, moved=last is not request)
+        if fresh and _is_in_memory(last):
+            last.headers.update(fresh)
             yield last
+
+    async def async_auth_flow(self, request: _Request) -> AsyncGenerator[_Request, _Response]:
+        """Do the same on an event loop, which a source that trades tokens does not block: what httpx calls."""
+        flow = self.auth_flow(request)
+        sent = await self._step(None, next, flow, None)
+        while sent is not None:
+            response = yield sent
+            sent = await self._step(response.status_code, _send, flow, response)
+
+    async def _step(self, status: int | None, call: Callable[..., _Request | None], *args: object) -> _Request | None:
+        if not self._source.may_block(status):
+            return call(*args)
+        from anyio.to_thread import run_sync  # noqa: PLC0415  httpx has it
+
+        return await run_sync(call, *args)
 
     def _authorize(self, request: _Request, *, for_requests: bool = False) -> str | None:
         extensions: MutableMapping[str, object] = getattr(request, "extensions", {})
@@ -100,14 +133,20 @@ class TokenAuth:
             self._hosts.require(url)
         if not self._bypasses_proxy:
             require_no_proxy(url, for_requests=for_requests)
-        request.headers["Authorization"] = sent = self._file.authorization()
+        headers = self._source.headers(request.method or "GET", url)
+        request.headers.update(headers)
         extensions[_OURS] = True
-        return sent
+        return headers["Authorization"]
+
+    def renew(self, request: _Request) -> None:
+        """Put on a request that a redirect leads to what its new URL needs, where it still has the token."""
+        if "Authorization" in request.headers and "DPoP" in request.headers:
+            request.headers.update(self._source.headers(request.method or "GET", str(request.url)))
 
 
-def auth_for_loaded_libraries(file: TokenFile, hosts: AllowedHosts | None) -> TokenAuth:
+def auth_for_loaded_libraries(source: TokenSource, hosts: AllowedHosts | None) -> TokenAuth:
     """Return a `TokenAuth` that is also an `Auth` of httpx and httpx2, if they are imported."""
-    return _loaded_auth_class()(file, hosts)
+    return _loaded_auth_class()(source, hosts)
 
 
 def _new_auth() -> TokenAuth:
@@ -151,37 +190,40 @@ def _reduce_error(error: Exception) -> tuple[Any, ...]:
 class _Retry:
     """A response hook of `requests`: after a 401, send the same request with another token, if there is one."""
 
-    file: TokenFile
+    source: TokenSource
     sent: str = field(repr=False)
+    url: str = field(repr=False)
 
     def __call__(self, response: requests.Response, **options: Any) -> requests.Response:
-        fresh = _newer(self.file, self.sent, response)
+        fresh = _headers_after(self.source, self.sent, response, moved=response.request.url != self.url)
         if fresh is None or not _rewind(response.request):
             return response
         # The connection goes back to its pool once the body is read.
         _ = response.content
         request = response.request.copy()
-        request.headers["Authorization"] = fresh
+        request.headers.update(fresh)
         second: requests.Response = response.connection.send(request, **options)
         second.history.append(response)
         return second
 
 
-def _newer(file: TokenFile, sent: str | None, response: _Response) -> str | None:
-    """Return another Authorization value than the rejected one, if the file holds one by now.
+def _send(flow: Generator[_Request, _Response, None], response: _Response) -> _Request | None:
+    try:
+        return flow.send(response)
+    except StopIteration:
+        return None
 
-    Nothing is evicted here: a token that another thread has just read stays valid for all.
-    """
+
+def _headers_after(
+    source: TokenSource, sent: str | None, response: _Response, *, moved: bool
+) -> Mapping[str, str] | None:
+    """Return what to send in the place of a rejected token, None where it would be no use to send the request again."""
     if response.status_code != 401 or sent is None:
         return None
     if response.request.headers.get("Authorization") != sent:
         # A redirect led to another origin, whose 401 must not bring the token there.
         return None
-    try:
-        fresh = file.authorization()
-    except TokenUnavailable:
-        return None
-    return fresh if fresh != sent else None
+    return source.headers_after(sent, response, moved=moved)
 
 
 def _rewind(request: requests.PreparedRequest) -> bool:
@@ -201,7 +243,5 @@ def _rewind(request: requests.PreparedRequest) -> bool:
 
 def _is_in_memory(request: _Request) -> bool:
     """Return True if an httpx request's body can be sent again: a streamed one cannot."""
-    try:
-        return hasattr(request, "content")
-    except RuntimeError:  # httpx's RequestNotRead
-        return False
+    # The next request of a redirect has the body of the one before, as a stream of its own kind.
+    return type(getattr(request, "stream", None)).__name__ == "ByteStream"

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 import requests
 
+from podproof._token.auth import TokenAuth
+
 
 class TokenSession(requests.Session):
     """A `requests.Session` that keeps the token to its origin, whatever a `.netrc` or HTTP_PROXY says.
@@ -20,6 +22,9 @@ class TokenSession(requests.Session):
         before, after = response.request.url, prepared_request.url
         if self.should_strip_auth(before, after):  # type: ignore[no-untyped-call]  # by types-requests
             prepared_request.headers.pop("Authorization", None)
+            prepared_request.headers.pop("DPoP", None)
+        elif isinstance(self.auth, TokenAuth):
+            self.auth.renew(prepared_request)
 
     def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
         """Return the settings of a request; for plain http without the environment's proxies."""

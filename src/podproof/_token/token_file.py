@@ -56,6 +56,9 @@ class TokenFile:
     `clock` returns Unix seconds.
     """
 
+    is_bound = False
+    """No proof goes with the token."""
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -97,6 +100,25 @@ class TokenFile:
     def authorization(self) -> str:
         """Return the value of an Authorization header with the token. Raises TokenUnavailable."""
         return f"Bearer {self.read()}"
+
+    def headers(self, method: str, url: str) -> dict[str, str]:  # noqa: ARG002  the same for all requests
+        """Return what a request sends. Raises TokenUnavailable."""
+        return {"Authorization": self.authorization()}
+
+    def headers_after(self, sent: str, response: object, *, moved: bool) -> dict[str, str] | None:  # noqa: ARG002
+        """Return what to send after a 401 to the request that had the Authorization value `sent`, None for nothing.
+
+        Nothing is evicted here: a token that another thread has just read stays valid for all.
+        """
+        try:
+            fresh = self.authorization()
+        except TokenUnavailable:
+            return None
+        return {"Authorization": fresh} if fresh != sent else None
+
+    def may_block(self, status: int | None) -> bool:  # noqa: ARG002
+        """Return False: a mounted file is in memory."""
+        return False
 
     def _read_file(self) -> _Token:
         try:
