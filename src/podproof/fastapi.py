@@ -21,7 +21,6 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
 from podproof._request.asgi_in_app import InAppAuthenticator
-from podproof._request.asgi_request import read_request
 from podproof._request.in_app import enter
 from podproof._request.lifetime import send_response
 from podproof._request.openapi import SCHEME, Caller
@@ -58,7 +57,7 @@ class PodAuth(SecurityBase):
             allowed = await self._authenticator.authenticate(scope)
         except PodAuthError as denial:
             raise _Denied(self._authenticator.deny(denial, scope)) from None
-        request = enter(self._authenticator.pipeline, allowed, scope, read_request)
+        request = enter(self._authenticator.pipeline, allowed, scope, self._authenticator.read)
         left = request.ends_at - time.monotonic() if isinstance(connection, WebSocket) else math.inf
         try:
             with anyio.move_on_after(left) as running:

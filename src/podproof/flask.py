@@ -7,6 +7,7 @@ from podproof._extras import require_extra
 require_extra(__name__, "flask")
 
 import math
+from functools import partial
 from http import HTTPStatus
 from typing import Unpack
 
@@ -41,6 +42,7 @@ class PodAuth:
 
     def __init__(self, app: Flask | Blueprint | None = None, **given: Unpack[MiddlewareOptions]) -> None:
         self._pipeline = build_pipeline(given)
+        self._read = partial(read_request, header=self._pipeline.header)
         self._routing = LatestRouting()
         if app is not None:
             self.init_app(app)
@@ -61,13 +63,13 @@ class PodAuth:
         try:
             allowed = decide(pipeline, routing, environ, None, None)
         except PodAuthError as denial:
-            return _response(pipeline.record_denied(denial, read_request(environ)))
-        entered = enter(pipeline, allowed, environ, read_request)
+            return _response(pipeline.record_denied(denial, self._read(environ)))
+        entered = enter(pipeline, allowed, environ, self._read)
         if allowed.caller is not None:
             environ["wsgi.input"] = LimitedInput(given=environ["wsgi.input"], ends_at=entered.ends_at)
             environ["REMOTE_USER"], environ["AUTH_TYPE"] = allowed.caller.username, "Bearer"
             if not pipeline.keep_authorization:
-                environ.pop("HTTP_AUTHORIZATION", None)
+                environ.pop(pipeline.header.key, None)
         return None
 
     def _settle(self, response: Response) -> Response:

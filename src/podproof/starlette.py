@@ -13,7 +13,6 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from podproof._request.asgi_in_app import InAppAuthenticator
-from podproof._request.asgi_request import read_request
 from podproof._request.context import IDENTITY, get_caller
 from podproof._request.denied import denied
 from podproof._request.problem import HTTPResponse
@@ -61,7 +60,7 @@ class PodAuthBackend(AuthenticationBackend):
         except PodAuthError as denial:
             raise PodDenied(self._authenticator.deny(denial, scope), denial.detail) from None
         identity = scope[IDENTITY] = None if caller is None else caller.identity
-        recorder.record_allowed(identity, peer, read_request, scope, None)
+        recorder.record_allowed(identity, peer, self._authenticator.read, scope, None)
         return None if identity is None else (scope["auth"], identity)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from django.conf import settings
@@ -12,6 +13,7 @@ from django.http.response import HttpResponseBase
 
 from podproof._request import wsgi_request
 from podproof._request.context import IDENTITY
+from podproof._request.credential import CredentialHeader
 from podproof._request.flow import Allowed, Flow
 from podproof._request.in_app import InAppRequest, LimitedChunks, enter, limit_chunks
 from podproof._request.incoming import IncomingRequest
@@ -42,11 +44,11 @@ class InAppAuthenticator:
             paths = self._routing.read_asgi(source["path"], source.get("root_path", ""))
         elif checks_paths:
             paths = self._routing.read_wsgi(source["PATH_INFO"])
-        return self.pipeline.decide(_reader(request)(source, paths))
+        return self.pipeline.decide(self._reader(request)(source, paths))
 
     def enter(self, request: HttpRequest, allowed: Allowed) -> InAppRequest:
         """Return a request that is allowed, as the current one, with its caller, and without its token."""
-        entered = enter(self.pipeline, allowed, source_of(request), _reader(request))
+        entered = enter(self.pipeline, allowed, source_of(request), self._reader(request))
         self._attach(request, allowed)
         return entered
 
@@ -56,7 +58,7 @@ class InAppAuthenticator:
         source = source_of(request)
         source[IDENTITY] = identity = None if caller is None else caller.identity
         self._attach(request, allowed)
-        recorder.record_allowed(identity, peer, _reader(request), source, None)
+        recorder.record_allowed(identity, peer, self._reader(request), source, None)
 
     def deny(self, denial: PodAuthError, request: HttpRequest) -> HTTPResponse:
         """Log a denial, and return its response."""
@@ -64,12 +66,19 @@ class InAppAuthenticator:
 
     def read(self, request: HttpRequest) -> IncomingRequest:
         """Return the facts of a request."""
-        return _reader(request)(source_of(request))
+        return self._reader(request)(source_of(request))
+
+    def _reader(self, request: HttpRequest) -> Callable[..., IncomingRequest]:
+        if not is_asgi(request):
+            return partial(wsgi_request.read_request, header=self.pipeline.header)
+        from podproof._request import asgi_request  # noqa: PLC0415  needs the extra asgi
+
+        return partial(asgi_request.read_request, header=self.pipeline.header)
 
     def _attach(self, request: HttpRequest, allowed: Allowed) -> None:
         attach(request, None if allowed.caller is None else allowed.caller.identity)
         if allowed.caller is not None and not self.pipeline.keep_authorization:
-            _take_token_off(request)
+            _take_token_off(request, self.pipeline.header)
 
 
 def is_asgi(request: HttpRequest) -> bool:
@@ -103,16 +112,10 @@ def end_with_token(response: HttpResponseBase, entered: InAppRequest) -> HttpRes
     return response
 
 
-def _reader(request: HttpRequest) -> Callable[..., IncomingRequest]:
-    if not is_asgi(request):
-        return wsgi_request.read_request
-    from podproof._request import asgi_request  # noqa: PLC0415  needs the extra asgi
-
-    return asgi_request.read_request
-
-
-def _take_token_off(request: HttpRequest) -> None:
-    request.META.pop("HTTP_AUTHORIZATION", None)
+def _take_token_off(request: HttpRequest, header: CredentialHeader) -> None:
+    request.META.pop(header.key, None)
     request.__dict__.pop("headers", None)  # which Django makes of META once
     if is_asgi(request):
-        request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"authorization"]
+        request.scope["headers"] = [
+            (name, value) for name, value in request.scope["headers"] if name not in header.names
+        ]
