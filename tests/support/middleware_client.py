@@ -53,10 +53,8 @@ class MiddlewareClient:
         complete = {name: value for name, value in complete.items() if value}
         url = f"http://bob{path}"
         if self._kind == "wsgi":
-            environ = {"REMOTE_ADDR": peer}
-            with self._wsgi.open(
-                path, base_url="http://bob", method=method, headers=complete, environ_overrides=environ
-            ) as sent:
+            environ = {"REMOTE_ADDR": peer, "HTTP_HOST": "bob", "RAW_URI": path, "REQUEST_URI": path}
+            with self._wsgi.open(url, method=method, headers=complete, environ_overrides=environ) as sent:
                 return ClientResponse(sent.status_code, _title_case(sent.headers.items()), sent.data)
         response = TestClient(self._asgi, client=(peer, 4711)).request(method, url, headers=complete)
         return ClientResponse(response.status_code, _title_case(response.headers.items()), response.content)

@@ -124,7 +124,8 @@ def run_server(command: list[str], folder: Path, **environ: str) -> Iterator[Ser
     port, socket_path = free_port(), folder / "socket"
     filled = [part.replace("{port}", str(port)).replace("{socket}", str(socket_path)) for part in command]
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PODPROOF_"))}
-    process_environ = inherited | {"PODPROOF_DRAIN_GAP": "0.1"} | environ
+    given = {name: value.replace("{port}", str(port)) for name, value in environ.items()}
+    process_environ = inherited | {"PODPROOF_DRAIN_GAP": "0.1"} | given
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, *filled], cwd=ROOT, env=process_environ, stdout=log, stderr=log)
     server = ServerProcess(port, socket_path, folder / "log", process.pid)

@@ -20,6 +20,7 @@ from podproof.errors import (
 )
 from podproof.identity import PodIdentity
 from podproof.testing import Cluster, EmulatedPod
+from tests.support.startup import wait_for_startup_check
 
 ALICE = "127.0.0.1"
 Call = Callable[[str, str | None], PodIdentity]
@@ -29,6 +30,7 @@ Call = Callable[[str, str | None], PodIdentity]
 def authenticator(podproof_cluster: Cluster) -> Iterator[Authenticator]:
     with Authenticator(audience="bob", allow=["default/*"], timeout=1) as authenticator:
         yield authenticator
+    wait_for_startup_check()
 
 
 @pytest.fixture(params=["thread", "asyncio", "trio"])

@@ -76,15 +76,20 @@ def _starlette(error: PodAuthError, response: HTTPResponse) -> PodAuthError:
     return cast("PodAuthError", made)
 
 
+_MCP_ERRORS = {
+    "mcp.server.mcpserver.exceptions": ("ToolError", "ResourceError"),
+    "fastmcp.exceptions": ("AuthorizationError",),
+}
+
+
 def _mcp_errors() -> Iterator[type]:
     """Yield the errors of the MCP SDK and FastMCP, whose apps are Starlette's, that a tool or a resource may raise.
 
     They tell the client what they say, and are no crash.
     """
-    if sdk := sys.modules.get("mcp.server.mcpserver.exceptions"):
-        yield from (sdk.ToolError, sdk.ResourceError)
-    if fastmcp := sys.modules.get("fastmcp.exceptions"):
-        yield fastmcp.AuthorizationError
+    for name, errors in _MCP_ERRORS.items():
+        module = sys.modules.get(name)
+        yield from (getattr(module, error) for error in errors if hasattr(module, error))
 
 
 def _litestar(error: PodAuthError, response: HTTPResponse) -> PodAuthError:

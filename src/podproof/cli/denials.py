@@ -22,6 +22,8 @@ FIXES = {
     "not-pod-bound": "use the token that is mounted in the pod, not one of kubectl create token or a Secret",
     "token-review-failed": "the token is forged, revoked or of another cluster; run podproof inspect on it",
     "invalid-signature": "the token is forged, or signed by a key of the same name elsewhere: find who sends it",
+    "invalid-proof": "have the caller send a DPoP proof, as podproof.TokenClient does; behind a proxy, set origins",
+    "nonce-needed": "the caller has to send the request again with the nonce: podproof.TokenClient does",
     "pod-gone": "the pod was deleted or replaced: nothing to do if the caller was shutting down",
     "pod-finished": "the pod has ended: nothing to do if the caller was shutting down",
     "service-account-mismatch": "the pod does not run as the token's service account: find who uses the token",
@@ -32,6 +34,11 @@ FIXES = {
     "unavailable": "the API server gave no usable response: run podproof doctor",
     "overloaded": "too many reviews were waiting: see max_reviews and cache_ttl",
     "no-address-yet": "the pod has no address yet: the caller has to try again",
+    "malformed-request": "the request is none of a token endpoint: see docs/token-exchange.md",
+    "wrong-client": "have the caller authenticate with its own projected token",
+    "target-not-granted": "add a grant for that audience to the exchange, if the caller may have it",
+    "scope-not-granted": "add the scopes to the grant, if the caller may have them",
+    "actor-not-allowed": "the user's token names another actor in may_act: find who uses it",
 }
 """By code, what brings a caller back in."""
 

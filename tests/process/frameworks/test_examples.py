@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from podproof.testing import Cluster
@@ -17,8 +19,8 @@ ADDRESS = {
 }
 EXAMPLES = sorted(ROOT.glob("examples/*_bob.py"))
 
-ELSEWHERE = ("flask_bob", "starlette_bob", "mcp_bob", "fastmcp_bob")
-"""Run in tests/repository/test_examples.py, and in test_mcp_agents.py."""
+ELSEWHERE = ("flask_bob", "starlette_bob", "mcp_bob", "fastmcp_bob", "grpc_bob")
+"""Run in tests/repository/test_examples.py, and in test_mcp_agents.py; grpc_bob below."""
 
 
 def commands(example: Path) -> list[str]:
@@ -43,3 +45,18 @@ def test_an_example_runs_as_its_docstring_says(command: str, cluster: Cluster, t
         }
         assert server_process.get("127.0.0.3", alice).status == 403
         assert server_process.get("127.0.0.3", None, "/healthz").status == 200
+
+
+def test_the_grpc_example_runs_as_its_docstring_says(cluster: Cluster, tmp_path: Path) -> None:
+    [command] = commands(ROOT / "examples/grpc_bob.py")
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["127.0.0.1"]).token("bob")
+    environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(cluster.kubeconfig), "PORT": "{port}"}
+    with (
+        run_server(command.split()[1:], tmp_path, **environ) as server_process,
+        grpc.insecure_channel(f"127.0.0.1:{server_process.port}") as channel,
+    ):
+        whoami: Any = channel.unary_unary("/bob.Bob/WhoAmI")
+        assert whoami(b"", metadata=[("authorization", f"Bearer {alice}")], timeout=10) == b"default/alice"
+        with pytest.raises(grpc.RpcError) as denied:
+            whoami(b"", timeout=10)
+        assert denied.value.code() is grpc.StatusCode.UNAUTHENTICATED

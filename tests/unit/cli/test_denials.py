@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from podproof.audit import JSONFormatter
 from podproof.cli import main
 from podproof.cli.denials import FIXES, count_decisions, format_report
 from podproof.errors import PodAuthError
+from podproof.exchange import denied, user_tokens
 from tests.support.fake_api import token
 from tests.support.middleware_client import MiddlewareClient
 
@@ -100,6 +102,8 @@ def test_nothing_in_a_log_controls_the_terminal() -> None:
 
 
 def test_there_is_a_fix_for_each_code() -> None:
+    assert {denied.__name__, user_tokens.__name__} <= {*sys.modules}  # they have errors of their own
+
     def codes(kind: type[PodAuthError]) -> set[str]:
         return {kind.code} | {code for one in kind.__subclasses__() for code in codes(one)}
 

@@ -44,6 +44,7 @@ class World:
     failure: Response | None = None
     document: Callable[[dict[str, Any]], Any] = lambda document: document
     exchange_nonces: Nonces | None = None
+    next_nonce: str | None = None
     service_nonces: Nonces | None = None
     trading: Callable[[], object] = lambda: None
 
@@ -84,7 +85,8 @@ class World:
         self.trades.append(form)
         kind = "DPoP" if "HTTP_DPOP" in environ else "Bearer"
         document = {"access_token": self.newest, "token_type": kind, "expires_in": self.lifetime}
-        return Response(json.dumps(self.document(document)))
+        headers = {"DPoP-Nonce": self.next_nonce} if self.next_nonce else {}
+        return Response(json.dumps(self.document(document)), headers=headers)
 
     def serve(self, environ: dict[str, Any]) -> Response:
         scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
@@ -369,3 +371,20 @@ def test_a_redirect_to_another_origin_brings_no_token_there(client: TokenClient,
         response.request = prepared
         http.rebuild_auth(moved, response)  # type: ignore[no-untyped-call]
         assert not {"Authorization", "DPoP"} & set(moved.headers)
+
+
+def test_a_nonce_that_comes_with_a_token_is_for_the_next_trade(
+    make_client: Callable[..., TokenClient], world: World, clock: Clock
+) -> None:
+    client = make_client()
+    world.next_nonce = Nonces(now=clock).current()
+    assert client.token() == "issued-1"
+    source: Any = client._source
+    assert source._own_state().nonces == {world.url: world.next_nonce}
+
+
+def test_a_session_with_another_auth_follows_redirects_as_any_other(client: TokenClient, world: World) -> None:
+    with client.session() as http:
+        http.auth = ("user", "password")
+        assert http.get(f"{world.url}/moved", timeout=10).status_code == 401
+    assert world.trades == []

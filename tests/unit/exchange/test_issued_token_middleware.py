@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from podproof import ConfigurationError, PodIdentity, current_caller
+from podproof._request.incoming import IncomingRequest
 from podproof.exchange.asgi import IssuedTokenMiddleware as ASGIMiddleware
-from podproof.exchange.dpop import token_hash
+from podproof.exchange.dpop import DPoPVerifier, token_hash
+from podproof.exchange.possession import Possession
 from podproof.exchange.wsgi import IssuedTokenMiddleware as WSGIMiddleware
 from tests.support.dpop_proofs import key_thumbprint, make_proof
 from tests.support.issued_tokens import AUDIENCE, ISSUER, POD, issued_token, published_keys
@@ -242,3 +244,9 @@ def test_forgeries_stop_nobody(ledger: Ledger) -> None:
 def test_a_wrong_option_stops_the_start(make: Any, options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(lambda *_: None, **{"issuer": ISSUER, "audience": AUDIENCE, "jwks": "/keys.json", **options})
+
+
+@pytest.mark.parametrize("target", ["/a", "http://bob/a"])
+def test_a_target_in_absolute_form_is_its_path(target: str) -> None:
+    request = IncomingRequest("GET", "/a", target, "/a", None, origin="http://bob")
+    assert Possession(DPoPVerifier(), required=True)._uris(request) == ["http://bob/a"]
