@@ -26,6 +26,7 @@ PARTS = (
     "outage",
     "api_load",
     "exchange",
+    "issued",
     "serving",
     "tools",
 )
