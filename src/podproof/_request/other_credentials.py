@@ -64,9 +64,9 @@ class Claims(NamedTuple):
 def read_issuers(headers: Sequence[str]) -> Claims | None:
     """Return what a credential says of its issuer, nothing for an opaque one and for none at all.
 
-    None: nobody can say, since it has no form that all read
-    in the same way. There are two of them, or it has `Bearer` with no token or a longer one than is read, or a JSON
-    object that has a member twice or ends too early, or an issuer that is no text.
+    None: nobody can say, since it has no form that all read in the same way. There are two of them, or it has `Bearer`
+    with no token or a longer one than is read, or a JSON object that has a member twice or ends too early, or an issuer
+    that is no text.
     """
     try:
         bearer_token(headers)
