@@ -178,3 +178,11 @@ def test_only_an_issued_token_is_active(attack_env: AttackEnv, exchange: Attacke
     status, answer = exchange.send([(b"token", hostile)], path="/introspect", headers=asking)
     assert status == 400 or answer["active"] == (hostile == issued.encode())
     assert exchange.send([(b"token", issued.encode())], path="/introspect", headers=asking)[1]["active"]
+
+
+def test_another_spelling_of_an_issued_token_is_not_active(attack_env: AttackEnv, exchange: AttackedExchange) -> None:
+    issued = exchange.send(SOURCES["assertion"](attack_env.token.encode()))[1]["access_token"].encode()
+    asking = [(b"authorization", f"Bearer {attack_env.token}".encode())]
+    for other in {*hostile_tokens.other_spellings(issued)} - {issued}:
+        _, answer = exchange.send([(b"token", other)], path="/introspect", headers=asking)
+        assert not answer.get("active"), other

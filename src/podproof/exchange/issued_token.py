@@ -9,6 +9,8 @@ from typing import Any
 import jwt
 
 from podproof._authentication.claims import MAX_TOKEN
+from podproof._token.jwt import split_token
+from podproof.errors import MalformedToken
 from podproof.exchange.key_directory import KeyDirectory
 from podproof.exchange.pairwise import PairwiseSubjects
 from podproof.exchange.pod_reference import PodReference, read_pod
@@ -31,6 +33,7 @@ class IssuedTokens:
         if len(token) > MAX_TOKEN:
             return None
         try:
+            split_token(token)  # PyJWT takes other spellings of base64url as well
             header = jwt.get_unverified_header(token)
             key = next(one for one in self._keys.published_keys() if one.key_id == header.get("kid"))
             claims: dict[str, Any] = jwt.decode(
@@ -40,7 +43,7 @@ class IssuedTokens:
                 issuer=self._issuer,
                 options={"verify_aud": False, "verify_exp": False, "verify_iat": False},
             )
-        except (jwt.PyJWTError, StopIteration, ValueError, RecursionError):
+        except (MalformedToken, jwt.PyJWTError, StopIteration, ValueError, RecursionError):
             return None
         return claims if header.get("typ") == TOKEN_TYPE and self._now() < claims["exp"] else None
 

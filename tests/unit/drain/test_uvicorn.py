@@ -141,7 +141,7 @@ def test_an_error_in_the_drain_stops_the_server(
 def test_a_process_that_the_app_forked_does_not_drain(
     drained_server: DrainedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "getpid", lambda: 4711)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
     drained_server.sigterm(at=1000)
     assert drained_server.stops == [1000]
     assert not drained_server.state.draining

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -129,6 +130,8 @@ def test_a_token_of_the_app_s_own_is_kept(call: CallMethod, kind: str, service: 
     assert service.tokens == [["mine"]]
 
 
+# Before grpcio 1.83, a call whose interceptor has raised an error says so once more when it is collected.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_without_a_token_no_call_is_sent(
     call: CallMethod, kind: str, service: RecordingService, token_file: Path
 ) -> None:
@@ -136,6 +139,7 @@ def test_without_a_token_no_call_is_sent(
     with pytest.raises(TokenUnavailable):
         call(kind)
     assert service.tokens == []
+    gc.collect()
 
 
 def deny_and(act: Callable[[], object], service: RecordingService) -> None:
