@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -87,7 +89,8 @@ class APIServerProcess:
         pid = self.pid
         if _command(pid):
             os.kill(pid, signal.SIGKILL)
-        eventually(lambda: not _command(pid))
+        # A process has no command line any more before its last thread closes its sockets.
+        eventually(lambda: not _command(pid) and not self._is_listening())
 
     def _start(self, command: list[str]) -> None:
         """Start the API server as debkube does: a daemon in its directory, whose ID is in a file."""
@@ -102,6 +105,14 @@ class APIServerProcess:
                 check=True,
             )
         self._wait_until_ready()
+
+    def _is_listening(self) -> bool:
+        parts = urlsplit(self.access.url)
+        try:
+            socket.create_connection((parts.hostname, parts.port or 443), timeout=5).close()
+        except OSError:
+            return False
+        return True
 
     def _wait_until_ready(self) -> None:
         eventually(self._is_ready)
