@@ -789,9 +789,9 @@ def test_broken_json_leads_to_a_new_list(watched: Watched) -> None:
 
     watched.cluster.mutate("pods", break_once)
     watched.cluster.end_watches()
-    watched.cluster.pod("default/b")
+    watched.cluster.pod("default/b")  # which the watch that ends may still tell of
+    watched.wait_for(lambda: restarts("malformed") == before + 1)
     watched.wait_for(watched.has("a", "b"))
-    assert restarts("malformed") == before + 1
 
 
 @pytest.mark.parametrize(
