@@ -6,11 +6,18 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+import requests
+from werkzeug.serving import make_server
 
+from podproof import TokenClient, current_caller
+from podproof._token.proof_key import ProofKey
 from podproof.cli import main
+from podproof.exchange.wsgi import IssuedTokenMiddleware
 from podproof.testing import Cluster, EmulatedPod
 from tests.support.exchange_client import write_keys
 from tests.support.server_process import ServerProcess, WireResponse, run_server
@@ -56,6 +63,7 @@ def exchange(
         "KUBECONFIG": str(cluster.kubeconfig_for("default/bridge")),
         "PODPROOF_EXCHANGE_KEYS": str(keys),
         "PODPROOF_EXCHANGE_GRANTS_FILE": str(folder / "grants.yaml"),
+        "PODPROOF_EXCHANGE_URLS": "http://127.0.0.1:{port}",
     }
     with run_server(command, folder, **environ) as server:
         yield server
@@ -98,6 +106,44 @@ def test_a_stolen_token_and_forwarded_addresses_get_nothing(exchange: ServerProc
     headers = {"Content-Type": "application/x-www-form-urlencoded", "X-Forwarded-For": ALICE}
     assert exchange.request("POST", MALLORY, "/token", headers, body=urlencode(form).encode()).status == 400
     assert trade(exchange, ALICE, stolen).status == 200
+
+
+def pod_name(_: dict[str, Any], start_response: Any) -> list[bytes]:
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    caller = current_caller()
+    return [str(caller and caller.pod).encode()]
+
+
+def test_what_a_client_trades_there_lets_it_into_a_service_and_no_thief(
+    exchange: ServerProcess, cluster: Cluster, tmp_path: Path
+) -> None:
+    caller = cluster.pod("default/caller", service_account="alice", addresses=["127.0.0.1"])
+    (tmp_path / "token").write_text(caller.token("bridge"))
+    jwks = tmp_path / "jwks.json"
+    jwks.write_bytes(exchange.get(MALLORY, None, "/jwks.json").body)
+    app = IssuedTokenMiddleware(pod_name, issuer="http://bridge", audience="ledger", jwks=str(jwks))
+    service = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = Thread(target=service.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    url = f"http://127.0.0.1:{service.port}/accounts"
+    bridge = f"http://127.0.0.1:{exchange.port}/token"
+    try:
+        with TokenClient("ledger", exchange=bridge, path=tmp_path / "token").session() as http:
+            answers = [http.get(url, timeout=10) for _ in range(3)]
+        assert [answer.text for answer in answers] == ["default/caller"] * 3
+        sent = answers[-1].request.headers
+        token = sent["Authorization"].removeprefix("DPoP ")
+        for stolen in (
+            {"Authorization": f"DPoP {token}", "DPoP": sent["DPoP"]},
+            {"Authorization": f"DPoP {token}"},
+            {"Authorization": f"Bearer {token}"},
+            {"Authorization": f"DPoP {token}", "DPoP": ProofKey().prove("GET", url, token=token)},
+        ):
+            assert requests.get(url, headers=stolen, timeout=10).status_code == 401
+    finally:
+        service.shutdown()
+        thread.join()
+        service.server_close()
 
 
 def test_probes_and_metrics_stand_beside_it(exchange: ServerProcess, alice: EmulatedPod) -> None:
