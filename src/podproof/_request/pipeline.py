@@ -69,6 +69,9 @@ class ProofCheck(Protocol):
     def schemes(self) -> Mapping[str, str]:
         """The authentication schemes that are taken, each with the further parameters of its challenge."""
 
+    def is_needed(self, caller: CachedIdentity, /) -> bool:
+        """Return True if each request of a caller has to be checked."""
+
     def check(self, request: IncomingRequest, token: str, caller: CachedIdentity, /) -> None:
         """Deny a request that does not show it; raise a PodAuthError."""
 
@@ -107,7 +110,7 @@ class RequestPipeline:
         self.passes_others = others is not None
         # Of every request that reaches the app, but for those of exempt paths.
         self.takes_token_off = options.enforce and not options.keep_authorization and others is None
-        self.get_known = authenticator.get_known
+        self.get_known = authenticator.get_known if proof is None else self._get_known_without_proof
         self.begin = authenticator.begin
         self.threads = authenticator.threads
         self.options = options
@@ -253,6 +256,11 @@ class RequestPipeline:
                 "the app once, or set keep_authorization on the outer one"
             )
         return self._bearer_token(request)
+
+    def _get_known_without_proof(self, key: bytes, remote: str | None) -> CachedIdentity | None:
+        """Return a known caller that needs no more than its token."""
+        known = self._authenticator.get_known(key, remote)
+        return None if known is None or self._proof is None or self._proof.is_needed(known) else known
 
     def _check_proof(self, proof: ProofCheck, request: IncomingRequest, token: str, caller: CachedIdentity) -> None:
         try:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypedDict
 
 from podproof._authentication.authenticator import Authenticator
-from podproof._authentication.cached_identity import CachedIdentity
 from podproof._authentication.key_set import KeySet
 from podproof._authentication.key_source import FileKeys, KeySource, URLKeys
 from podproof._request.pipeline import RequestPipeline
@@ -18,7 +17,7 @@ from podproof.exchange.discovered_keys import DiscoveredKeys
 from podproof.exchange.dpop import DPoPVerifier
 from podproof.exchange.issued_token_verifier import ClaimedPods, IssuedTokenVerifier
 from podproof.exchange.nonces import Nonces
-from podproof.exchange.possession import Possession, bound_key
+from podproof.exchange.possession import Possession
 from podproof.exchange.target_uri import normal_uri
 from podproof.options import OptionArguments, Options
 
@@ -56,15 +55,6 @@ class IssuedTokenArguments(IssuedTokenOptions, OptionArguments, total=False):
     """All that an `IssuedTokenMiddleware` takes."""
 
 
-class IssuedTokenAuthenticator(Authenticator):
-    """Knows no caller whose token is bound to a key: each request has a proof to be checked."""
-
-    def get_known(self, key: bytes, remote: str | None) -> CachedIdentity | None:
-        """Return a caller that needs no more than its token. None: judge the request."""
-        known = super().get_known(key, remote)
-        return None if known is None or bound_key(known) is not None else known
-
-
 def build_issued_pipeline(given: Mapping[str, Any], *, environ: Mapping[str, str] = os.environ) -> RequestPipeline:
     """Return the pipeline of an `IssuedTokenMiddleware`. Raises ConfigurationError."""
     own = {name: value for name, value in given.items() if name in IssuedTokenOptions.__annotations__}
@@ -79,7 +69,7 @@ def build_issued_pipeline(given: Mapping[str, Any], *, environ: Mapping[str, str
         raise ConfigurationError(f'invalid dpop {dpop!r:.80}: expected "required" or "optional"')
     verifier = IssuedTokenVerifier(issuer, KeySet(_key_source(own, issuer)), options.audience)
     # Verifying costs a signature check and asks nobody, so rejected tokens need not be limited.
-    authenticator = IssuedTokenAuthenticator(options, verifier, ClaimedPods(), max_rejections=sys.maxsize)
+    authenticator = Authenticator(options, verifier, ClaimedPods(), max_rejections=sys.maxsize)
     possession = Possession(
         DPoPVerifier(nonces=Nonces() if own.get("nonce") else None),
         required=dpop == "required",

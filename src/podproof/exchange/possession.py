@@ -29,6 +29,10 @@ class Possession:
         bearer = {} if required else {"Bearer": ""}
         self.schemes: Mapping[str, str] = MappingProxyType({"DPoP": _ALGORITHMS, **bearer})
 
+    def is_needed(self, caller: CachedIdentity) -> bool:
+        """Return True unless a caller's token is a bearer token, and may be."""
+        return self._required or bound_key(caller) is not None
+
     def check(self, request: IncomingRequest, token: str, caller: CachedIdentity) -> None:
         """Deny a request without the proof that its token needs. Raises InvalidProof, NonceNeeded or Overloaded."""
         scheme = request.authorization[0].partition(" ")[0].lower()
