@@ -20,13 +20,10 @@ from tests.support.modes import DEFAULT, Mode, make_in_mode
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(InstalledSizes())
-
-
-@pytest.fixture(autouse=True)
-def no_options_around_us(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Options of whoever runs the tests: they end here, before a fixture of any scope builds an app.
     for name in [*os.environ]:
         if name.startswith("PODPROOF_"):
-            monkeypatch.delenv(name)
+            del os.environ[name]
 
 
 @pytest.fixture(autouse=True)

@@ -46,7 +46,7 @@ def version(real: Access) -> str:
     git_version = real.admin.get(f"{real.url}/version", timeout=10).json()["gitVersion"]
     found = re.match(r"v([1-9]\d*\.\d+)", git_version)
     # Debian's package is v1.20.2, built without a version: it reports v0.0.0-master.
-    return found[1] if found else os.environ.get("PODPROOF_CLUSTER_VERSION", "1.20")
+    return found[1] if found else os.environ.get("CLUSTER_VERSION", "1.20")
 
 
 @pytest.fixture(scope="session")

@@ -20,8 +20,8 @@ from podproof.testing import Cluster
 from tests.support.cluster_env import ClusterEnv
 from tests.support.server_process import ROOT, TIMEOUT_SECONDS, ServerProcess, free_port, run_server
 
-STARTS = int(os.environ.get("PODPROOF_STARTS", "2"))
-"""How many times each server is started: twice in the normal run, PODPROOF_STARTS=20 for the proof."""
+STARTS = int(os.environ.get("SERVER_STARTS", "2"))
+"""How many times each server is started: twice in the normal run, SERVER_STARTS=20 for the proof."""
 
 WORKERS = 2
 ALICE = "127.0.0.2"

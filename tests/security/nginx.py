@@ -12,7 +12,7 @@ from tests.security.proxy_process import ADDRESS, BEFORE, running_proxy
 from tests.support.server_process import ServerProcess, free_port
 
 BINARY = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-REQUIRED = "PODPROOF_REQUIRE_NGINX" in os.environ
+REQUIRED = "REQUIRE_NGINX" in os.environ
 """Set where nginx must be there: unlike the other proxies it is not on PyPI, and without it its tests are left out."""
 
 _CONFIGURATION = """
