@@ -60,7 +60,8 @@ PROXIES: dict[str, tuple[Sent, Sent]] = {
         Sent(("{}",), (), ("{}", "")),
         Sent(("{}",), (claimed(ALICE),), ("{}", ALICE)),
     ),
-    # https://doc.traefik.io/traefik/routing/entrypoints/#forwarded-headers: what comes from others is dropped.
+    # https://doc.traefik.io/traefik/routing/entrypoints/#forwarded-headers: what comes from others is dropped
+    # (pkg/middlewares/forwardedheaders: X-Forwarded-* and X-Real-Ip, but not Forwarded).
     "traefik": (Sent(("{}",), (), ("{}",)), Sent(("{}",), (claimed(ALICE),), ("{}",))),
     # https://docs.haproxy.org/3.0/configuration.html#option%20forwardfor: always a line of its own.
     "haproxy, option forwardfor": (Sent(("{}",)), Sent((ALICE, "{}"))),
