@@ -38,6 +38,7 @@ __all__ = [
     "PodGone",
     "ServiceAccountMismatch",
     "SignatureInvalid",
+    "TokenInactive",
     "TokenReviewFailed",
     "TokenUnavailable",
     "Unavailable",
@@ -197,6 +198,12 @@ class ServiceAccountMismatch(InvalidToken):
     """The pod does not run as the token's service account."""
 
     code = "service-account-mismatch"
+
+
+class TokenInactive(InvalidToken):
+    """The token exchange that has issued the token says that it is not active any more."""
+
+    code = "token-inactive"
 
 
 class InvalidProof(PodAuthError):

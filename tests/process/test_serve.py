@@ -119,9 +119,19 @@ def test_what_a_client_trades_there_lets_it_into_a_service_and_no_thief(
 ) -> None:
     caller = cluster.pod("default/caller", service_account="alice", addresses=["127.0.0.1"])
     (tmp_path / "token").write_text(caller.token("bridge"))
+    serving = cluster.pod("default/ledger-here", service_account="ledger", addresses=["127.0.0.1"])
+    (tmp_path / "ledger").write_text(serving.token("bridge"))
     jwks = tmp_path / "jwks.json"
     jwks.write_bytes(exchange.get(MALLORY, None, "/jwks.json").body)
-    app = IssuedTokenMiddleware(pod_name, issuer="http://bridge", audience="ledger", jwks=str(jwks))
+    app = IssuedTokenMiddleware(
+        pod_name,
+        issuer="http://bridge",
+        audience="ledger",
+        jwks=str(jwks),
+        introspect=["/transfers"],
+        introspection_endpoint=f"http://127.0.0.1:{exchange.port}/introspect",
+        token_file=tmp_path / "ledger",
+    )
     service = make_server("127.0.0.1", 0, app, threaded=True)
     thread = Thread(target=service.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -129,8 +139,14 @@ def test_what_a_client_trades_there_lets_it_into_a_service_and_no_thief(
     bridge = f"http://127.0.0.1:{exchange.port}/token"
     try:
         with TokenClient("ledger", exchange=bridge, path=tmp_path / "token").session() as http:
-            answers = [http.get(url, timeout=10) for _ in range(3)]
-        assert [answer.text for answer in answers] == ["default/caller"] * 3
+            transfers = f"http://127.0.0.1:{service.port}/transfers"
+            answers = [http.get(one, timeout=10) for one in (url, transfers, url)]
+            assert [answer.text for answer in answers] == ["default/caller"] * 3
+            caller.remove()
+            end = time.monotonic() + 2
+            while http.get(transfers, timeout=10).status_code != 401:
+                assert time.monotonic() < end
+            assert http.get(url, timeout=10).text == "default/caller"  # nobody is asked here
         sent = answers[-1].request.headers
         token = sent["Authorization"].removeprefix("DPoP ")
         for stolen in (

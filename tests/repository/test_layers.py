@@ -82,6 +82,7 @@ PUBLIC = {
         "PodGone",
         "ServiceAccountMismatch",
         "SignatureInvalid",
+        "TokenInactive",
         "TokenReviewFailed",
         "TokenUnavailable",
         "Unavailable",

@@ -52,4 +52,4 @@ def credential_key(token: str) -> bytes:
 
 def too_late(timeout: float) -> Unavailable:
     """Return the denial of a request that has waited for its whole timeout, in seconds."""
-    return Unavailable(f"no response from the API server within {timeout:g} s")
+    return Unavailable(f"no response within {timeout:g} s")

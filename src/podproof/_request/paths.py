@@ -1,4 +1,4 @@
-"""Paths: the one form that every router reads alike, and the exempt ones."""
+"""Paths: the one form that every router reads alike, and patterns of them."""
 
 from __future__ import annotations
 
@@ -41,23 +41,29 @@ def with_other_slash(path: str) -> str:
     return path.removesuffix("/") or "/" if path.endswith("/") else f"{path}/"
 
 
-class ExemptPaths:
+class PathPatterns:
     """Exact paths, and `prefix/*` ones for whole segments below the prefix."""
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._exact = frozenset(path for path in paths if not path.endswith("/*"))
         self._prefixes = tuple(path.removesuffix("*") for path in paths if path.endswith("/*"))
 
-    def cover(self, path: str, raw_path: str | None = None, other_paths: Sequence[str] = ()) -> bool:
-        """Return True if a path needs no credential; an ambiguous one (see `is_unambiguous`) always does.
+    def covers(self, path: str, raw_path: str | None = None, other_paths: Sequence[str] = ()) -> bool:
+        """Return True if each router takes a path for one of these, as no ambiguous one (see `is_unambiguous`) is.
 
         So must be what some frameworks may take it for besides; of that, an exact path is about both forms.
         """
         return (
-            self._cover(path)
+            self._match(path)
             and is_unambiguous(path, raw_path)
-            and all(self._cover(other) or with_other_slash(other) in self._exact for other in other_paths)
+            and all(self._match(other) or with_other_slash(other) in self._exact for other in other_paths)
         )
 
-    def _cover(self, path: str) -> bool:
+    def may_cover(self, path: str, raw_path: str | None = None, other_paths: Sequence[str] = ()) -> bool:
+        """Return True unless each router takes a path for another one than these: an ambiguous one may be any."""
+        return not is_unambiguous(path, raw_path) or any(
+            self._match(one) or self._match(with_other_slash(one)) for one in (path, *other_paths)
+        )
+
+    def _match(self, path: str) -> bool:
         return path in self._exact or path.startswith(self._prefixes)

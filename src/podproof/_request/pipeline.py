@@ -22,7 +22,7 @@ from podproof._cache.review_threads import ReviewThreads
 from podproof._request.credential import CredentialHeader, bearer_token
 from podproof._request.flow import Allowed, Flow, Wait
 from podproof._request.incoming import IncomingRequest
-from podproof._request.paths import ExemptPaths, is_unambiguous
+from podproof._request.paths import PathPatterns, is_unambiguous
 from podproof._request.peer import find_peer
 from podproof._request.problem import BEARER, Denial, HTTPResponse, problem_response
 from podproof._telemetry import decision_log, metrics, traces
@@ -80,6 +80,13 @@ Authorize = Callable[[PodIdentity, str, str, float], Future[Decision] | None]
 """A policy's `check`, by caller, method, path, and the request's deadline in monotonic seconds."""
 
 
+class StatusCheck(Protocol):
+    """Asks whoever has issued a token whether it is still active."""
+
+    def start(self, request: IncomingRequest, token: str, deadline: float, /) -> Future[PodAuthError | None] | None:
+        """Return the future of a denial or None, None where nobody is asked. Raises Overloaded."""
+
+
 class RequestPipeline:
     """Decides on requests, for one app.
 
@@ -97,6 +104,7 @@ class RequestPipeline:
         monotonic: Callable[[], float],
         new_id: Callable[[], str],
         proof: ProofCheck | None = None,
+        status: StatusCheck | None = None,
     ) -> None:
         self.monotonic = monotonic
         self.header = CredentialHeader(options.header)
@@ -106,20 +114,25 @@ class RequestPipeline:
         self.compares_addresses = options.source_address != "off"
         # Where it is enforced, the allow-list is checked when a caller becomes known, and by this no more.
         self._reported_allow = None if options.enforce else options.allow
-        self.checks_paths = bool(options.exempt) or authorize is not None or self._reported_allow is not None
+        self.checks_paths = bool(options.exempt) or any(
+            one is not None for one in (authorize, self._reported_allow, status)
+        )
         self.passes_others = others is not None
         # Of every request that reaches the app, but for those of exempt paths.
         self.takes_token_off = options.enforce and not options.keep_authorization and others is None
         self.get_known = authenticator.get_known if proof is None else self._get_known_without_proof
+        if status is not None:
+            self.get_known = _get_none  # the token is needed
         self.begin = authenticator.begin
         self.threads = authenticator.threads
         self.options = options
         self._authenticator = authenticator
         self._authorize = authorize
-        self._exempt = ExemptPaths(options.exempt) if options.exempt else None
+        self._exempt = PathPatterns(options.exempt) if options.exempt else None
         self._others = others
         self._new_id = new_id
         self._proof = proof
+        self._status = status
         self._schemes = BEARER if proof is None else proof.schemes
         self._stale = StaleDecision(self)
 
@@ -145,7 +158,7 @@ class RequestPipeline:
     def _authenticate(
         self, request: IncomingRequest, key: bytes | None, known: CachedIdentity | None, deadline: float
     ) -> Flow:
-        if self._exempt is not None and self._exempt.cover(request.path, request.raw_path, request.other_paths):
+        if self._exempt is not None and self._exempt.covers(request.path, request.raw_path, request.other_paths):
             return Allowed(None, request.remote, self)
         if request.overlong:
             raise MalformedCredential("the request has too many header lines")
@@ -167,6 +180,8 @@ class RequestPipeline:
                 caller = self._authenticator.check_peer(result, peer)
             if self._proof is not None:
                 self._check_proof(self._proof, request, token, caller)
+            if self._status is not None:
+                yield from self._check_status(self._status, request, token, caller, deadline)
         return Allowed(caller, peer or request.remote, self._stale if caller.stale else self)
 
     def _is_other(
@@ -268,6 +283,17 @@ class RequestPipeline:
         except PodAuthError as denial:
             raise denial.with_identity(caller.identity) from None
 
+    def _check_status(
+        self, status: StatusCheck, request: IncomingRequest, token: str, caller: CachedIdentity, deadline: float
+    ) -> Generator[Wait, None, None]:
+        try:
+            future = status.start(request, token, deadline)
+            denial = None if future is None else (yield from self._wait_for(future, deadline))
+        except PodAuthError as overloaded:
+            denial = overloaded
+        if denial is not None:
+            raise denial.without_traceback().with_identity(caller.identity)
+
     def _peer(self, request: IncomingRequest) -> str | None:
         if not self.compares_addresses:
             return None
@@ -340,6 +366,10 @@ class ReportedDenial:
     ) -> None:
         """Count and log the denial."""
         self._pipeline.record_would_deny(self.error, read(source), peer, status)
+
+
+def _get_none(_: bytes, __: str | None) -> None:
+    """Return None: no caller is known by its credential alone."""
 
 
 def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:

@@ -23,6 +23,7 @@ FIXES = {
     "token-review-failed": "the token is forged, revoked or of another cluster; run podproof inspect on it",
     "invalid-signature": "the token is forged, or signed by a key of the same name elsewhere: find who sends it",
     "invalid-proof": "have the caller send a DPoP proof, as podproof.TokenClient does; behind a proxy, set origins",
+    "token-inactive": "the caller's pod has ended, or no grant of the exchange has this app in introspect",
     "nonce-needed": "the caller has to send the request again with the nonce: podproof.TokenClient does",
     "pod-gone": "the pod was deleted or replaced: nothing to do if the caller was shutting down",
     "pod-finished": "the pod has ended: nothing to do if the caller was shutting down",

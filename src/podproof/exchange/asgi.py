@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from podproof.asgi import PodAuthMiddleware
-from podproof.exchange.issued_tokens import IssuedTokenArguments, build_issued_pipeline
+from podproof.exchange.issued_tokens import IssuedTokenArguments, build_issued_pipeline, issued_signature
 
 if TYPE_CHECKING:
     from podproof._request.pipeline import RequestPipeline
@@ -24,8 +24,13 @@ class IssuedTokenMiddleware(PodAuthMiddleware):
     The caller is a `PodIdentity` as there, its pod the one that the token was issued to. Its `extra` has the token's
     claims `sub`, `client_id`, `scope`, and the user that it acts for. A token that names no pod is denied.
 
+    With `introspect`, the exchange is asked on risky requests whether the token is still active (RFC 7662), by this
+    pod's own token: 401 if it is not, 503 while the exchange cannot be asked.
+
     Raises ConfigurationError as `PodAuthMiddleware` does.
     """
+
+    __signature__ = issued_signature()
 
     def __init__(self, app: Any, **given: Unpack[IssuedTokenArguments]) -> None:
         super().__init__(app, **given)  # type: ignore[misc]  # _build_pipeline has the other arguments

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from podproof._authentication.json_url import MAX_DOCUMENT
 from podproof._authentication.key_set import RETRY_INTERVAL, KeySet
-from podproof._authentication.key_source import MAX_KEY_SET, FileKeys, KeySource, URLKeys
+from podproof._authentication.key_source import FileKeys, KeySource, URLKeys
 from podproof.errors import (
     ConfigurationError,
     Unavailable,
@@ -48,7 +49,7 @@ def test_a_mounted_file_is_read_again_when_it_has_changed(tmp_path: Path, time: 
         (b"[]", "not a JSON object"),
         (b"[" * 100_000, "not a JSON object"),
         (b"\xff", "not a JSON object"),
-        (b" " * (MAX_KEY_SET + 1), "longer than"),
+        (b" " * (MAX_DOCUMENT + 1), "longer than"),
     ],
 )
 def test_a_file_without_keys_is_unavailable(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -97,7 +98,7 @@ def test_keys_are_read_from_a_url(url: str, key_server: KeyServer, time: Clock) 
         (ServerResponse(404, b"gone"), "status 404"),
         (ServerResponse(302, b"", headers={"Location": "/elsewhere"}), "status 302"),
         (ServerResponse(200, b"<html>"), "not a JSON object"),
-        (ServerResponse(200, b" " * (MAX_KEY_SET + 1)), "longer than"),
+        (ServerResponse(200, b" " * (MAX_DOCUMENT + 1)), "longer than"),
         (ServerResponse(200, b"", send=lambda client, *_: client.reset()), "failed with ProtocolError"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from podproof import ConfigurationError, PodIdentity, current_caller
 from podproof._request.incoming import IncomingRequest
 from podproof.exchange.asgi import IssuedTokenMiddleware as ASGIMiddleware
 from podproof.exchange.dpop import DPoPVerifier, token_hash
+from podproof.exchange.issued_tokens import IssuedTokenOptions
 from podproof.exchange.possession import Possession
 from podproof.exchange.wsgi import IssuedTokenMiddleware as WSGIMiddleware
 from tests.support.dpop_proofs import key_thumbprint, make_proof
@@ -247,6 +249,17 @@ def test_forgeries_stop_nobody(ledger: Ledger) -> None:
 def test_a_wrong_option_stops_the_start(make: Any, options: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         make(lambda *_: None, **{"issuer": ISSUER, "audience": AUDIENCE, "jwks": "/keys.json", **options})
+
+
+@pytest.mark.parametrize("make", [WSGIMiddleware, ASGIMiddleware])
+def test_help_shows_the_options_of_issued_tokens(make: Any) -> None:
+    parameters = inspect.signature(make).parameters
+    own = [*inspect.get_annotations(IssuedTokenOptions)]
+    assert [*parameters][: 1 + len(own)] == ["app", *own]
+    assert {"audience", "allow", "exempt", "timeout"} <= {*parameters}
+    assert not {"verify", "source_address", "authenticator"} & {*parameters}
+    assert parameters["issuer"].default is inspect.Parameter.empty
+    assert (parameters["dpop"].default, parameters["introspect"].default) == ("required", False)
 
 
 @pytest.mark.parametrize("target", ["/a", "http://bob/a"])

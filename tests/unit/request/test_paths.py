@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from podproof._request.paths import ExemptPaths, path_below, with_other_slash
+from podproof._request.paths import PathPatterns, path_below, with_other_slash
 
-EXEMPT = ExemptPaths(["/healthz", "/health/", "/public/*", "/"])
+EXEMPT = PathPatterns(["/healthz", "/health/", "/public/*", "/"])
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ EXEMPT = ExemptPaths(["/healthz", "/health/", "/public/*", "/"])
     ],
 )
 def test_these_paths_are_exempt(path: str) -> None:
-    assert EXEMPT.cover(path)
-    assert EXEMPT.cover(path, path)
+    assert EXEMPT.covers(path)
+    assert EXEMPT.covers(path, path)
 
 
 @pytest.mark.trap(38)
@@ -68,26 +68,26 @@ def test_these_paths_are_exempt(path: str) -> None:
     ],
 )
 def test_similar_and_ambiguous_paths_are_not_exempt(path: str) -> None:
-    assert not EXEMPT.cover(path)
+    assert not EXEMPT.covers(path)
 
 
 @pytest.mark.trap(38)
 @pytest.mark.parametrize("raw_path", ["/%68ealthz", "/health%7A", "/healthz%"])
 def test_an_exempt_path_sent_with_an_escape_is_not_exempt(raw_path: str) -> None:
-    assert not EXEMPT.cover("/healthz", raw_path)
+    assert not EXEMPT.covers("/healthz", raw_path)
 
 
 def test_nothing_else_is_exempt() -> None:
-    assert not ExemptPaths([]).cover("/healthz")
-    assert not ExemptPaths(["/healthz"]).cover("")
+    assert not PathPatterns([]).covers("/healthz")
+    assert not PathPatterns(["/healthz"]).covers("")
 
 
 @pytest.mark.trap(50)
 def test_a_path_is_exempt_if_all_is_that_a_framework_may_take_it_for() -> None:
-    assert EXEMPT.cover("/public/a/", other_paths=["/public/a"])
-    assert EXEMPT.cover("/healthz", other_paths=["/healthz/"])
-    assert not EXEMPT.cover("/public/", other_paths=["/public"])
-    assert not EXEMPT.cover("/healthz/", other_paths=["/healthz"])
+    assert EXEMPT.covers("/public/a/", other_paths=["/public/a"])
+    assert EXEMPT.covers("/healthz", other_paths=["/healthz/"])
+    assert not EXEMPT.covers("/public/", other_paths=["/public"])
+    assert not EXEMPT.covers("/healthz/", other_paths=["/healthz"])
 
 
 @pytest.mark.trap(49)
