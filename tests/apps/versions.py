@@ -21,7 +21,7 @@ def load(app: str, version: str, module: str = "app") -> ModuleType:
 
 
 def changed_lines(app: str) -> list[str]:
-    """Return the lines that protect an app: new ones, changed ones, and those that are gone; blank ones do not count."""
+    """Return the lines that protect an app: new, changed or gone; blank ones do not count."""
     changed = []
     for before in sorted((FOLDER / app / "before").iterdir()):
         if before.suffix != ".py":
@@ -32,5 +32,5 @@ def changed_lines(app: str) -> list[str]:
         )
         for _, i, j, k, m in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
             if old[i:j] != new[k:m]:
-                changed += max(old[i:j], new[k:m], key=len)
+                changed += new[k:m] if m - k > j - i else old[i:j]
     return changed

@@ -21,7 +21,7 @@ from podproof._apiserver.connection import load_configuration
 from podproof._request.setup import build_authenticator
 from podproof.cli.table import Colour, Row, format_table, use_colour
 from podproof.options import Options
-from podproof.testing import Cluster
+from podproof.testing._emulator.cluster import Cluster
 from podproof.wsgi import IDENTITY, PodAuthMiddleware
 
 HOSTS = ("127.0.0.2", "127.0.0.3")

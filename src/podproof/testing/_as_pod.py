@@ -6,15 +6,19 @@ import atexit
 import os
 from collections.abc import Sequence
 from functools import cache
+from importlib import import_module
 from itertools import count
 from typing import Any, TypeVar
 
+from podproof.identity import PodIdentity
 from podproof.testing._audiences import find_audiences
 from podproof.testing._emulator.cluster import Cluster
 from podproof.testing._emulator.objects import EmulatedPod
+from podproof.testing._forced_callers import force_caller, identity_of
 
 Client = TypeVar("Client")
 
+_LOCAL = "127.0.0.1"
 _PORT = 50000
 _numbers = count(1)
 
@@ -46,42 +50,57 @@ def cluster_around_us() -> Cluster:
 
 def as_pod(
     client: Client,
-    pod: str | EmulatedPod,
+    pod: str | EmulatedPod | PodIdentity,
     *,
     audience: str | Sequence[str] | None = None,
     cluster: Cluster | None = None,
+    force: bool = False,
 ) -> Client:
     """Let a test client call as a pod from now on, from its address and with its token, and return the client.
 
     `client` is Starlette's and FastAPI's `TestClient`, Flask's and Werkzeug's, Django's `Client` and `AsyncClient`,
-    REST framework's `APIClient`, or one of httpx with an `ASGITransport` or `WSGITransport`. `pod` is a pod of the
-    cluster, or `namespace/name`: the pod of this name, which is made, with a service account of its name, if there is
-    none. A request that has an Authorization header of its own keeps it.
+    REST framework's `APIClient`, one of httpx or httpx2 with an `ASGITransport` or `WSGITransport`, or a channel of
+    `grpc` or `grpc.aio`: of the first kind, a new channel around it is returned. `pod` is a pod of the cluster, or
+    `namespace/name`: the pod of this name, which is made, with a service account of its name, if there is none. A
+    channel calls from 127.0.0.1, which has to be an address of the pod. A request that has an Authorization header of
+    its own keeps it.
 
     The token is for the audiences that are found in the app, in Django's settings or in the environment; `audience` is
-    for an app where they are not. `cluster` is the emulated cluster that the app uses, by default the one of
-    `podproof_cluster`, which is started if it was not.
+    for an app where they are not, and for a channel. `cluster` is the emulated cluster that the app uses, by default
+    the one of `podproof_cluster`, which is started if it was not.
 
-    Raises ValueError if no audience is found, TypeError for another client.
+    With `force`, nothing is checked: whatever part of podproof gets the request allows it, whatever its rules are, and
+    needs neither a cluster nor an audience. `pod` may be a `PodIdentity` too, with all that the app
+    wants to see. Only `podproof.require` still denies, since it is in the app's own code.
+
+    Raises ValueError if no audience is found, or the pod cannot call like that; TypeError for another client.
     """
     kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(client).__mro__}
     known = next((name for name in _CLIENTS if name in kinds), None)
     if known is None:
         raise TypeError(f"{type(client).__name__} is no test client of a known framework")
     app_of, turn_into = _CLIENTS[known]
-    caller = pod if isinstance(pod, EmulatedPod) else _find_pod(cluster or cluster_around_us(), pod)
-    turn_into(client, caller.token(audience or find_audiences(app_of(client))), caller.addresses[0])
-    return client
+    calls_from = _LOCAL if known == "grpc.Channel" else None
+    if force:
+        token, address = force_caller(identity_of(pod)), _LOCAL
+    elif isinstance(pod, PodIdentity):
+        raise ValueError("the cluster has no such pod: name one, or use force=True")
+    else:
+        caller = pod if isinstance(pod, EmulatedPod) else _find_pod(cluster or cluster_around_us(), pod, calls_from)
+        if calls_from is not None and calls_from not in caller.addresses:
+            raise ValueError(f"the pod is not at {calls_from}, where a channel calls from: give it that address")
+        token, address = caller.token(audience or find_audiences(app_of(client))), caller.addresses[0]
+    turned: Client | None = turn_into(client, token, address)
+    return client if turned is None else turned
 
 
-def _find_pod(cluster: Cluster, name: str) -> EmulatedPod:
+def _find_pod(cluster: Cluster, name: str, address: str | None) -> EmulatedPod:
     found = cluster.find_pod(name)
     if found is not None:
         return found
     number = next(_numbers)
-    return cluster.pod(
-        name, service_account=name.partition("/")[2], addresses=[f"10.244.{number // 250 % 250}.{number % 250 + 1}"]
-    )
+    own = address or f"10.244.{number // 250 % 250}.{number % 250 + 1}"
+    return cluster.pod(name, service_account=name.partition("/")[2], addresses=[own])
 
 
 def _turn_httpx(client: Any, token: str, address: str) -> None:
@@ -114,6 +133,10 @@ def _turn_async_django(client: Any, token: str, address: str) -> None:
     client.request = lambda **request: inner(client=[address, _PORT], **request)
 
 
+def _turn_channel(channel: Any, token: str, address: str) -> Any:
+    return import_module("podproof.testing._channels").turn_channel(channel, token, address)  # needs grpcio
+
+
 def _transport_app(client: Any) -> object:
     return getattr(client._transport, "app", None)  # noqa: SLF001  as above
 
@@ -121,6 +144,7 @@ def _transport_app(client: Any) -> object:
 _CLIENTS: dict[str, tuple[Any, Any]] = {
     "django.AsyncRequestFactory": (lambda client: getattr(client, "handler", None), _turn_async_django),
     "django.RequestFactory": (lambda client: getattr(client, "handler", None), _turn_django),
+    "grpc.Channel": (lambda _: None, _turn_channel),
     "httpx.BaseClient": (_transport_app, _turn_httpx),
     "httpx2.BaseClient": (_transport_app, _turn_httpx),
     "werkzeug.Client": (lambda client: client.application, _turn_werkzeug),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from types import ModuleType
 from unittest import mock
 
@@ -14,10 +15,10 @@ KEY = rsa.generate_private_key(65537, 2048)
 FOREIGN_KEY = rsa.generate_private_key(65537, 2048)
 
 
-def provider_of(app: ModuleType) -> mock._patch[object]:
+def provider_of(app: ModuleType) -> AbstractContextManager[object]:
     """Return what lets an app find the provider's key without asking the provider."""
     public = jwt.PyJWK.from_dict(RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "RS256")
-    return mock.patch.object(app.keys, "get_signing_key", lambda _: public)
+    return mock.patch.object(app.keys, "get_signing_key", return_value=public)
 
 
 def token_of(subject: str, key: rsa.RSAPrivateKey = KEY, **claims: object) -> str:

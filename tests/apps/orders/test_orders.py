@@ -29,7 +29,16 @@ def test_nobody_sees_the_orders_of_others(client: TestClient) -> None:
     assert client.get("/orders", headers=signed_in("ben")).json() == []
 
 
-@pytest.mark.parametrize("token", ["", "junk", token_of("ann", exp=0), token_of("ann", aud="x"), token_of("ann", FOREIGN_KEY)])
+BAD = {
+    "none": "",
+    "junk": "junk",
+    "expired": token_of("ann", exp=0),
+    "for another app": token_of("ann", aud="x"),
+    "forged": token_of("ann", FOREIGN_KEY),
+}
+
+
+@pytest.mark.parametrize("token", BAD.values(), ids=[*BAD])
 def test_without_a_valid_token_there_is_no_order(client: TestClient, token: str) -> None:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     assert client.get("/orders", headers=headers).status_code == 401

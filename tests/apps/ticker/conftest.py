@@ -13,4 +13,4 @@ from podproof.testing import as_pod
 @pytest.fixture
 def channel(version: str, target: str) -> Iterator[grpc.Channel]:
     with grpc.insecure_channel(target) as channel:
-        yield as_pod(channel, "default/reporter") if version == "after" else channel
+        yield as_pod(channel, "default/reporter", audience="ticker") if version == "after" else channel

@@ -18,20 +18,20 @@ from rest_framework.viewsets import ModelViewSet
 from podproof.rest_framework import PodAuthentication
 
 
-class GroupSerializer(ModelSerializer):
+class GroupSerializer(ModelSerializer):  # type: ignore[misc]
     class Meta:
         model = Group
         fields = ("id", "name")
 
 
-class GroupViewSet(ModelViewSet):
+class GroupViewSet(ModelViewSet):  # type: ignore[misc]
     queryset = Group.objects.order_by("name")
     serializer_class = GroupSerializer
-    authentication_classes = [PodAuthentication, BasicAuthentication, SessionAuthentication]
-    permission_classes = [IsAuthenticated]
+    authentication_classes = (PodAuthentication, BasicAuthentication, SessionAuthentication)
+    permission_classes = (IsAuthenticated,)
 
 
-@login_required(login_url="/admin/login/")
+@login_required(login_url="/admin/login/")  # type: ignore[untyped-decorator]
 def home(request: HttpRequest) -> HttpResponse:
     return HttpResponse(f"Hello, {request.user.get_username()}")
 

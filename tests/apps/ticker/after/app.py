@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -13,7 +14,7 @@ from podproof.grpc import PodAuthInterceptor
 prices: dict[str, list[bytes]] = {}
 
 
-def report(request: bytes, _: grpc.ServicerContext) -> bytes:
+def report(request: bytes, _context: grpc.ServicerContext) -> bytes:
     symbol, _, price = request.decode().partition(" ")
     prices.setdefault(symbol, []).append(price.encode())
     return price.encode()
@@ -35,7 +36,7 @@ def follow(requests: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes
 def make_server(address: str) -> tuple[grpc.Server, int]:
     guard = PodAuthInterceptor(audience="ticker", exempt=["/grpc.health.v1.Health/*"])
     server = grpc.server(ThreadPoolExecutor(4), interceptors=[guard])
-    methods = {
+    methods: dict[str, Any] = {
         "Report": grpc.unary_unary_rpc_method_handler(report),
         "ReportAll": grpc.stream_unary_rpc_method_handler(report_all),
         "History": grpc.unary_stream_rpc_method_handler(history),
