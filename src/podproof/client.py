@@ -11,7 +11,9 @@ from podproof._token.allowed_hosts import AllowedHosts
 from podproof._token.auth import TokenAuth, auth_for_loaded_libraries
 from podproof._token.exchange import Exchange
 from podproof._token.exchanged_token import ExchangedToken
+from podproof._token.header_name import AUTHORIZATION
 from podproof._token.token_file import TokenFile, default_path
+from podproof._token.token_header import TokenHeader
 from podproof.errors import ConfigurationError, HostNotAllowed, TokenUnavailable
 
 if TYPE_CHECKING:
@@ -53,6 +55,11 @@ class TokenClient:
     needs `podproof[dpop]`). It is renewed before it expires; if the exchange is away, it is used until then. The file
     is `path`, else `$PODPROOF_TOKEN_FILE`, else `/var/run/secrets/podproof/token`.
 
+    With `header`, such as "X-Pod-Authorization", the token is sent in that header, for an app that has the same option,
+    and Authorization is the app's own: it goes along as it is. All that is said here of an Authorization header is then
+    true of this one. httpx takes it for Authorization, so that it stays on its origin: an event hook of httpx that sets
+    Authorization removes it.
+
     A pickled or copied client holds no token. `clock` returns Unix seconds. Raises ConfigurationError.
     """
 
@@ -63,6 +70,7 @@ class TokenClient:
         path: str | os.PathLike[str] | None = None,
         exchange: str | Exchange | None = None,
         hosts: Collection[str] | None = None,
+        header: str = AUTHORIZATION,
         clock: Callable[[], float] = time.time,
     ) -> None:
         chosen = path or os.environ.get("PODPROOF_TOKEN_FILE")
@@ -72,6 +80,7 @@ class TokenClient:
         else:
             self._source = _exchanged(exchange, TokenFile(chosen or default_path(None), clock=clock), audience, clock)
         self._hosts = None if hosts is None else AllowedHosts.parse(hosts)
+        self._header = TokenHeader(header)
 
     def __repr__(self) -> str:
         return f"TokenClient({self._source!r})"
@@ -90,10 +99,12 @@ class TokenClient:
         return self._source.read()
 
     def headers(self, url: str | None = None, *, method: str = "GET") -> dict[str, str]:
-        """Return the Authorization header for one request, for libraries without `auth` (aiohttp).
+        """Return the header with the token for one request, for libraries without `auth` (aiohttp).
 
         Call it for each request, since the token rotates. With the request's URL, `hosts` is checked; redirects and
-        proxies are not. An issued token that is bound to a key needs the URL and the method, for its DPoP header.
+        proxies are not, and libraries take no other header off than Authorization where a redirect leads elsewhere:
+        follow none with a `header` of your own. An issued token that is bound to a key needs the URL and the method,
+        for its DPoP header.
 
         Raises TokenUnavailable, HostNotAllowed, and ConfigurationError without a URL that is needed.
         """
@@ -103,7 +114,7 @@ class TokenClient:
             raise ConfigurationError(
                 "the URL of the request is needed: its token is bound to a key, and each proof to a URL"
             )
-        return self._source.headers(method, url or "")
+        return self._header.rename(self._source.headers(method, url or ""))
 
     @property
     def auth(self) -> TokenAuth:
@@ -113,15 +124,14 @@ class TokenClient:
         import that first: an `auth` made before sends the token but cannot retry after a 401. `auth=None` on a single
         httpx request switches this off, and the request is sent without a token.
         """
-        return auth_for_loaded_libraries(self._source, self._hosts)
+        return auth_for_loaded_libraries(self._source, self._hosts, self._header)
 
     def session(self) -> requests.Session:
         """Return a new `requests.Session` that sends the token."""
         from podproof._token.session import TokenSession  # noqa: PLC0415  httpx users need not load requests
 
-        session = TokenSession()
-        session.auth = TokenAuth(self._source, self._hosts, bypasses_proxy=True)
-        return session
+        token = TokenAuth(self._source, self._hosts, header=self._header, bypasses_proxy=True)
+        return TokenSession(token, has_own_header=self._header.is_own)
 
 
 def _exchanged(

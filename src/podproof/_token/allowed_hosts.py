@@ -24,14 +24,22 @@ class AllowedHosts:
         """Return the hosts of one string or several. Raises ConfigurationError."""
         return cls(tuple(map(HostPattern.parse, [hosts] if isinstance(hosts, str) else hosts)))
 
+    def include(self, url: str) -> bool:
+        """Return True if the URL is of one of these hosts."""
+        name, port = _host_of(url)
+        return any(pattern.matches(name, port) for pattern in self.patterns)
+
     def require(self, url: str) -> None:
         """Raise HostNotAllowed if the URL is of another host."""
-        parts = urlsplit(url)
-        name = parts.hostname or ""
-        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-        if not any(pattern.matches(name, port) for pattern in self.patterns):
+        if not self.include(url):
+            name, port = _host_of(url)
             expected = ", ".join(map(str, self.patterns)) or "none"
             raise HostNotAllowed(f"the token is not sent to {name}:{port}: the allowed hosts are {expected}")
+
+
+def _host_of(url: str) -> tuple[str, int | None]:
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 @dataclass(frozen=True, slots=True)

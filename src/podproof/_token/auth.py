@@ -7,9 +7,11 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import urljoin, urlsplit
 
 from podproof._token.allowed_hosts import AllowedHosts
 from podproof._token.proxies import require_no_proxy
+from podproof._token.token_header import IN_AUTHORIZATION, TokenHeader
 from podproof.errors import ConfigurationError, HostNotAllowed, TokenUnavailable
 
 if TYPE_CHECKING:
@@ -59,12 +61,20 @@ _OURS = "podproof.authorized"
 class TokenAuth:
     """Puts the token on requests of `requests`, httpx and httpx2: the value of their `auth=`.
 
-    An Authorization header that the app has set is kept. `TokenClient.auth` makes these.
+    A header of this name that the app has set is kept. `TokenClient.auth` makes these.
     """
 
-    def __init__(self, source: TokenSource, hosts: AllowedHosts | None = None, *, bypasses_proxy: bool = False) -> None:
+    def __init__(
+        self,
+        source: TokenSource,
+        hosts: AllowedHosts | None = None,
+        *,
+        header: TokenHeader = IN_AUTHORIZATION,
+        bypasses_proxy: bool = False,
+    ) -> None:
         self._source = source
         self._hosts = hosts
+        self._header = header
         self._bypasses_proxy = bypasses_proxy
 
     def __repr__(self) -> str:
@@ -77,7 +87,7 @@ class TokenAuth:
     def __call__(self, request: _R) -> _R:
         """Put the token on the request and return it: what `requests` calls.
 
-        Raises TokenUnavailable, HostNotAllowed, and ConfigurationError for an empty Authorization header.
+        Raises TokenUnavailable, HostNotAllowed, and ConfigurationError for an empty header of the token's name.
         """
         if not hasattr(request, "register_hook"):  # httpx, imported after this was made: it takes any callable
             self._authorize(request)
@@ -87,21 +97,23 @@ class TokenAuth:
         except (TokenUnavailable, HostNotAllowed) as error:
             raise _as_requests_error(error) from error.__cause__
         if sent is not None:
-            request.register_hook("response", _Retry(self._source, sent, str(request.url)))
+            request.register_hook(
+                "response", _AfterResponse(self._source, self._hosts, self._header, sent, str(request.url))
+            )
         return request
 
     def auth_flow(self, request: _Request) -> Generator[_Request, _Response, None]:
         """Send the request with the token, and once more after a 401: what httpx calls on its own `Auth`.
 
-        Raises TokenUnavailable, HostNotAllowed, and ConfigurationError for an empty Authorization header.
+        Raises TokenUnavailable, HostNotAllowed, and ConfigurationError for an empty header of the token's name.
         """
         sent = self._authorize(request)
         response = yield request
         # The request of this response: the first one, or the last one of its redirects.
         last = response.request
-        fresh = _headers_after(self._source, sent, response, moved=last is not request)
+        fresh = _headers_after(self._source, self._header, sent, response, moved=last is not request)
         if fresh and _is_in_memory(last):
-            last.headers.update(fresh)
+            self._header.put(last, fresh)
             yield last
 
     async def async_auth_flow(self, request: _Request) -> AsyncGenerator[_Request, _Response]:
@@ -121,10 +133,10 @@ class TokenAuth:
 
     def _authorize(self, request: _Request, *, for_requests: bool = False) -> str | None:
         extensions: MutableMapping[str, object] = getattr(request, "extensions", {})
-        given = request.headers.get("Authorization")
+        given = self._header.get(request)
         if given is not None and not given.strip():
             raise ConfigurationError(
-                "invalid Authorization header '': expected a value, or no header to send the token"
+                f"invalid {self._header.name} header '': expected a value, or no header to send the token"
             )
         if (given is not None) != (_OURS in extensions):
             return None
@@ -133,20 +145,25 @@ class TokenAuth:
             self._hosts.require(url)
         if not self._bypasses_proxy:
             require_no_proxy(url, for_requests=for_requests)
-        headers = self._source.headers(request.method or "GET", url)
-        request.headers.update(headers)
+        headers = self._header.rename(self._source.headers(request.method or "GET", url))
+        self._header.put(request, headers)
         extensions[_OURS] = True
-        return headers["Authorization"]
+        return headers[self._header.name]
+
+    def take_off(self, request: requests.PreparedRequest) -> None:
+        """Take the token off a request that a redirect leads elsewhere."""
+        self._header.take_off(request)
 
     def renew(self, request: _Request) -> None:
         """Put on a request that a redirect leads to what its new URL needs, where it still has the token."""
-        if "Authorization" in request.headers and "DPoP" in request.headers:
-            request.headers.update(self._source.headers(request.method or "GET", str(request.url)))
+        if self._header.name in request.headers and "DPoP" in request.headers:
+            headers = self._source.headers(request.method or "GET", str(request.url))
+            request.headers.update(self._header.rename(headers))
 
 
-def auth_for_loaded_libraries(source: TokenSource, hosts: AllowedHosts | None) -> TokenAuth:
+def auth_for_loaded_libraries(source: TokenSource, hosts: AllowedHosts | None, header: TokenHeader) -> TokenAuth:
     """Return a `TokenAuth` that is also an `Auth` of httpx and httpx2, if they are imported."""
-    return _loaded_auth_class()(source, hosts)
+    return _loaded_auth_class()(source, hosts, header=header)
 
 
 def _new_auth() -> TokenAuth:
@@ -187,15 +204,25 @@ def _reduce_error(error: Exception) -> tuple[Any, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Retry:
-    """A response hook of `requests`: after a 401, send the same request with another token, if there is one."""
+class _AfterResponse:
+    """A response hook of `requests`: sends a rejected request once more, and lets no token go to another origin."""
 
     source: TokenSource
+    hosts: AllowedHosts | None
+    header: TokenHeader
     sent: str = field(repr=False)
     url: str = field(repr=False)
 
     def __call__(self, response: requests.Response, **options: Any) -> requests.Response:
-        fresh = _headers_after(self.source, self.sent, response, moved=response.request.url != self.url)
+        final = self._send_again(response, options)
+        if final.is_redirect and self._leads_elsewhere(final):
+            # `requests` copies the request that it was given, and takes nothing off but Authorization.
+            self.header.take_off(response.request)
+        return final
+
+    def _send_again(self, response: requests.Response, options: Mapping[str, Any]) -> requests.Response:
+        moved = response.request.url != self.url
+        fresh = _headers_after(self.source, self.header, self.sent, response, moved=moved)
         if fresh is None or not _rewind(response.request):
             return response
         # The connection goes back to its pool once the body is read.
@@ -206,6 +233,16 @@ class _Retry:
         second.history.append(response)
         return second
 
+    def _leads_elsewhere(self, response: requests.Response) -> bool:
+        from requests.sessions import SessionRedirectMixin  # noqa: PLC0415  loaded, since requests calls
+        from requests.utils import requote_uri  # noqa: PLC0415  as above
+
+        redirects: Any = SessionRedirectMixin()
+        target = urljoin(response.url, requote_uri(urlsplit(redirects.get_redirect_target(response)).geturl()))
+        if redirects.should_strip_auth(response.url, target):
+            return True
+        return self.hosts is not None and not self.hosts.include(target)
+
 
 def _send(flow: Generator[_Request, _Response, None], response: _Response) -> _Request | None:
     try:
@@ -215,15 +252,16 @@ def _send(flow: Generator[_Request, _Response, None], response: _Response) -> _R
 
 
 def _headers_after(
-    source: TokenSource, sent: str | None, response: _Response, *, moved: bool
+    source: TokenSource, header: TokenHeader, sent: str | None, response: _Response, *, moved: bool
 ) -> Mapping[str, str] | None:
     """Return what to send in the place of a rejected token, None where it would be no use to send the request again."""
     if response.status_code != 401 or sent is None:
         return None
-    if response.request.headers.get("Authorization") != sent:
+    if header.get(response.request) != sent:
         # A redirect led to another origin, whose 401 must not bring the token there.
         return None
-    return source.headers_after(sent, response, moved=moved)
+    fresh = source.headers_after(sent, response, moved=moved)
+    return None if fresh is None else header.rename(fresh)
 
 
 def _rewind(request: requests.PreparedRequest) -> bool:

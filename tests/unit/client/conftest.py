@@ -21,7 +21,7 @@ from tests.support.fake_api import NOW, Clock
 from tests.support.http_libraries import LIBRARIES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from tests.support.http_libraries import SendRequest
@@ -67,6 +67,7 @@ class ReceivedRequest:
     path: str
     authorization: str | None
     body: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass
@@ -91,7 +92,11 @@ class RecordingServer:
     def app(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = Request(environ)
         received = ReceivedRequest(
-            request.method, request.path, request.headers.get("Authorization"), request.get_data()
+            request.method,
+            request.path,
+            request.headers.get("Authorization"),
+            request.get_data(),
+            dict(request.headers),
         )
         self.requests.append(received)
         return self.respond(received)(environ, start_response)

@@ -46,6 +46,7 @@ class World:
     exchange_nonces: Nonces | None = None
     next_nonce: str | None = None
     service_nonces: Nonces | None = None
+    header: str = "HTTP_AUTHORIZATION"
     trading: Callable[[], object] = lambda: None
 
     def __post_init__(self) -> None:
@@ -89,7 +90,7 @@ class World:
         return Response(json.dumps(self.document(document)), headers=headers)
 
     def serve(self, environ: dict[str, Any]) -> Response:
-        scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+        scheme, _, token = environ.get(self.header, "").partition(" ")
         if environ["PATH_INFO"] == "/moved":
             return Response(status=307, headers={"Location": "/there"})
         status, headers = 200 if token == self.newest else 401, {}
@@ -162,6 +163,23 @@ def test_a_redirect_on_the_same_origin_gets_a_proof_for_its_url(
 ) -> None:
     assert send(client, OutgoingRequest(url=f"{world.url}/moved")) == (200, "fine")
     assert world.calls[-1] == ("/there", 200)
+
+
+@pytest.mark.parametrize("dpop", [True, False], ids=["bound", "bearer"])
+def test_an_issued_token_in_a_header_of_its_own_is_sent_with_its_proof(
+    dpop: bool, world: World, volume: Volume, clock: Clock, send: SendRequest
+) -> None:
+    volume.rotate(audience="bridge")
+    world.header, world.service_nonces = "HTTP_X_POD_AUTHORIZATION", Nonces(now=clock)
+    client = TokenClient(
+        "ledger",
+        exchange=Exchange(f"{world.url}/token", dpop=dpop),
+        path=volume.file,
+        header="X-Pod-Authorization",
+        clock=clock,
+    )
+    for path in ("/a", "/moved"):
+        assert send(client, OutgoingRequest(url=world.url + path)) == (200, "fine")
 
 
 def test_nonces_of_the_exchange_and_of_the_service_are_sent(
