@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from benchmarks import AUDIENCE
 from benchmarks.repeats import interleaved, timed
 from benchmarks.report import Amount, Measurement
+from podproof._token.token_hash import token_hash
 from podproof.errors import InvalidProof
-from podproof.exchange.dpop import DPoPVerifier, token_hash
+from podproof.exchange.dpop import DPoPVerifier
 from podproof.exchange.wsgi import IssuedTokenMiddleware
 from podproof.options import Options
 from podproof.wsgi import PodAuthMiddleware

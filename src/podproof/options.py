@@ -183,7 +183,8 @@ def _parse_header(value: object) -> str:
     raise ValueError
 
 
-def _parse_flag(value: object) -> bool:
+def parse_flag(value: object) -> bool:
+    """Return what true or false, or a word for them, says. Raises ValueError."""
     if isinstance(value, bool):
         return value
     if not isinstance(value, str) or value.strip().lower() not in _FLAGS:
@@ -209,7 +210,7 @@ def _option(parse: Callable[[object], object], expected: str, meaning: str) -> M
 
 
 def _flag(meaning: str) -> Mapping[str, _Declaration]:
-    return _option(_parse_flag, "true or false", meaning)
+    return _option(parse_flag, "true or false", meaning)
 
 
 def _seconds(least: float, most: float, meaning: str, *, optional: bool = False) -> Mapping[str, _Declaration]:

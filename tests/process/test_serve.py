@@ -63,6 +63,7 @@ def exchange(
         "KUBECONFIG": str(cluster.kubeconfig_for("default/bridge")),
         "PODPROOF_EXCHANGE_KEYS": str(keys),
         "PODPROOF_EXCHANGE_GRANTS_FILE": str(folder / "grants.yaml"),
+        "PODPROOF_EXCHANGE_NONCE": "true",
         "PODPROOF_EXCHANGE_URLS": "http://127.0.0.1:{port}",
     }
     with run_server(command, folder, **environ) as server:

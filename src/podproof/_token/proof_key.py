@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import secrets
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from jwt.algorithms import ECAlgorithm
+
+from podproof._token.token_hash import token_hash
 
 
 class ProofKey:
@@ -38,7 +38,7 @@ class ProofKey:
             "iat": int(self._clock()),
         }
         if token is not None:
-            claims["ath"] = urlsafe_b64encode(sha256(token.encode()).digest()).rstrip(b"=").decode()
+            claims["ath"] = token_hash(token)
         if nonce is not None:
             claims["nonce"] = nonce
         return jwt.encode(claims, self._key, algorithm="ES256", headers=self._header)

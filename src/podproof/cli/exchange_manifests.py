@@ -10,6 +10,7 @@ from textwrap import indent
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from podproof.cli.manifest_parts import ACCOUNT, BY_KEYS, SERVICE
 from podproof.identity import ServiceAccount
 
 
@@ -28,7 +29,7 @@ def render_exchange(
         secret=secrets.token_urlsafe(48),
         allow=",".join(map(str, callers)),
         callers=", ".join(f'"{caller}"' for caller in callers),
-        verify=_BY_KEYS if keys else "",
+        verify=BY_KEYS if keys else "",
     )
 
 
@@ -37,18 +38,7 @@ def _new_key() -> str:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
 
 
-_BY_KEYS = """\
-            - name: PODPROOF_VERIFY
-              value: keys
-"""
-
-_EXCHANGE = Template("""\
-apiVersion: v1
-kind: ServiceAccount
-metadata:
-  namespace: $namespace
-  name: $name
----
+_SECRETS = """\
 # Made just now: keep it out of version control. All replicas share this Secret, and nothing else. To rotate the signing
 # key, add a file whose name sorts after the others; remove the old one a day later. The pairwise secret stays.
 apiVersion: v1
@@ -73,19 +63,9 @@ data:
         scopes: []
         introspect: []  # service accounts, also in PODPROOF_ALLOW, that may ask whether a token is still active
 ---
-apiVersion: v1
-kind: Service
-metadata:
-  namespace: $namespace
-  name: $name
-spec:
-  selector:
-    app.kubernetes.io/name: $name
-  ports:
-    - name: http
-      port: 80
-      targetPort: http
----
+"""
+
+_DEPLOYMENT = """\
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -207,4 +187,6 @@ spec:
           protocol: UDP
         - port: 53
           protocol: TCP
-""")
+"""
+
+_EXCHANGE = Template(ACCOUNT + _SECRETS + SERVICE + _DEPLOYMENT)

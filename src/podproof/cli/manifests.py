@@ -7,6 +7,7 @@ from string import Template
 from typing import Literal
 
 from podproof.cli.errors import CommandError
+from podproof.cli.manifest_parts import ACCOUNT, BY_KEYS, SERVICE
 from podproof.identity import ServiceAccount
 
 Part = Literal["rbac", "server", "caller"]
@@ -52,12 +53,17 @@ def render_manifests(
             variable, comment = ("POLICY", _BY_RBAC) if rbac else ("ALLOW", _BY_LIST)
             documents.append(
                 _SERVER.substitute(
-                    names, variable=variable, allow=allow, comment=comment, verify=_BY_KEYS if keys else ""
+                    names, variable=variable, allow=allow, comment=comment, verify=BY_KEYS if keys else ""
                 )
             )
     for caller in callers if only in (None, "caller") else ():
         names = {"namespace": caller.namespace, "name": caller.name, "audience": audience}
-        documents.append(_CALLER.substitute(names))
+        # Where TokenClient looks for it: under the audience of the server, or of an exchange in one place.
+        client, folder = f'TokenClient(audience="{audience}")', f"/{audience}"
+        if exchange:
+            host = "EXCHANGE" if server is None else f"{server.name}.{server.namespace}.svc"
+            client, folder = f'TokenClient("ledger", exchange="http://{host}/token")', ""
+        documents.append(_CALLER.substitute(names, client=client, folder=folder))
         if rbac and server is not None:
             documents.append(_GRANT.substitute(names, server=server.name))
     return "---\n".join(documents)
@@ -103,34 +109,13 @@ _SIGNING_KEYS = """\
     verbs: [get]
 """
 
-_BY_KEYS = """\
-            - name: PODPROOF_VERIFY  # tokens are reviewed only if their signing key is not published
-              value: keys
-"""
-
 _BY_LIST = "allowed callers: namespace/name with shell globs, separated by commas"
 _BY_RBAC = "ClusterRoles with nonResourceURLs decide who may call which path"
 
-_SERVER = Template("""\
-apiVersion: v1
-kind: ServiceAccount
-metadata:
-  namespace: $namespace
-  name: $name
----
-apiVersion: v1
-kind: Service
-metadata:
-  namespace: $namespace
-  name: $name
-spec:
-  selector:
-    app.kubernetes.io/name: $name
-  ports:
-    - name: http
-      port: 80
-      targetPort: http
----
+_SERVER = Template(
+    ACCOUNT
+    + SERVICE
+    + """\
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -159,15 +144,12 @@ $verify          ports:
               containerPort: 8080
           securityContext:
             allowPrivilegeEscalation: false
-""")
+"""
+)
 
-_CALLER = Template("""\
-apiVersion: v1
-kind: ServiceAccount
-metadata:
-  namespace: $namespace
-  name: $name
----
+_CALLER = Template(
+    ACCOUNT
+    + """\
 apiVersion: apps/v1
 kind: Deployment
 metadata:
@@ -186,10 +168,10 @@ spec:
       automountServiceAccountToken: false  # the caller does not need the API server
       containers:
         - name: app
-          image: $name  # replace: an app that calls with podproof's TokenClient(audience="$audience")
+          image: $name  # replace: an app that calls with podproof's $client
           volumeMounts:
             - name: podproof
-              mountPath: "/var/run/secrets/podproof/$audience"  # without subPath, so that it is renewed
+              mountPath: "/var/run/secrets/podproof$folder"  # without subPath, so that it is renewed
               readOnly: true
           securityContext:
             allowPrivilegeEscalation: false
@@ -201,7 +183,8 @@ spec:
                   audience: "$audience"
                   expirationSeconds: 3600  # the kubelet renews the token after 80 % of this time
                   path: token
-""")
+"""
+)
 
 _GRANT = Template("""\
 apiVersion: rbac.authorization.k8s.io/v1

@@ -33,6 +33,7 @@ from podproof.exchange.introspection_endpoint import IntrospectionEndpoint
 from podproof.exchange.issued_token import IssuedTokens
 from podproof.exchange.key_directory import MAX_AGE, SECRET_SUFFIX, KeyDirectory
 from podproof.exchange.metadata import discovery_document
+from podproof.exchange.nonces import Nonces
 from podproof.exchange.options import ExchangeArguments, ExchangeOptions, split_arguments
 from podproof.exchange.pairwise import PairwiseSubjects
 from podproof.exchange.token_endpoint import TokenEndpoint
@@ -72,13 +73,15 @@ class TokenExchange:
         users = UserTokens(options.user_issuers, callers.options.audience, now=now)
         issued = IssuedTokens(options.issuer, self._keys, self._pairwise, now=now)
         uris = [f"{url}{token_endpoint.PATH}" for url in (options.issuer, *options.urls)]
+        nonces = Nonces(self._keys.nonce_secrets, now=now) if options.nonce else None
         token = TokenEndpoint(
             callers,
             grants,
             tokens,
             users,
-            partial(DPoPVerifier(now=now).verify, method="POST", uris=uris),
+            partial(DPoPVerifier(nonces=nonces, now=now).verify, method="POST", uris=uris),
             needs_proof=options.dpop == "required",
+            nonces=nonces,
         )
         self._discovery = discovery_document(options.issuer)
         self._app = Starlette(

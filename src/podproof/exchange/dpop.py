@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hmac
 import time
-from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
-from hashlib import sha256
 from typing import Any
 
 from podproof._authentication.jwk import SigningKey, UnusableKey, parse_public_key, thumbprint
 from podproof._authentication.jws import JWS, object_member, parse_jws, text_member
 from podproof._token.jwt import numeric_date
+from podproof._token.token_hash import token_hash
 from podproof.errors import InvalidProof, MalformedToken, NonceNeeded
 from podproof.exchange.nonces import Nonces
 from podproof.exchange.replay_memory import ReplayMemory
@@ -117,11 +116,6 @@ def _check_token(proof: JWS, access_token: str | None) -> None:
 
 def _equal(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogatepass"), expected.encode())
-
-
-def token_hash(token: str) -> str:
-    """Return the `ath` of a token: its SHA-256 in base64url."""
-    return urlsafe_b64encode(sha256(token.encode()).digest()).rstrip(b"=").decode()
 
 
 @lru_cache(maxsize=1024)  # a pod makes one key, and many proofs with it

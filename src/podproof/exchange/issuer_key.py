@@ -10,6 +10,8 @@ from typing import Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from podproof._authentication.jwk import thumbprint
@@ -24,6 +26,14 @@ class IssuerKey:
     private_key: Any = field(repr=False)
     public_key: Any = field(repr=False)
     jwk: Mapping[str, str]
+
+    def derive_secret(self, purpose: str) -> bytes:
+        """Return 32 bytes that nobody can compute without the private key, for a purpose of their own (RFC 5869)."""
+        if isinstance(self.private_key, Ed25519PrivateKey):
+            private = self.private_key.private_bytes_raw()
+        else:
+            private = self.private_key.private_numbers().private_value.to_bytes(32)
+        return HKDF(SHA256(), 32, salt=None, info=f"podproof {purpose}".encode()).derive(private)
 
 
 def parse_issuer_key(pem: bytes) -> IssuerKey:

@@ -103,6 +103,12 @@ class KeyDirectory:
         published, now = self._current(), self._monotonic()
         return [one.key for one in published if one.removed is None or now - one.removed < PUBLISHED_AFTER]
 
+    def nonce_secrets(self) -> Sequence[bytes]:
+        """Return what nonces are made with: by the key that signs, then by the others, which may sign elsewhere."""
+        signing = self.signing_key()
+        others = [key for key in self.published_keys() if key.key_id != signing.key_id]
+        return [key.derive_secret("DPoP nonce") for key in (signing, *others)]
+
     def files(self) -> KeyFiles:
         """Return what was read last."""
         return self._files.get()

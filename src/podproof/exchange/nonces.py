@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 import hmac
-import secrets
 import time
 from base64 import urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from secrets import token_bytes
 
 LIFETIME = 300.0
 """Seconds for which a nonce is accepted at the least, and up to twice as long."""
 
 
 class Nonces:
-    """Nonces that need no memory: the number of a period, and its HMAC-SHA-256.
+    """Nonces that need no memory: HMAC-SHA-256 of the number of a period.
 
-    Servers with the same `secret`, at least 32 random bytes, accept each other's. `now` returns Unix seconds.
+    `secrets` returns what they are made with, at least 32 random bytes each: the first one makes them, and those of all
+    are accepted, so servers that share one accept each other's. By default it is this process's own. `now` returns Unix
+    seconds.
     """
 
-    def __init__(self, secret: bytes | None = None, *, now: Callable[[], float] = time.time) -> None:
-        self._secret = secret or secrets.token_bytes(32)
+    def __init__(
+        self, secrets: Callable[[], Sequence[bytes]] | None = None, *, now: Callable[[], float] = time.time
+    ) -> None:
+        own = (token_bytes(32),)
+        self._secrets = secrets or (lambda: own)
         self._now = now
 
     def current(self) -> str:
         """Return a nonce for the next proof."""
-        return self._make(self._period())
+        return _make(self._secrets()[0], self._period())
 
     def accepts(self, nonce: object) -> bool:
         """Return True if this is the nonce of this period or of the one before."""
         if not isinstance(nonce, str) or not nonce.isascii():
             return False
         period = self._period()
-        return any(hmac.compare_digest(nonce, self._make(one)) for one in (period, period - 1))
+        return any(
+            hmac.compare_digest(nonce, _make(secret, one)) for secret in self._secrets() for one in (period, period - 1)
+        )
 
     def _period(self) -> int:
         return int(self._now() // LIFETIME)
 
-    def _make(self, period: int) -> str:
-        digest = hmac.digest(self._secret, f"podproof nonce {period}".encode(), "sha256")
-        return urlsafe_b64encode(digest[:24]).decode()
+
+def _make(secret: bytes, period: int) -> str:
+    digest = hmac.digest(secret, f"podproof nonce {period}".encode(), "sha256")
+    return urlsafe_b64encode(digest[:24]).decode()

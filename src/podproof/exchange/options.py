@@ -13,7 +13,7 @@ from podproof._request.setup import MiddlewareOptions
 from podproof.errors import ConfigurationError
 from podproof.exchange.grants import Grant, SubjectMode
 from podproof.exchange.profile import DEFAULT_LIFETIME, MAX_LIFETIME, MIN_LIFETIME
-from podproof.options import is_service_variable
+from podproof.options import is_service_variable, parse_flag
 
 PREFIX = "PODPROOF_EXCHANGE_"
 
@@ -100,6 +100,7 @@ _PARSERS: Mapping[str, tuple[Callable[[Any], object], str]] = {
         "issuers of users' tokens and their JWK Sets, such as https://idp.example=https://idp.example/jwks.json",
     ),
     "dpop": (_parse_dpop, '"optional" or "required"'),
+    "nonce": (parse_flag, "true or false"),
     "urls": (_parse_urls, "a list of URLs without a query, a fragment and a slash at their end"),
 }
 
@@ -116,6 +117,7 @@ class ExchangeArguments(MiddlewareOptions, total=False):
     pairwise_secret: str
     user_issuers: Mapping[str, str]
     dpop: ProofMode
+    nonce: bool
     urls: Sequence[str]
 
 
@@ -128,8 +130,9 @@ class ExchangeOptions:
     changes; lifetime: of issued tokens, in seconds; subject: what audiences see as `sub` whose grant does not say it;
     pairwise_secret: the file of the secret for pairwise subjects, needed where there are several; user_issuers: the
     issuers of users' tokens for whom pods may act, and their JWK Sets, a path or an https URL each; dpop: whether a
-    token is only issued with a proof of possession (RFC 9449), whose key it is then bound to; urls: other URLs than the
-    issuer that this app has, for which such proofs are made too.
+    token is only issued with a proof of possession (RFC 9449), whose key it is then bound to; nonce: whether such a
+    proof has to have a nonce of ours, which an error brings; urls: other URLs than the issuer that this app has, for
+    which such proofs are made too.
     """
 
     issuer: str
@@ -141,6 +144,7 @@ class ExchangeOptions:
     pairwise_secret: str | None = None
     user_issuers: Mapping[str, str] = field(default_factory=dict)
     dpop: ProofMode = "optional"
+    nonce: bool = False
     urls: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -17,6 +17,7 @@ from podproof.exchange.callers import NO_STORE, Caller, Callers
 from podproof.exchange.denied import MalformedRequest, WrongClient, error_of_denial
 from podproof.exchange.form_request import read_form, refuse_authorization
 from podproof.exchange.grants import Granted, Grants
+from podproof.exchange.nonces import Nonces
 from podproof.exchange.oauth_error import OAuthError
 from podproof.exchange.token_issuer import IssuedToken, TokenIssuer
 from podproof.exchange.token_request import TOKEN_EXCHANGE, TokenRequest, parse_token_request
@@ -29,7 +30,8 @@ PATH = "/token"
 class TokenEndpoint:
     """Issues tokens: the pod is judged first, then the user for whom it acts, then what it asks for.
 
-    `verify_proof` returns the thumbprint of the key that the lines of a DPoP header prove the possession of.
+    `verify_proof` returns the thumbprint of the key that the lines of a DPoP header prove the possession of. With
+    `nonces`, which it checks, each response brings the one for the next proof (RFC 9449 section 8.2).
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class TokenEndpoint:
         verify_proof: Callable[[Sequence[str]], str],
         *,
         needs_proof: bool,
+        nonces: Nonces | None = None,
     ) -> None:
         self._callers = callers
         self._grants = grants
@@ -48,6 +51,7 @@ class TokenEndpoint:
         self._users = users
         self._verify_proof = verify_proof
         self._needs_proof = needs_proof
+        self._nonces = nonces
 
     async def respond(self, request: Request) -> Response:
         """Return the response to a request."""
@@ -70,7 +74,8 @@ class TokenEndpoint:
         except PodAuthError as denial:
             return self._callers.refuse(error_of_denial(denial, source), denial, facts)
         self._record(caller, facts, granted, issued, user)
-        return JSONResponse(_body(asked, granted, issued), headers=NO_STORE)
+        nonce = {} if self._nonces is None else {"DPoP-Nonce": self._nonces.current()}
+        return JSONResponse(_body(asked, granted, issued), headers={**NO_STORE, **nonce})
 
     async def _verify_user(self, asked: TokenRequest, caller: Caller, deadline: float) -> UserToken | None:
         token, identity = asked.user_token, caller.known.identity

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from podproof._token.token_file import default_path
 from podproof.cli import main
 from podproof.exchange.grants_file import read_grants
 from podproof.exchange.key_directory import read_keys
@@ -73,6 +74,18 @@ def test_the_exchange_reads_what_is_printed(render: Callable[..., dict[str, Any]
     mounted = {one["mountPath"] for one in container["volumeMounts"]}
     assert environ["PODPROOF_EXCHANGE_KEYS"] in mounted
     assert str(Path(environ["PODPROOF_EXCHANGE_GRANTS_FILE"]).parent) in mounted
+
+
+def test_a_callers_token_is_where_its_client_looks(
+    render: Callable[..., dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec = render(*CALLER)["Deployment alice"]["spec"]["template"]["spec"]
+    [mount] = spec["containers"][0]["volumeMounts"]
+    assert Path(mount["mountPath"], "token") == default_path(None)
+    assert main([*COMMAND, *CALLER]) == 0
+    assert 'TokenClient("ledger", exchange="http://bridge.default.svc/token")' in capsys.readouterr().out
+    assert main(["manifests", "--exchange", "--only", "caller", "--audience", "bridge", *CALLER]) == 0
+    assert 'exchange="http://EXCHANGE/token")' in capsys.readouterr().out
 
 
 def test_each_secret_is_a_new_one(render: Callable[..., dict[str, Any]]) -> None:

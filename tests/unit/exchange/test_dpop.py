@@ -10,8 +10,9 @@ import jwt
 import pytest
 
 from podproof._token.jwt import decode_segment
+from podproof._token.token_hash import token_hash
 from podproof.errors import InvalidProof, NonceNeeded, Overloaded
-from podproof.exchange.dpop import MAX_ID, MAX_PROOF, WINDOW, DPoPVerifier, token_hash
+from podproof.exchange.dpop import MAX_ID, MAX_PROOF, WINDOW, DPoPVerifier
 from podproof.exchange.nonces import LIFETIME, Nonces
 from podproof.exchange.replay_memory import ReplayMemory
 from podproof.exchange.target_uri import MAX_URI, normal_uri
@@ -230,14 +231,25 @@ def test_the_same_id_of_two_keys_is_no_replay() -> None:
 
 def test_where_nonces_are_wanted_a_proof_without_a_current_one_is_told_it() -> None:
     clock = [NOW]
-    nonces = Nonces(bytes(32), now=lambda: clock[0])
+    nonces = Nonces(lambda: [bytes(32)], now=lambda: clock[0])
     verifier = DPoPVerifier(nonces=nonces, now=lambda: clock[0])
-    for given in (None, "", "another", 7, "\u00e9", Nonces(b"1" * 32, now=lambda: NOW).current()):
+    for given in (None, "", "another", 7, "\u00e9", Nonces(lambda: [b"1" * 32], now=lambda: NOW).current()):
         with pytest.raises(NonceNeeded) as needed:
             verify(make_proof({**WITH_TOKEN, "nonce": given}), verifier=verifier)
         assert needed.value.nonce == nonces.current()
         assert needed.value.without_traceback().nonce == nonces.current()
     assert verify(make_proof({**WITH_TOKEN, "nonce": nonces.current()}), verifier=verifier)
+
+
+def test_servers_that_share_a_secret_accept_each_others_nonces() -> None:
+    old, new = b"1" * 32, b"2" * 32
+    before = Nonces(lambda: [old], now=lambda: NOW)
+    after = Nonces(lambda: [new, old], now=lambda: NOW)
+    other = Nonces(lambda: [new], now=lambda: NOW)
+    assert after.accepts(before.current())
+    assert not before.accepts(after.current())
+    assert other.accepts(after.current())
+    assert not other.accepts(before.current())
 
 
 def test_a_nonce_ends() -> None:

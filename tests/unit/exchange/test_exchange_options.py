@@ -33,6 +33,7 @@ def test_options_are_read_from_the_environment_too() -> None:
         "PODPROOF_EXCHANGE_PAIRWISE_SECRET": "2.pairwise",
         "PODPROOF_EXCHANGE_USER_ISSUERS": "https://a=/a.json, https://b=https://b/jwks?x=y",
         "PODPROOF_EXCHANGE_DPOP": "required",
+        "PODPROOF_EXCHANGE_NONCE": "true",
         "PODPROOF_EXCHANGE_URLS": "http://bridge, https://bridge.default.svc",
         "PODPROOF_EXCHANGE_PORT_80_TCP": "tcp://10.0.0.1:80",  # of a Service called podproof-exchange
         "PODPROOF_AUDIENCE": "bridge",
@@ -47,6 +48,7 @@ def test_options_are_read_from_the_environment_too() -> None:
         pairwise_secret="2.pairwise",
         user_issuers={"https://a": "/a.json", "https://b": "https://b/jwks?x=y"},
         dpop="required",
+        nonce=True,
         urls=("http://bridge", "https://bridge.default.svc"),
     )
     assert ExchangeOptions.read({"grants": [LEDGER], "lifetime": 90}, environ).grants == (LEDGER,)
@@ -70,6 +72,7 @@ def test_options_are_read_from_the_environment_too() -> None:
         ({"pairwise_secret": "a/b"}, "invalid pairwise_secret 'a/b'"),
         ({"user_issuers": {"https://idp": "http://idp"}}, "invalid user_issuers"),
         ({"dpop": "never"}, "invalid dpop 'never'"),
+        ({"nonce": "perhaps"}, "invalid nonce 'perhaps': expected true or false"),
         ({"urls": ["bridge"]}, "invalid urls ['bridge']"),
         ({"user_issuers": "https://idp"}, "invalid user_issuers"),
     ],

@@ -15,8 +15,8 @@ from urllib.parse import parse_qs
 import pytest
 
 from podproof import ConfigurationError
+from podproof._token.token_hash import token_hash
 from podproof.exchange.asgi import IssuedTokenMiddleware as ASGIMiddleware
-from podproof.exchange.dpop import token_hash
 from podproof.exchange.wsgi import IssuedTokenMiddleware as WSGIMiddleware
 from podproof.testing._emulator.http_server import ClientConnection, LoopbackServer, ServerRequest, ServerResponse
 from tests.support.dpop_proofs import key_thumbprint, make_proof

@@ -13,8 +13,9 @@ import pytest
 
 from podproof import ConfigurationError, PodIdentity, current_caller
 from podproof._request.incoming import IncomingRequest
+from podproof._token.token_hash import token_hash
 from podproof.exchange.asgi import IssuedTokenMiddleware as ASGIMiddleware
-from podproof.exchange.dpop import DPoPVerifier, token_hash
+from podproof.exchange.dpop import DPoPVerifier
 from podproof.exchange.issued_tokens import IssuedTokenOptions
 from podproof.exchange.possession import Possession
 from podproof.exchange.wsgi import IssuedTokenMiddleware as WSGIMiddleware

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -27,7 +28,7 @@ from podproof.exchange.token_request import (
 )
 from podproof.identity import Pod
 from tests.support.dpop_proofs import key_thumbprint, make_proof
-from tests.support.exchange_client import ISSUER, ExchangeClient, client_assertion
+from tests.support.exchange_client import ISSUER, ExchangeClient, client_assertion, write_keys
 from tests.support.fake_api import NOW, PEER, AuthenticatorFactory, FakeAPI, pod, review, reviewed_user, token
 from tests.unit.exchange.conftest import MakeExchange
 
@@ -306,6 +307,29 @@ class TestProofs:
         exchange = make_exchange(dpop="required")
         assert error_of(exchange.exchange()) == (400, "invalid_dpop_proof")
         assert self.ask(exchange).status_code == 200
+
+    @pytest.mark.parametrize("algorithm", ["ES256", "EdDSA"])
+    def test_where_nonces_are_wanted_each_response_brings_one(
+        self, make_exchange: MakeExchange, tmp_path: Path, algorithm: str
+    ) -> None:
+        keys = write_keys(tmp_path / algorithm, algorithm=algorithm)
+        exchange, replica = (make_exchange(nonce=True, keys=keys) for _ in range(2))
+        first = self.ask(exchange)
+        assert error_of(first) == (400, "use_dpop_nonce")
+        nonce = first.headers["dpop-nonce"]
+        for number, one in enumerate((exchange, replica)):
+            response = self.ask(one, jti=f"n-{number}", nonce=nonce)
+            assert (response.status_code, response.headers["dpop-nonce"]) == (200, nonce)
+        assert error_of(self.ask(exchange, jti="a", nonce="another")) == (400, "use_dpop_nonce")
+        exchange.clock.passes(600)
+        late = self.ask(exchange, jti="b", nonce=nonce, iat=exchange.clock())
+        assert (error_of(late), late.headers["dpop-nonce"] != nonce) == ((400, "use_dpop_nonce"), True)
+        assert exchange.exchange().status_code == 200  # a bearer token needs no proof
+
+    def test_another_keys_nonces_are_not_accepted(self, make_exchange: MakeExchange, tmp_path: Path) -> None:
+        one, other = (make_exchange(nonce=True, keys=write_keys(tmp_path / name, name)) for name in ("1", "2"))
+        nonce = self.ask(one).headers["dpop-nonce"]
+        assert error_of(self.ask(other, jti="2", nonce=nonce)) == (400, "use_dpop_nonce")
 
     def test_a_nonce_that_is_needed_comes_with_the_error(self) -> None:
         error = error_of_denial(NonceNeeded("no nonce", "n-1"), "subject_token")
