@@ -18,6 +18,8 @@ _SCHEME = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)  # a token of RFC 9110 se
 class CredentialHeader:
     """A header, by the names that servers have for it: `key` in an environ, one of `names` in a scope, usually `exact`.
 
+    gRPC has the same names in its metadata, as text: `texts`.
+
     Names with an underscore for a dash are among them: some servers and apps take one for the other, so that a request
     with both has two credentials, and the app sees neither.
     """
@@ -29,6 +31,7 @@ class CredentialHeader:
         first, *rest = self.exact.split(b"-")
         choices = [(b"-" + part, b"_" + part) for part in rest]
         self.names = frozenset(first + b"".join(parts) for parts in product(*choices))
+        self.texts = frozenset(name.decode() for name in self.names)
 
 
 def bearer_token(headers: Sequence[str], schemes: Sequence[str] = ("Bearer",), name: str = AUTHORIZATION) -> str:

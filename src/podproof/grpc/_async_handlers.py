@@ -149,7 +149,7 @@ def _retrieve(aborting: asyncio.Task[None]) -> None:
 
 async def _decide(pipeline: RequestPipeline, method: str, context: Any) -> Call:
     """Return the call if its caller is allowed, else abort it."""
-    source = source_of(method, context)
+    source = source_of(pipeline, method, context)
     try:
         allowed = await run_flow(decide(pipeline, source))
     except PodAuthError as denial:

@@ -131,7 +131,7 @@ class _TokenEnd:
 
 def _decide(pipeline: RequestPipeline, method: str, context: Any) -> Call:
     """Return the call if its caller is allowed, else abort it."""
-    source = source_of(method, context)
+    source = source_of(pipeline, method, context)
     try:
         allowed = run_flow(decide(pipeline, source), context.time_remaining)
     except PodAuthError as denial:

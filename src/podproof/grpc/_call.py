@@ -22,8 +22,7 @@ from podproof._request.problem import Denial
 from podproof._telemetry import traces
 from podproof.errors import PodAuthError
 
-_WATCHED = ADDRESS_HEADERS | {"authorization"}
-_READ = _WATCHED | {"traceparent"}
+_READ = ADDRESS_HEADERS | {"traceparent"}
 _LONGEST = len("Bearer ") + MAX_TOKEN
 _MAX_ENTRIES = 1000  # of metadata; gRPC itself accepts 16 KiB of it, unless a server is configured to accept more
 
@@ -34,9 +33,9 @@ ENDED = "The caller's token has expired."
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Metadata = tuple[tuple[str, str | bytes], ...]
-Source = tuple[str, Metadata, str, bool]
-"""What a call's facts are read from: its method, its metadata, its peer as gRPC names it, and whether another
-interceptor has judged it already."""
+Source = tuple[str, Metadata, str, bool, frozenset[str]]
+"""What a call's facts are read from: its method, its metadata, its peer as gRPC names it, whether another interceptor
+has judged it already, and the names of the entry that has the token."""
 
 
 class Status(int):
@@ -60,17 +59,18 @@ class Refusal(NamedTuple):
 class JudgedContext:
     """A servicer context whose metadata has no token any more."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_names")
 
-    def __init__(self, context: Any) -> None:
+    def __init__(self, context: Any, names: frozenset[str]) -> None:
         self._context = context
+        self._names = names
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._context, name)
 
     def invocation_metadata(self) -> Metadata:
         """Return the metadata that the client sent, but for the token."""
-        return without_token(self._context.invocation_metadata())
+        return without_token(self._context.invocation_metadata(), self._names)
 
 
 grpc.ServicerContext.register(JudgedContext)
@@ -83,9 +83,9 @@ def behavior_of(handler: Handler) -> Callable[..., Any]:
     return behavior  # type: ignore[no-any-return]
 
 
-def without_token(metadata: Metadata) -> Metadata:
+def without_token(metadata: Metadata, names: frozenset[str]) -> Metadata:
     """Return metadata without the entries that hold a token."""
-    return tuple(entry for entry in metadata if entry[0] != "authorization")
+    return tuple(entry for entry in metadata if entry[0] not in names)
 
 
 class Call(CurrentRequest):
@@ -123,7 +123,7 @@ def known_call(pipeline: RequestPipeline, method: str, context: Any) -> Call | N
     """Return the call of a known caller about whom nothing more is to be decided, else None."""
     if pipeline.checks_paths:
         return None
-    source = method, context.invocation_metadata() or (), context.peer(), False
+    source = method, context.invocation_metadata() or (), context.peer(), False, pipeline.header.texts
     _, caller = find_known(pipeline, source)
     if caller is None:
         return None
@@ -142,7 +142,7 @@ def make_call(pipeline: RequestPipeline, context: Any, source: Source, allowed: 
     else:
         call.identity, call.ends_at = caller.identity, caller.ends_at
         if not pipeline.keep_authorization:
-            call.context = JudgedContext(context)
+            call.context = JudgedContext(context, source[4])
         if traces.INSTALLED and traces.get_current_span().is_recording():
             traces.set_caller_attributes(caller.identity)
     current_request.set(call)
@@ -151,13 +151,15 @@ def make_call(pipeline: RequestPipeline, context: Any, source: Source, allowed: 
 
 def find_known(pipeline: RequestPipeline, source: Source) -> tuple[bytes | None, CachedIdentity | None]:
     """Return the key of a call's credential, and its caller, each None if it takes more than one lookup to tell."""
-    _, metadata, peer, _ = source
+    _, metadata, peer, _, names = source
     authorization: Any = None  # text: binary values have names in -bin
     for name, value in metadata:
-        if name in _WATCHED:
-            if authorization is not None or name != "authorization":
+        if name in names:
+            if authorization is not None:
                 return None, None
             authorization = value
+        elif name in ADDRESS_HEADERS:
+            return None, None
     if authorization is None or len(authorization) > _LONGEST:
         return None, None
     key = sha256(authorization.encode("latin-1", "replace")).digest()
@@ -173,19 +175,20 @@ def decide(pipeline: RequestPipeline, source: Source) -> Flow:
     return pipeline.decide(request, key, known)
 
 
-def source_of(method: str, context: Any) -> Source:
+def source_of(pipeline: RequestPipeline, method: str, context: Any) -> Source:
     """Return what a call's facts are read from."""
-    return method, context.invocation_metadata() or (), context.peer(), isinstance(context, JudgedContext)
+    judged, names = isinstance(context, JudgedContext), pipeline.header.texts
+    return method, context.invocation_metadata() or (), context.peer(), judged, names
 
 
 def read_call(source: Source) -> IncomingRequest:
     """Return the facts of a call. Its path is the method that is invoked, which nothing decodes or routes otherwise."""
-    method, metadata, peer, judged = source
+    method, metadata, peer, judged, names = source
     overlong = len(metadata) > _MAX_ENTRIES
     occurrences: dict[str, list[str]] = {}
     for name, value in () if overlong else metadata:
-        if name in _READ:
-            values = occurrences.setdefault(name, [])
+        if name in names or name in _READ:
+            values = occurrences.setdefault("authorization" if name in names else name, [])
             # One line and one character more than is accepted show that there are too many.
             if len(values) <= MAX_LINES:
                 values.append(str(value)[: _LONGEST + 1])

@@ -11,8 +11,6 @@ import grpc
 from podproof.client import TokenClient
 from podproof.errors import TokenUnavailable
 
-AUTHORIZATION = "authorization"
-
 
 def call_credentials(client: TokenClient) -> grpc.CallCredentials:
     """Return call credentials that send this pod's token: for secure channels, of `grpc` and of `grpc.aio`.

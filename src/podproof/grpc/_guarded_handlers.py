@@ -46,4 +46,6 @@ class GuardedHandlers:
         """Return what the interceptors within see of a call: its token only where the app may need it."""
         if not self._pipeline.takes_token_off:
             return details
-        return type(details)(details.method, without_token(details.invocation_metadata or ()))
+        return type(details)(
+            details.method, without_token(details.invocation_metadata or (), self._pipeline.header.texts)
+        )

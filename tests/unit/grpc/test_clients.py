@@ -125,6 +125,20 @@ def test_each_call_sends_the_token_that_is_in_the_file(
     assert service.tokens == [[new_token(1)], [new_token(2)]]
 
 
+def test_the_token_goes_in_the_header_of_the_client_beside_an_authorization_of_the_app(
+    call: CallMethod, kind: str, service: RecordingService, client: TokenClient, token_file: Path
+) -> None:
+    seen: list[dict[str, Any]] = []
+    service.answer = lambda context: seen.append(dict(context.invocation_metadata()))
+    vars(client).update(vars(TokenClient("bob", path=token_file, header="X-Pod-Authorization")))
+    call(kind, (("authorization", "Bearer person"),))
+    call(kind, (("x-pod-authorization", "Bearer mine"),))
+    assert [(one.get("authorization"), one["x-pod-authorization"]) for one in seen] == [
+        ("Bearer person", f"Bearer {new_token()}"),
+        (None, "Bearer mine"),
+    ]
+
+
 def test_a_token_of_the_app_s_own_is_kept(call: CallMethod, kind: str, service: RecordingService) -> None:
     call(kind, (("authorization", "Bearer mine"), ("x-other", "1")))
     assert service.tokens == [["mine"]]

@@ -75,6 +75,8 @@ def test_other_credentials_pass_beside_it(make_app: MakeApp) -> None:
             "Forwarded",
             "X-Real-IP",
             "traceparent",
+            "X-Pod-Bin",
+            "grpc-timeout",
             7,
             None,
         ),
