@@ -15,7 +15,8 @@ from tests.support.docs_stage import ALICE, CallingPod, Stage, serve_bob
 def docs_cluster() -> Iterator[Cluster]:
     with Cluster() as cluster:
         cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews", "subjectaccessreviews"])
-        cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+        cluster.grant("default/bob", verbs=["get"], resources=["pods", "namespaces"])
+        cluster.namespace("default", labels={"env": "prod"})
         yield cluster
 
 

@@ -179,7 +179,10 @@ def test_a_yaml_block_is_read_by_the_code_or_is_a_part_of_the_manifests(
     elif "nonResourceURLs" in rule:
         check_grant(first, *more, stage=stage)
     elif "apiGroups" in rule:
-        assert main(["manifests", "--only", "rbac", "--server", "default/bob", "--policy", "rbac"]) == 0
+        assert (
+            main(["manifests", "--only", "rbac", "--server", "default/bob", "--policy", "rbac", "--namespace-labels"])
+            == 0
+        )
         assert contains(list(yaml.safe_load_all(capsys.readouterr().out)), first)
     elif "annotations" in first:
         doctor = "".join(path.read_text() for path in (ROOT / "src" / "podproof" / "cli").rglob("*.py"))

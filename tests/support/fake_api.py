@@ -114,18 +114,27 @@ def pod(*, metadata: object = None, spec: object = None, status: object = None) 
     return {"kind": "Pod"} | parts
 
 
+def namespace(**labels: str) -> dict[str, Any]:
+    """Return the namespace `default` with these labels and the one that each has."""
+    metadata = {"name": "default", "labels": {"kubernetes.io/metadata.name": "default", **labels}}
+    return {"kind": "Namespace", "metadata": metadata}
+
+
 @dataclass
 class FakeAPI:
-    """Responds with `review` and `pod`, or raises them if they are exceptions, and counts both calls.
+    """Responds with `review`, `pod` and `namespace`, or raises them if they are exceptions, and counts the calls.
 
-    `before` is called in each review, before its response. `watches` are told of each change of `pod`, as by a watch.
+    `before` is called in each review and each read of a namespace, before its response. `watches` are told of each
+    change of `pod`, as by a watch.
     """
 
     review: Mapping[str, Any] | Exception = field(default_factory=review)
     pod: Mapping[str, Any] | Exception | None = field(default_factory=pod)
+    namespace: Mapping[str, Any] | Exception | None = field(default_factory=lambda: namespace(env="prod"))
     before: Callable[[], object] = lambda: None
     reviews: int = 0
     reads: int = 0
+    asked_namespaces: list[tuple[str, float]] = field(default_factory=list)
     watches: list[Callable[[Mapping[str, Any] | None], None]] = field(default_factory=list)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -152,6 +161,13 @@ class FakeAPI:
         if isinstance(self.pod, Exception):
             raise self.pod
         return self.pod
+
+    def read_namespace(self, name: str, deadline: float) -> Mapping[str, Any] | None:
+        self.asked_namespaces.append((name, deadline))
+        self.before()
+        if isinstance(self.namespace, Exception):
+            raise self.namespace
+        return self.namespace
 
 
 class ClaimsAPI(FakeAPI):

@@ -69,7 +69,9 @@ def make_in_mode(mode: Mode, api: FakeAPI, options: Options, time: Clock) -> Aut
     if mode.verify == "keys":
         keys = {ISSUER: KeySet(APIServerKeys(api), monotonic=time)}
         verifier = SigningKeyVerifier(keys, options.audience, review=verifier, now=time)
-    authenticator = Authenticator(options, verifier, store, issuer_reader=api, now=time, monotonic=time)
+    authenticator = Authenticator(
+        options, verifier, store, issuer_reader=api, namespace_reader=api, now=time, monotonic=time
+    )
     changes.append(authenticator.discard_pod)
     return authenticator
 

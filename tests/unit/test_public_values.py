@@ -54,13 +54,21 @@ IDENTITY_JSON = {
     "groups": ["system:serviceaccounts"],
     "extra": {"authentication.kubernetes.io/pod-name": ["alice-pod"]},
 }
-RULE = Rule("/invoices/*", methods=["GET"], allow=["batch/*"], labels={"team": "x"}, owner="Job/report-*")
+RULE = Rule(
+    "/invoices/*",
+    methods=["GET"],
+    allow=["batch/*"],
+    labels={"team": "x"},
+    owner="Job/report-*",
+    namespace_labels={"env": "prod"},
+)
 RULE_JSON = {
     "path": "/invoices/*",
     "methods": ["GET"],
     "allow": ["batch/*"],
     "labels": {"team": "x"},
     "owner": "Job/report-*",
+    "namespace_labels": {"env": "prod"},
 }
 VALUES: list[tuple[Any, object]] = [
     (IDENTITY, IDENTITY_JSON),

@@ -22,6 +22,7 @@ from podproof._apiserver.permissions import (
     CREATE_SELF_REVIEWS,
     CREATE_TOKENREVIEWS,
     GET_DISCOVERY,
+    GET_NAMESPACES,
     GET_PODS,
     GET_SIGNING_KEYS,
     Permission,
@@ -97,11 +98,13 @@ class APIServerClient:
         path = f"/api/v1/namespaces/{quote(namespace, safe='')}/pods/{quote(name, safe='')}"
         with metrics.timed("pods"):
             response = self._call("GET", path, GET_PODS, deadline)
-        if response.status != HTTPStatus.NOT_FOUND:
-            return _expect_kind("Pod", response)
-        if _is_not_found(response.document, "pods", name):
-            return None
-        raise Unavailable(f"unexpected API server response: a 404 that is not about the pod {namespace}/{name}")
+        return _expect_object("Pod", "pods", f"{namespace}/{name}", response)
+
+    def read_namespace(self, name: str, deadline: float) -> Mapping[str, Any] | None:
+        """Return a Namespace (v1), read from etcd, or None if there is none, as with `read_pod`."""
+        with metrics.timed("namespaces"):
+            response = self._call("GET", f"/api/v1/namespaces/{quote(name, safe='')}", GET_NAMESPACES, deadline)
+        return _expect_object("Namespace", "namespaces", name, response)
 
     def review_access(self, spec: Mapping[str, Any], deadline: float) -> Mapping[str, Any]:
         """Return the SubjectAccessReview (authorization.k8s.io/v1) of this spec."""
@@ -235,6 +238,14 @@ def _expect_kind(kind: str, response: APIResponse) -> Mapping[str, Any]:
     if response.status not in (HTTPStatus.OK, HTTPStatus.CREATED) or document.get("kind") != kind:
         raise Unavailable(f"unexpected API server response: expected a {kind}, got status {response.status}")
     return document
+
+
+def _expect_object(kind: str, resource: str, path: str, response: APIResponse) -> Mapping[str, Any] | None:
+    if response.status != HTTPStatus.NOT_FOUND:
+        return _expect_kind(kind, response)
+    if _is_not_found(response.document, resource, path.rpartition("/")[2]):
+        return None
+    raise Unavailable(f"unexpected API server response: a 404 that is not about the {kind.lower()} {path}")
 
 
 def _is_not_found(status: Mapping[str, Any], resource: str, name: str) -> bool:

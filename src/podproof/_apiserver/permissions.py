@@ -31,6 +31,7 @@ CREATE_TOKENREVIEWS = Permission("create", "authentication.k8s.io", "tokenreview
 GET_PODS = Permission("get", "", "pods")
 LIST_PODS = Permission("list", "", "pods")
 WATCH_PODS = Permission("watch", "", "pods")
+GET_NAMESPACES = Permission("get", "", "namespaces")
 CREATE_ACCESS_REVIEWS = Permission("create", "authorization.k8s.io", "subjectaccessreviews")
 CREATE_SELF_REVIEWS = Permission("create", "authorization.k8s.io", "selfsubjectaccessreviews")
 GET_SIGNING_KEYS = Permission("get", "", "/openid/v1/jwks")
@@ -39,12 +40,18 @@ GET_DISCOVERY = Permission("get", "", "/.well-known/openid-configuration")
 
 
 def needed_permissions(
-    *, reviews: bool, keys: bool, watch: bool, namespaces: Sequence[str], rbac: bool
+    *,
+    reviews: bool,
+    keys: bool,
+    watch: bool,
+    namespaces: Sequence[str],
+    rbac: bool = False,
+    namespace_labels: bool = False,
 ) -> list[Permission]:
     """Return what an app needs.
 
     That is for tokens that are reviewed or verified by the API server's keys, for pods that are looked up or watched
-    (in these namespaces, none for all), and for a policy that asks for access reviews.
+    (in these namespaces, none for all), for a policy that asks for access reviews, and for rules by namespace labels.
     """
     pods = [one._replace(namespace=name) for name in namespaces or ("",) for one in (LIST_PODS, WATCH_PODS)]
     return [
@@ -52,6 +59,7 @@ def needed_permissions(
         *([GET_SIGNING_KEYS] if keys else []),
         *(pods if watch else [GET_PODS]),
         *([CREATE_ACCESS_REVIEWS] if rbac else []),
+        *([GET_NAMESPACES] if namespace_labels else []),
     ]
 
 

@@ -23,6 +23,13 @@ class PodReader(Protocol):
         """Return a Pod (v1) as JSON, None if there is none of that name. Raises Unavailable."""
 
 
+class NamespaceReader(Protocol):
+    """Reads namespaces."""
+
+    def read_namespace(self, name: str, deadline: float) -> Mapping[str, Any] | None:
+        """Return a Namespace (v1) as JSON, None if there is none of that name. Raises Unavailable."""
+
+
 class AccessReviewer(Protocol):
     """Creates SubjectAccessReviews."""
 

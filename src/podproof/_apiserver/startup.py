@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from podproof._apiserver.permissions import Permission
+from podproof._apiserver.permissions import GET_NAMESPACES, Permission
 from podproof._apiserver.protocols import PermissionReader
 from podproof._token.jwt import read_claims
 from podproof.errors import ConfigurationError, MalformedToken, Unavailable
@@ -128,7 +128,10 @@ def log_missing_permissions(client: PermissionReader, permissions: Sequence[Perm
         return
     for permission in missing:
         log.error(
-            "no caller can be authenticated: this app's service account may not %s; it needs a ClusterRole with this "
+            "%s: this app's service account may not %s; it needs a ClusterRole with this "
             "permission, bound by a ClusterRoleBinding (a RoleBinding is not enough)",
+            "requests get 503 where a rule has namespace_labels"
+            if permission == GET_NAMESPACES
+            else "no caller can be authenticated",
             permission,
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from podproof._apiserver.protocols import AccessReviewer, IssuerReader
+from podproof._apiserver.protocols import AccessReviewer, IssuerReader, NamespaceReader
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import check_claims, check_token_alphabet
 from podproof._authentication.outage import RETRY_INTERVAL, Outage
@@ -74,7 +74,8 @@ class Authenticator:
     parts: `get_cached`, then `start`, whose future it waits for in its own way, then `check_peer`. A peer is an address
     in canonical form, None where addresses are not compared. To deny, all raise a PodAuthError.
 
-    `access_reviewer` is for a policy that asks the same API server, `issuer_reader` knows the issuer of its tokens.
+    `access_reviewer` and `namespace_reader` are for a policy that asks the same API server, `issuer_reader` knows the
+    issuer of its tokens.
     `startup` is begun with the first request. `max_rejections` is how many tokens from one address may be rejected.
     `on_close` ends what else has threads.
     """
@@ -86,6 +87,7 @@ class Authenticator:
         pods: PodStore,
         *,
         access_reviewer: AccessReviewer | None = None,
+        namespace_reader: NamespaceReader | None = None,
         issuer_reader: IssuerReader | None = None,
         startup: StartupCheck | None = None,
         max_rejections: int = MAX_REJECTIONS,
@@ -97,6 +99,7 @@ class Authenticator:
         self.monotonic = monotonic
         self.threads = review_threads(options.max_reviews)
         self.access_reviewer = access_reviewer
+        self.namespace_reader = namespace_reader
         self.issuer_reader = issuer_reader
         self._startup = startup
         self._on_close = on_close

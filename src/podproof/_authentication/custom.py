@@ -27,6 +27,7 @@ class CustomAuthenticator:
     """Calls an authenticator, which may block, in a thread; what it decides on a token and a peer is taken as it is."""
 
     access_reviewer = None
+    namespace_reader = None
     issuer_reader = None
     monotonic = staticmethod(time.monotonic)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Literal, Protocol, runtime_checkable
 
@@ -23,4 +24,18 @@ class Policy(Protocol):
         routes see it. It must not block, and do no more than a few microseconds' work.
 
         Raises NotAllowed, or Unavailable.
+        """
+
+
+Labels = Mapping[str, str]
+
+
+class Namespaces(Protocol):
+    """Knows the labels of the callers' namespaces."""
+
+    def check(self, identity: PodIdentity, check: Callable[[Labels], None], deadline: float) -> Future[Decision] | None:
+        """Call `check` with the labels of the caller's namespace, at once or when they are read.
+
+        `check` returns to allow and raises a PodAuthError to deny. `deadline` is in monotonic seconds. Returns and
+        raises as `Policy.check`.
         """

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from podproof._authorization.policy import Decision
+from podproof._authorization.policy import Decision, Namespaces
 from podproof._authorization.reloaded import Reloaded
 from podproof._authorization.rules import Rule, Rules
 from podproof._authorization.yaml_file import (
@@ -22,22 +24,26 @@ from podproof._authorization.yaml_file import (
 )
 from podproof.identity import PodIdentity
 
+_OPTIONAL = ("methods", "labels", "owner", "namespace_labels")
+
 
 class RulesFile:
-    """The rules of a file, reloaded when it changes: see `Reloaded`, whose arguments `more` are.
+    """The rules of a file, reloaded when it changes: see `Reloaded`, whose arguments `more` are, and `Rules`.
 
     Raises ConfigurationError for a file that is invalid from the start.
     """
 
-    def __init__(self, path: Path, **more: Any) -> None:
-        self._rules = Reloaded(path, read_rules, what="rules", **more)
+    def __init__(self, path: Path, namespaces: Namespaces | None = None, **more: Any) -> None:
+        self._rules = Reloaded(path, lambda path: Rules(read_rules(path), namespaces), what="rules", **more)
 
-    def check(self, identity: PodIdentity, method: str, path: str) -> Future[Decision] | None:
-        """Decide at once, by the rules loaded last. Raises NotAllowed."""
-        return self._rules.get().check(identity, method, path)
+    def check(
+        self, identity: PodIdentity, method: str, path: str, deadline: float = math.inf
+    ) -> Future[Decision] | None:
+        """Decide by the rules loaded last, as `Rules.check`."""
+        return self._rules.get().check(identity, method, path, deadline)
 
 
-def read_rules(path: Path) -> Rules:
+def read_rules(path: Path) -> Sequence[Rule]:
     """Return the rules of a file: `rules`, a list of mappings with the arguments of `Rule`.
 
     Raises ConfigurationError with the line.
@@ -45,14 +51,14 @@ def read_rules(path: Path) -> Rules:
     return read_yaml(path, "rules", _read_rules)
 
 
-def _read_rules(document: yaml.Node) -> Rules:
+def _read_rules(document: yaml.Node) -> Sequence[Rule]:
     top = read_mapping(document, required=("rules",))
-    return Rules([_read_rule(node) for node in read_list(top["rules"], "rules")])
+    return [_read_rule(node) for node in read_list(top["rules"], "rules")]
 
 
 def _read_rule(node: yaml.Node) -> Rule:
-    fields = read_mapping(node, required=("path", "allow"), optional=("methods", "labels", "owner"))
-    methods, labels, owner = map(fields.get, ("methods", "labels", "owner"))
+    fields = read_mapping(node, required=("path", "allow"), optional=_OPTIONAL)
+    methods, labels, owner, namespace_labels = map(fields.get, _OPTIONAL)
     try:
         return Rule(
             read_string(fields["path"], "path"),
@@ -60,6 +66,9 @@ def _read_rule(node: yaml.Node) -> Rule:
             allow=read_strings(fields["allow"], "allow"),
             labels=None if labels is None else read_text_mapping(labels, "labels"),
             owner=None if owner is None else read_string(owner, "owner"),
+            namespace_labels=(
+                None if namespace_labels is None else read_text_mapping(namespace_labels, "namespace_labels")
+            ),
         )
     except ValueError as error:
         raise InvalidNode(node, str(error)) from None

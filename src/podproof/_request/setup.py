@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from podproof._authentication.authenticator import Authenticator
@@ -13,9 +14,8 @@ from podproof._authentication.custom import CustomAuthenticator, SupportsAuthent
 from podproof._authentication.pods import PodLookup, PodStore
 from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
 from podproof._authorization.access_reviews import AccessReviews
-from podproof._authorization.policy import Policy
 from podproof._authorization.rbac import RBAC
-from podproof._authorization.rules import Rules
+from podproof._authorization.rules import Rule, Rules
 from podproof._cache.review_threads import review_threads
 from podproof._request.pipeline import Authorize, OtherCredentials, RequestPipeline
 from podproof.errors import ConfigurationError
@@ -24,6 +24,7 @@ from podproof.options import OptionArguments, Options
 if TYPE_CHECKING:
     from podproof._apiserver.client import APIServerClient
     from podproof._authentication.auto_mode import Mode
+    from podproof._authorization.namespace_labels import NamespaceLabels
 
 log = logging.getLogger("podproof")
 
@@ -64,7 +65,7 @@ def build_pipeline(
     return RequestPipeline(
         options,
         own,
-        build_authorize(options, own),
+        build_authorize(options, own, build_namespace_labels(options, own)),
         others=build_others(options, own),
         monotonic=own.monotonic,
         new_id=new_id,
@@ -110,6 +111,7 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
         mode.verifier,
         mode.pods,
         access_reviewer=client,
+        namespace_reader=client,
         issuer_reader=client,
         startup=StartupCheck(
             client,
@@ -120,6 +122,7 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
                 watch=options.watches_pods,
                 namespaces=options.watch_namespaces,
                 rbac=isinstance(options.policy, RBAC) or options.policy == "rbac",
+                namespace_labels=any(rule.namespace_labels for rule in read_all_rules(options)),
             ),
             timeout=options.timeout,
             trusted_proxies=options.trusted_proxies,
@@ -157,9 +160,7 @@ def build_mode(options: Options, client: APIServerClient, changes: Sequence[Call
     )
     if options.verify == "keys":
         return keys
-    needed = needed_permissions(
-        reviews=False, keys=True, watch=keys.pods is watch, namespaces=options.watch_namespaces, rbac=False
-    )
+    needed = needed_permissions(reviews=False, keys=True, watch=keys.pods is watch, namespaces=options.watch_namespaces)
     auto = AutoMode(client, needed, keys=keys, review=Mode(reviews, watch if options.pods == "watch" else lookup))
     return Mode(auto, auto, watch.close)
 
@@ -178,28 +179,62 @@ def _build_key_verifier(options: Options, client: APIServerClient, reviews: Toke
     return verifier_for(*options.issuers) if options.issuers else OwnIssuerVerifier(client, verifier_for)
 
 
-def build_authorize(options: Options, authenticator: Authenticator | CustomAuthenticator) -> Authorize | None:
+def read_all_rules(options: Options) -> Sequence[Rule]:
+    """Return the rules, those of the rules file as they are now. Raises ConfigurationError for a file that is wrong."""
+    if options.rules_file is None:
+        return options.rules or ()
+    from podproof._authorization.rules_file import read_rules  # noqa: PLC0415  YAML, only where it is used
+
+    return read_rules(options.rules_file)
+
+
+def build_namespace_labels(
+    options: Options, authenticator: Authenticator | CustomAuthenticator
+) -> NamespaceLabels | None:
+    """Return what knows the labels of the callers' namespaces, None without rules, which ask for them.
+
+    It uses the authenticator's API server client, threads and settings.
+    """
+    if options.rules is None and options.rules_file is None:
+        return None
+    from podproof._authorization.namespace_labels import NamespaceLabels  # noqa: PLC0415  only where it is used
+
+    return NamespaceLabels(
+        # A file's rules may ask for them after a change, and until then no client is made.
+        cache(lambda: authenticator.namespace_reader or _default_client(options)),
+        authenticator.threads,
+        ttl=options.cache_ttl,
+        size=options.cache_size,
+        missing_ttl=options.rejection_ttl,
+        missing_size=options.rejection_size,
+        monotonic=authenticator.monotonic,
+    )
+
+
+def build_authorize(
+    options: Options,
+    authenticator: Authenticator | CustomAuthenticator,
+    namespaces: NamespaceLabels | None = None,
+) -> Authorize | None:
     """Return what decides on what authenticated callers may do, None where they may do everything.
 
     Kubernetes RBAC uses the authenticator's API server client, threads and settings.
 
-    Raises ConfigurationError for a rules file that is wrong.
+    Raises ConfigurationError for a rules file that is wrong, and for rules by namespace labels without `namespaces`.
     """
-    policy: Policy
     if options.rules is not None:
-        policy = Rules(options.rules)
-    elif options.rules_file is not None:
+        return Rules(options.rules, namespaces).check
+    if options.rules_file is not None:
         from podproof._authorization.rules_file import RulesFile  # noqa: PLC0415  YAML, only where it is used
 
-        policy = RulesFile(options.rules_file)
-    elif options.policy is None:
+        return RulesFile(options.rules_file, namespaces).check
+    if options.policy is None:
         return None
-    elif isinstance(options.policy, RBAC) or options.policy == "rbac":
+    if isinstance(options.policy, RBAC) or options.policy == "rbac":
         return _build_access_reviews(
             RBAC() if options.policy == "rbac" else options.policy, options, authenticator
         ).check
-    else:
-        policy = options.policy
+    policy = options.policy
     return lambda identity, method, path, _: policy.check(identity, method, path)
 
 

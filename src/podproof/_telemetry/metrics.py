@@ -58,7 +58,7 @@ decisions = _make(
 cache_lookups = _make(
     "Counter",
     "podproof_cache_lookups",
-    "Cache lookups, by cache and result: identities, denied tokens, allowed and denied access reviews.",
+    "Cache lookups, by cache and result: identities, denied tokens, access reviews, namespaces.",
     ["cache", "result"],
 )
 cache_evictions = _make(
@@ -70,7 +70,7 @@ cache_evictions = _make(
 reviews_in_flight = _make(
     "Gauge",
     "podproof_reviews_in_flight",
-    "Reviews by the API server that are running or waiting to run: token or access.",
+    "Reviews by the API server that are running or waiting to run: token, access or namespace.",
     ["review"],
     multiprocess_mode="livesum",
 )

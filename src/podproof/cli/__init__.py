@@ -144,6 +144,7 @@ def _manifests(options: Namespace) -> int:
             options.caller,
             rbac=options.policy == "rbac",
             keys=options.verify == "keys",
+            namespace_labels=options.namespace_labels,
             exchange=options.exchange,
             only=options.only,
         )

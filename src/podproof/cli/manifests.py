@@ -20,13 +20,15 @@ def render_manifests(
     *,
     rbac: bool = False,
     keys: bool = False,
+    namespace_labels: bool = False,
     exchange: bool = False,
     only: Part | None = None,
 ) -> str:
     """Return the YAML documents for a server and its callers, for `kubectl apply`: all of them, or `only` one part.
 
     With `rbac`, the cluster's RBAC decides who may call which path. With `keys`, the server verifies tokens by the
-    cluster's signing keys, and watches pods. With `exchange`, the server is a token exchange.
+    cluster's signing keys, and watches pods. With `namespace_labels`, it may read the namespaces that its rules ask
+    for. With `exchange`, the server is a token exchange.
 
     Raises CommandError if the server, the caller or the audience is missing.
     """
@@ -42,7 +44,7 @@ def render_manifests(
     if server is not None and only != "caller":
         names = {"namespace": server.namespace, "name": server.name, "audience": audience}
         if only != "server":
-            more = _ACCESS_REVIEWS * rbac + _SIGNING_KEYS * keys
+            more = _ACCESS_REVIEWS * rbac + _NAMESPACES * namespace_labels + _SIGNING_KEYS * keys
             documents.append(_RBAC.substitute(names, pods="get, list, watch" if keys or exchange else "get", more=more))
         if only != "rbac" and exchange:
             from podproof.cli.exchange_manifests import render_exchange  # noqa: PLC0415  it makes keys
@@ -102,6 +104,12 @@ _ACCESS_REVIEWS = """\
   - apiGroups: [authorization.k8s.io]
     resources: [subjectaccessreviews]
     verbs: [create]
+"""
+
+_NAMESPACES = """\
+  - apiGroups: [""]
+    resources: [namespaces]
+    verbs: [get]
 """
 
 _SIGNING_KEYS = """\

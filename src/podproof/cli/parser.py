@@ -227,6 +227,9 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
         help="what decides who may call: a list in the app's environment, or the cluster's RBAC (default: allow)",
     )
     manifests.add_argument(
+        "--namespace-labels", action="store_true", help="the server's rules ask for labels of the callers' namespaces"
+    )
+    manifests.add_argument(
         "--exchange", action="store_true", help="the server is a token exchange; its Secret has new keys"
     )
     manifests.add_argument("--only", choices=("rbac", "server", "caller"), help="print only this part")

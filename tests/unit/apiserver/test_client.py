@@ -527,6 +527,20 @@ def test_a_404_about_anything_but_the_pod_does_not_mean_that_it_is_gone(
         recording.client.read_pod("default", "alice-pod", DEADLINE)
 
 
+def test_a_namespace_is_read_and_only_a_404_about_it_means_that_there_is_none(
+    cluster: Cluster, recording: RecordingClient
+) -> None:
+    cluster.namespace("payments", labels={"env": "prod"})
+    cluster.grant("default/bob", verbs=["get"], resources=["namespaces"])
+    found = recording.client.read_namespace("payments", DEADLINE)
+    assert found is not None
+    assert found["metadata"]["labels"] == {"env": "prod", "kubernetes.io/metadata.name": "payments"}
+    assert recording.client.read_namespace("nowhere", DEADLINE) is None
+    cluster.mutate("namespaces", lambda status: {**status, "details": NOT_FOUND["details"]})
+    with pytest.raises(Unavailable, match="a 404 that is not about the namespace nowhere"):
+        recording.client.read_namespace("nowhere", DEADLINE)
+
+
 @pytest.mark.trap(33)
 @pytest.mark.parametrize("fault", [401, 500, 422, "close", "html", "refuse", "foreign-certificate"])
 def test_no_reason_contains_a_credential(cluster: Cluster, recording: RecordingClient, fault: Any) -> None:

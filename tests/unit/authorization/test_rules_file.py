@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from podproof._authorization.reloaded import CHECK_INTERVAL
+from podproof._authorization.rules import Rules
 from podproof._authorization.rules_file import RulesFile, read_rules
 from podproof.errors import ConfigurationError, NotAllowed
 from podproof.identity import Owner, Pod, PodIdentity, ServiceAccount
@@ -224,7 +225,7 @@ def test_rules_of_a_file_may_be_by_labels_and_owner(tmp_path: Path) -> None:
     file = tmp_path / "rules.yaml"
     file.write_text("rules: [{path: /, allow: [default/*], labels: {team: payments}, owner: StatefulSet/db}]")
     database = replace(ALICE.pod, labels={"team": "payments"}, owner=Owner("StatefulSet", "db", "apps"))
-    rules = read_rules(file)
+    rules = Rules(read_rules(file))
     assert rules.check(replace(ALICE, pod=database), "GET", "/") is None
     for pod in (replace(database, labels={}), replace(database, owner=None)):
         with pytest.raises(NotAllowed):

@@ -128,6 +128,53 @@ def test_the_options_finding_names_what_decides_who_may_call(cluster: Cluster, t
     ]
 
 
+NAMESPACES = "may not get namespaces"
+GRANT = "podproof manifests --only rbac --server default/bob --namespace-labels | kubectl apply -f -"
+
+
+@pytest.mark.parametrize(
+    ("labels", "granted", "level"),
+    [
+        ("", False, Level.OK),
+        (", namespace_labels: {env: prod}", False, Level.FAIL),
+        (", namespace_labels: {env: prod}", True, Level.OK),
+    ],
+)
+def test_rules_by_namespace_labels_need_the_permission_to_get_namespaces(
+    cluster: Cluster, tmp_path: Path, labels: str, granted: bool, level: Level
+) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
+    doctor_env.variables["PODPROOF_RULES_FILE"] = "/rules.yaml"
+    doctor_env.write("rules.yaml", f"rules: [{{path: /whoami, allow: ['*/*']{labels}}}]")
+    if granted:
+        doctor_env.permissions["namespaces"] = "get"
+    findings = doctor_env.findings()
+    assert max(finding.level for finding in findings) is level
+    assert [finding.fix for finding in findings if NAMESPACES in finding.message] == [GRANT] * (level is Level.FAIL)
+    assert ("default/bob may get namespaces" in messages(findings, "permissions")) is granted
+
+
+def test_an_invalid_rules_file_is_one_finding_and_asks_for_no_permission(cluster: Cluster, tmp_path: Path) -> None:
+    doctor_env = in_server_pod(cluster, tmp_path)
+    doctor_env.variables["PODPROOF_RULES_FILE"] = "/rules.yaml"
+    doctor_env.write("rules.yaml", "rules: 7")
+    assert [finding.subject for finding in doctor_env.findings() if finding.level is not Level.OK] == ["options"]
+
+
+@pytest.mark.parametrize("granted", [False, True])
+def test_from_outside_the_rules_file_is_not_read_and_the_permission_is_named(
+    cluster: Cluster, tmp_path: Path, granted: bool
+) -> None:
+    doctor_env = outside_cluster(cluster, tmp_path)
+    variables = [{"name": "PODPROOF_AUDIENCE", "value": "bob"}, {"name": "PODPROOF_RULES_FILE", "value": "/rules.yaml"}]
+    doctor_env.spec = {"containers": [{**BOB_SPEC["containers"][0], "env": variables}]}
+    if granted:
+        doctor_env.permissions["namespaces"] = "get"
+    findings = [finding for finding in doctor_env.findings() if NAMESPACES in finding.message]
+    assert [finding.level for finding in findings] == [Level.OK] * (not granted)
+    assert all(finding.message.endswith(f"if its rules file has namespace_labels: {GRANT}") for finding in findings)
+
+
 def test_in_a_callers_pod_the_server_side_is_examined_only_on_request(cluster: Cluster, tmp_path: Path) -> None:
     doctor_env = in_caller_pod(cluster, tmp_path)
     assert {finding.subject for finding in doctor_env.findings()} == {"token"}

@@ -59,6 +59,12 @@ def test_with_policy_rbac_the_server_may_create_access_reviews_and_each_caller_g
     assert found["ClusterRoleBinding bob-shop-carl"]["subjects"][0]["namespace"] == "shop"
 
 
+@pytest.mark.parametrize("rbac", [False, True])
+def test_only_for_rules_by_namespace_labels_may_the_server_read_namespaces(rbac: bool) -> None:
+    assert ("get", "namespaces") not in rules(documents(ALICE, rbac=rbac))
+    assert ("get", "namespaces") in rules(documents(ALICE, rbac=rbac, namespace_labels=True))
+
+
 def test_a_caller_mounts_its_token_where_the_client_looks_for_it() -> None:
     spec = documents(ALICE)["Deployment alice"]["spec"]["template"]["spec"]
     assert spec["serviceAccountName"] == "alice"

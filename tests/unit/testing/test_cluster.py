@@ -154,6 +154,16 @@ def test_an_update_changes_only_the_given_fields(cluster: Cluster) -> None:
     assert alice.json()["metadata"]["labels"] == {"c": "d"}
 
 
+@pytest.mark.parametrize(("version", "own"), [("1.20", {}), ("1.36", {"kubernetes.io/metadata.name": "payments"})])
+def test_a_namespace_has_the_given_labels_and_since_1_21_its_name(version: str, own: dict[str, str]) -> None:
+    with Cluster(tls=False, version=version) as cluster, access(str(cluster.kubeconfig)) as way:
+        side = Side(way, "payments", lambda _: None, str, patience=0.1)
+        for labels in ({"env": "prod"}, {"tier": "1"}, {}):
+            cluster.namespace("payments", labels=labels)
+            found = side.ask("GET", "/api/v1/namespaces/payments")["content"]
+            assert found["metadata"].get("labels", {}) == {**labels, **own}
+
+
 def test_a_pods_generation_counts_the_changes_of_its_spec(cluster: Cluster) -> None:
     alice = cluster.pod("default/alice")
     alice.update(phase="Pending", labels={"a": "b"})

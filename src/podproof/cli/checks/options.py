@@ -12,6 +12,7 @@ from podproof.cli.mounts import path_below
 from podproof.errors import ConfigurationError
 
 if TYPE_CHECKING:
+    from podproof._authorization.rules import Rule
     from podproof.options import Options
 
 _LONG_CACHE_TTL = 300
@@ -86,15 +87,22 @@ def check_options(options: Options) -> Iterator[Finding]:
         )
 
 
+def read_rules_file(options: Options, root: Path) -> Sequence[Rule]:
+    """Return the rules of the rules file below `root`, none without one. Raises ConfigurationError."""
+    if options.rules_file is None:
+        return ()
+    from podproof._authorization.rules_file import read_rules  # noqa: PLC0415  needs YAML
+
+    return read_rules(path_below(root, options.rules_file))
+
+
 def check_rules_file(options: Options, root: Path) -> Iterator[Finding]:
     """Read the rules file, if there is one, below `root`."""
     if options.rules_file is None:
         return
-    from podproof._authorization.rules_file import read_rules  # noqa: PLC0415  needs YAML
-
     file = path_below(root, options.rules_file)
     try:
-        read_rules(file)
+        read_rules_file(options, root)
     except ConfigurationError as error:
         yield fail("options", str(error), "kubectl edit configmap NAME   (the one that is mounted there)")
     else:

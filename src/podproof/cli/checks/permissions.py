@@ -6,10 +6,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from podproof._apiserver.permissions import CREATE_TOKENREVIEWS, GET_PODS, Permission, needed_permissions
+from podproof._apiserver.permissions import (
+    CREATE_TOKENREVIEWS,
+    GET_NAMESPACES,
+    GET_PODS,
+    Permission,
+    needed_permissions,
+)
+from podproof.cli.checks.options import read_rules_file
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, fail, ok, warn
-from podproof.errors import Unavailable
+from podproof.errors import ConfigurationError, Unavailable
 from podproof.identity import ServiceAccount
 
 if TYPE_CHECKING:
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
 def check_permissions(environment: Environment, options: Options | None) -> Iterator[Finding]:
     """Check each permission that podproof needs by a SelfSubjectAccessReview."""
     rbac = options is not None and options.policy == "rbac"
+    labels = options is not None and _asks_for_namespaces(environment, options)
     keys = options is not None and options.verify == "keys"
     watches = options is not None and options.watches_pods
     needed = needed_permissions(
@@ -27,14 +35,17 @@ def check_permissions(environment: Environment, options: Options | None) -> Iter
         watch=watches,
         namespaces=options.watch_namespaces if options is not None else (),
         rbac=rbac,
+        namespace_labels=labels,
     )
     fallbacks = [*([CREATE_TOKENREVIEWS] if keys else []), *([GET_PODS] if watches else [])]
-    fix = f"{' --verify keys' if keys or watches else ''}{' --policy rbac' * rbac}"
+    fix = f"{' --verify keys' if keys or watches else ''}{' --policy rbac' * rbac}{' --namespace-labels' * labels}"
     try:
         yield from _check_needed(environment, needed, fix)
         yield from _check_fallbacks(environment, fallbacks, fix)
         if options is not None and options.verify == "auto":
             yield _describe_auto_mode(environment, options)
+        if options is not None and options.rules_file is not None and environment.acting_as is not None:
+            yield from _check_unread_rules(environment, f"{fix} --namespace-labels")
     except Unavailable as error:
         account = environment.app_account
         username = account.username if account else "system:serviceaccount:NAMESPACE:NAME"
@@ -106,6 +117,24 @@ def _check_fallbacks(environment: Environment, fallbacks: Sequence[Permission], 
         )
 
 
+def _asks_for_namespaces(environment: Environment, options: Options) -> bool:
+    """Return True if a rule of the rules file asks for labels of a namespace; from outside the pod it is not read."""
+    if options.rules_file is None or environment.acting_as is not None:
+        return False
+    with suppress(ConfigurationError):  # which another check tells
+        return any(rule.namespace_labels for rule in read_rules_file(options, environment.root))
+    return False
+
+
+def _check_unread_rules(environment: Environment, options: str) -> Iterator[Finding]:
+    if _missing(environment, [GET_NAMESPACES]):
+        yield ok(
+            "permissions",
+            f"{environment.app_name} may not {GET_NAMESPACES}, which it needs if its rules file has namespace_labels: "
+            f"{_grant(environment, options)}",
+        )
+
+
 def _describe_auto_mode(environment: Environment, options: Options) -> Finding:
     missing = _missing(environment, _needed_by_auto(options))
     if missing:
@@ -121,7 +150,7 @@ def _describe_auto_mode(environment: Environment, options: Options) -> Finding:
 def _needed_by_auto(options: Options) -> list[Permission]:
     """Return the permissions with which `verify="auto"` uses the signing keys."""
     watch = options.pods != "lookup"
-    return needed_permissions(reviews=False, keys=True, watch=watch, namespaces=options.watch_namespaces, rbac=False)
+    return needed_permissions(reviews=False, keys=True, watch=watch, namespaces=options.watch_namespaces)
 
 
 def _missing(environment: Environment, needed: Sequence[Permission]) -> list[Permission]:

@@ -232,6 +232,14 @@ class Cluster:
         uid = self._ensure("serviceaccounts", short, namespace)["metadata"]["uid"]
         return EmulatedServiceAccount(self._store, self._authenticator, namespace, short, uid)
 
+    def namespace(self, name: str, *, labels: Mapping[str, str]) -> None:
+        """Replace the labels of a namespace, which is made if it does not exist.
+
+        It keeps `kubernetes.io/metadata.name`, which the API server gives each namespace.
+        """
+        self._ensure("namespaces", name)
+        self._resources.label_namespace(name, labels)
+
     def grant(
         self,
         subject: str,

@@ -28,6 +28,9 @@ WATCH_TIMEOUT = 1800
 """Seconds after which a watch that names no timeout ends (the shortest of --min-request-timeout)."""
 POD_GENERATION_SINCE = (1, 33)
 """KEP-5067: from here on a pod counts the changes of its spec in `metadata.generation`."""
+NAMESPACE_NAME_LABEL = "kubernetes.io/metadata.name"
+NAMESPACE_NAME_LABEL_SINCE = (1, 21)
+"""KEP-2161: from here on a namespace has its name as a label."""
 LISTS_VALIDATED_SINCE = (1, 33)
 """From here on a list at a version that is no number gets a 400; a watch still gets a 500."""
 STREAMED_LISTS_SINCE = (1, 27)
@@ -90,6 +93,8 @@ class ResourceStorage:
             self._admit(made)
         if resource.name == "namespaces":
             made |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+            if self._version >= NAMESPACE_NAME_LABEL_SINCE:
+                metadata["labels"] = {**metadata.get("labels", {}), NAMESPACE_NAME_LABEL: metadata["name"]}
         now = timestamps.text(self._clock())
         created = self._store.create(resource.name, made, now)
         if resource.name == "namespaces":
@@ -103,6 +108,12 @@ class ResourceStorage:
         if self._store.get("serviceaccounts", namespace, account) is None:
             why = f'error looking up service account {namespace}/{account}: serviceaccount "{account}" not found'
             raise status_errors.not_admitted("pods", pod["metadata"]["name"], why)
+
+    def label_namespace(self, name: str, labels: Mapping[str, str]) -> None:
+        """Replace a namespace's labels, but for the one that the API server gives it."""
+        live = self._store.require("namespaces", "", name)
+        own = {NAMESPACE_NAME_LABEL: name} if self._version >= NAMESPACE_NAME_LABEL_SINCE else {}
+        self._store.replace("namespaces", {**live, "metadata": {**live["metadata"], "labels": {**labels, **own}}})
 
     def patch_status(self, namespace: str, name: str, patch: Mapping[str, Any]) -> Mapping[str, Any]:
         """Merge a patch into a pod's status, as a kubelet reports it (RFC 7386), and return the pod."""
