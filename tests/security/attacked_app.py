@@ -6,11 +6,13 @@ import asyncio
 import io
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from typing import Any, NamedTuple, Self
 
 from kubernetes.client import Configuration
@@ -19,19 +21,17 @@ from podproof import asgi, wsgi
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
-from podproof._authentication.key_set import KeySet
-from podproof._authentication.key_source import APIServerKeys
-from podproof._authentication.pods import PodLookup
-from podproof._authentication.signing_keys import SigningKeyVerifier
-from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
 from podproof._request.context import IDENTITY
+from podproof._request.setup import build_mode
 from podproof.errors import PodAuthError
-from podproof.identity import PodIdentity
+from podproof.identity import PodIdentity, ServiceAccount
 from podproof.options import Options
-from podproof.testing import Cluster
+from podproof.testing import Cluster, EmulatedPod
 from podproof.testing._emulator.tokens import signing_key
 from tests.security.reference_model import BoundPod, is_allowed
 from tests.support.leak_detector import LeakDetector
+from tests.support.modes import DEFAULT, MODES, Mode
+from tests.support.server_process import TIMEOUT_SECONDS
 
 ALICE, MALLORY, LOCAL = "127.0.0.2", "127.0.0.3", "127.0.0.1"
 DUAL_STACK = ("10.1.2.3", "fd00::1:2")
@@ -41,6 +41,8 @@ ENTRY_POINTS = ("wsgi", "asgi", "websocket")
 DOCUMENTED_STATUSES = {200, 400, 401, 403, 503}
 
 Headers = Sequence[tuple[bytes, bytes]]
+_changes = count()
+
 LoadConfiguration = Callable[[Configuration], None]
 
 
@@ -83,17 +85,18 @@ class AttackEnv:
     def __init__(self) -> None:
         self.cluster = Cluster()
         self.runner = asyncio.Runner()
-        self._stack = ExitStack()
+        self._stack, self._apps = ExitStack(), ExitStack()
 
     def __enter__(self) -> Self:
         self._stack.enter_context(self.cluster)
         self._stack.callback(self.runner.close)
         self.cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
-        self.cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+        self.cluster.grant("default/bob", verbs=["get", "list", "watch"], resources=["pods"])
         self.alice = self.cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE])
         self.mallory = self.cluster.pod("default/mallory-pod", service_account="mallory", addresses=[MALLORY])
         self.dual = self.cluster.pod("default/dual-pod", service_account="dual", addresses=[*DUAL_STACK])
         self.token = self.alice.token("bob", lifetime=86400)
+        self._marker = self.cluster.pod("default/marker")
         self.pod_addresses = {
             BoundPod("default", "alice", "alice-pod", self.alice.uid): ALICE,
             BoundPod("default", "mallory", "mallory-pod", self.mallory.uid): MALLORY,
@@ -102,6 +105,10 @@ class AttackEnv:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+    def close_apps(self) -> None:
+        """Close the apps that were made, with their threads."""
+        self._apps.close()
 
     def model_allows(self, headers: Sequence[bytes], peer: str | None) -> bool:
         """Return True if the reference model allows these Authorization headers from this address."""
@@ -115,12 +122,10 @@ class AttackEnv:
         load: LoadConfiguration | None = None,
         max_rejections: int = sys.maxsize,
         *,
-        by_keys: bool = False,
+        mode: Mode = DEFAULT,
         **options: object,
     ) -> AttackedApp:
         """Return an app with these options and caches of its own, by default with a working kubeconfig.
-
-        `by_keys`: it verifies tokens by the cluster's keys, else by reviews.
 
         By default rejected tokens are neither cached nor counted: after 20 their address would be answered with 503.
         """
@@ -131,16 +136,23 @@ class AttackEnv:
             leak_detector,
             clock or OffsetClock(),
             load,
-            options,
+            mode.options | options,
             max_rejections=max_rejections,
-            keys_of=self.cluster.issuer if by_keys else None,
+            marker=self._marker if mode.pods == "watch" else None,
         )
-        self._stack.callback(app.close)
+        self._apps.callback(app.close)
         return app
+
+    def make_apps(self, leak_detector: LeakDetector, **options: Any) -> AttackedApps:
+        """Return such an app in each mode."""
+        return AttackedApps({mode: self.make_app(leak_detector, mode=mode, **options) for mode in MODES})
 
 
 class AttackedApp:
-    """An app behind both middlewares, which share one authenticator."""
+    """An app behind both middlewares, which share one authenticator.
+
+    With a `marker`, pods are watched.
+    """
 
     def __init__(
         self,
@@ -151,26 +163,46 @@ class AttackedApp:
         given: dict[str, object],
         *,
         max_rejections: int,
-        keys_of: str | None,
+        marker: EmulatedPod | None,
     ) -> None:
         self._leak_detector = leak_detector
         self._runner = runner
+        self._marker = marker
+        self._watched = threading.Event()
         self.client = APIServerClient(load=load, monotonic=clock, sleep=clock.sleep)
         options = Options.read({"audience": "bob", "rejection_ttl": 0} | given, {})
-        verifier: TokenVerifier = TokenReviewVerifier(self.client, options.audience)
-        if keys_of is not None:
-            key_sets = {keys_of: KeySet(APIServerKeys(self.client), monotonic=clock)}
-            verifier = SigningKeyVerifier(key_sets, options.audience, review=verifier)
-        pods = PodLookup(self.client)
+        changes: list[Callable[[str], None]] = []
+        mode = build_mode(options, self.client, changes, monotonic=clock)
         self.authenticator = Authenticator(
-            options, verifier, pods, issuer_reader=self.client, max_rejections=max_rejections, monotonic=clock
+            options,
+            mode.verifier,
+            mode.pods,
+            issuer_reader=self.client,
+            max_rejections=max_rejections,
+            on_close=mode.close,
+            monotonic=clock,
         )
+        changes += [self.authenticator.discard_pod, lambda _: self._watched.set()]
         self._callers: list[PodIdentity | None] = []
         self._wsgi_apps: dict[str, Any] = {
             "wsgi": wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
         }
         middleware = asgi.PodAuthMiddleware(self._asgi_app, authenticator=self.authenticator)
         self._asgi_apps: dict[str, Any] = {"asgi": middleware, "websocket": middleware}
+
+    def settle(self) -> None:
+        """Wait until the watch, if there is one, has seen all changes of pods that were made before."""
+        marker = self._marker
+        if marker is None:
+            return
+        labels = {"change": str(next(_changes))}
+        pods, end = self.authenticator.pods, self.authenticator.monotonic() + TIMEOUT_SECONDS
+        which = (ServiceAccount(marker.namespace, marker.service_account), marker.name, marker.uid)
+        pods.get(*which, end)  # waits for the list
+        marker.update(labels=labels)
+        while (found := pods.last_known(*which)) is None or found.pod.labels != labels:
+            assert self._watched.wait(TIMEOUT_SECONDS)
+            self._watched.clear()
 
     def close(self) -> None:
         self.authenticator.close()
@@ -318,3 +350,63 @@ class AttackedApp:
         if exempt or (options.other_credentials == "pass" and request[IDENTITY] is None):
             return  # the header is the app's, and stays on the request
         self._leak_detector.add_output(repr(request))  # an app, or its error page, may print the whole request
+
+
+ODD_CODES = {"malformed-token", "expired"}
+"""Of denials by keys of what the API server reads in its way."""
+
+
+class AttackedApps:
+    """The same app in each mode: whatever is sent, their verdicts are the same.
+
+    But for one kind of token, which `odd` says that this may be: one that the cluster's key has signed, with claims
+    that no API server writes. Of these the API server reads some, such as a member twice, null for a text or an `iat`
+    to come; by keys they are denied. And only the API server looks the service account up: with a UID that is not that
+    of the live one, a review denies, while keys wait for the end of its pods.
+    """
+
+    def __init__(self, by_mode: Mapping[Mode, AttackedApp]) -> None:
+        self._by_mode = by_mode
+
+    def in_turn(self, number: int) -> AttackedApps:
+        """Return those of the first mode and of one other, by the number of a case: many cases meet each mode."""
+        (first, app), *others = self._by_mode.items()
+        return AttackedApps(dict([(first, app), others[number % len(others)]]))
+
+    def send(
+        self, entry_point: str, headers: Headers, peer: str | None = ALICE, *, path: str = "/", odd: bool = False
+    ) -> AttackResult:
+        """Send a request to the app in each mode through one of the ENTRY_POINTS; return the first result of all.
+
+        The status is the same in each mode, and the caller that the app sees.
+        """
+        results = {mode: app.send(entry_point, headers, peer, path=path) for mode, app in self._by_mode.items()}
+        first = next(iter(results.values()))
+        for mode, result in results.items():
+            same = (result.status, result.caller) == (first.status, first.caller)
+            odd_denied = first.allowed and result.code in ODD_CODES
+            odd_allowed = result.allowed and "service account UID" in (first.reason or "")
+            assert same or (odd and mode.verify != "review" and (odd_denied or odd_allowed)), (mode, result, first)
+        return first
+
+    def send_token(
+        self, entry_point: str, token: str | bytes, peer: str | None = ALICE, *, odd: bool = False
+    ) -> AttackResult:
+        """Send a request with a token to the app in each mode."""
+        text = token.encode() if isinstance(token, str) else token
+        return self.send(entry_point, [(b"authorization", b"Bearer " + text)], peer, odd=odd)
+
+    def authenticate(self, token: str, *, odd: bool = False) -> PodIdentity | PodAuthError:
+        """Call the authenticator of each mode for Alice, and return the identity or the error of the first one."""
+        results = {mode: app.authenticate(token) for mode, app in self._by_mode.items()}
+        first = next(iter(results.values()))
+        for mode, result in results.items():
+            if isinstance(result, PodIdentity):
+                assert result == first, (mode, first)
+            elif isinstance(first, PodIdentity):
+                assert odd, (mode, result)
+                assert mode.verify != "review"
+                assert result.code in ODD_CODES
+            else:
+                assert result.status == first.status, (mode, result, first)
+        return first

@@ -48,6 +48,13 @@ def no_token_leaks(
 
 
 @pytest.fixture(scope="session")
-def attack_env() -> Iterator[AttackEnv]:
+def attack_session() -> Iterator[AttackEnv]:
     with AttackEnv() as attack_env:
         yield attack_env
+
+
+@pytest.fixture(scope="module")
+def attack_env(attack_session: AttackEnv) -> Iterator[AttackEnv]:
+    """Return one environment for all modules, whose apps end with the module."""
+    yield attack_session
+    attack_session.close_apps()

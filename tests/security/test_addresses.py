@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.security.attacked_app import DUAL_STACK, ENTRY_POINTS, AttackedApp, AttackEnv, Headers
+from tests.security.attacked_app import DUAL_STACK, ENTRY_POINTS, AttackedApps, AttackEnv, Headers
 from tests.security.reference_model import is_same_address
 from tests.support.leak_detector import LeakDetector
 
@@ -39,18 +39,18 @@ TEXTS = st.one_of(
 )
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["review", "keys"])
-def app(request: pytest.FixtureRequest, attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
-    return attack_env.make_app(leak_detector, by_keys=request.param)
+@pytest.fixture(scope="module")
+def app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApps:
+    return attack_env.make_apps(leak_detector)
 
 
 @pytest.fixture(scope="module")
-def proxied_app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
-    return attack_env.make_app(leak_detector, trusted_proxies=["10.9.0.0/16", "fd09::/64"])
+def proxied_app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApps:
+    return attack_env.make_apps(leak_detector, trusted_proxies=["10.9.0.0/16", "fd09::/64"])
 
 
 @pytest.fixture(scope="module")
-def apps(app: AttackedApp, proxied_app: AttackedApp) -> tuple[AttackedApp, AttackedApp]:
+def apps(app: AttackedApps, proxied_app: AttackedApps) -> tuple[AttackedApps, AttackedApps]:
     return app, proxied_app
 
 
@@ -65,7 +65,7 @@ def is_own_address(text: str) -> bool:
 
 @given(remote=TEXTS, entry_point=st.sampled_from(ENTRY_POINTS))
 def test_an_allowed_request_comes_from_an_address_of_its_pod(
-    apps: tuple[AttackedApp, AttackedApp], credential: tuple[bytes, bytes], remote: str, entry_point: str
+    apps: tuple[AttackedApps, AttackedApps], credential: tuple[bytes, bytes], remote: str, entry_point: str
 ) -> None:
     for app in apps:
         result = app.send(entry_point, [credential], remote)
@@ -76,7 +76,7 @@ def test_an_allowed_request_comes_from_an_address_of_its_pod(
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("remote", SPELLINGS)
 def test_every_spelling_of_an_address_is_recognized(
-    app: AttackedApp, credential: tuple[bytes, bytes], remote: str, entry_point: str
+    app: AttackedApps, credential: tuple[bytes, bytes], remote: str, entry_point: str
 ) -> None:
     assert is_own_address(remote)
     assert app.send(entry_point, [credential], remote).allowed
@@ -84,7 +84,7 @@ def test_every_spelling_of_an_address_is_recognized(
 
 @pytest.mark.parametrize("remote", NOT_ADDRESSES)
 def test_text_that_only_resembles_an_address_is_denied(
-    app: AttackedApp, credential: tuple[bytes, bytes], remote: str
+    app: AttackedApps, credential: tuple[bytes, bytes], remote: str
 ) -> None:
     assert not any(app.send(entry_point, [credential], remote).allowed for entry_point in ENTRY_POINTS)
 
@@ -140,7 +140,7 @@ def proxied(draw: st.DrawFn) -> tuple[Headers, str, str]:
 
 @given(request=proxied(), entry_point=st.sampled_from(ENTRY_POINTS))
 def test_behind_trusted_proxies_the_address_they_saw_counts_and_not_what_the_caller_wrote(
-    proxied_app: AttackedApp, credential: tuple[bytes, bytes], request: tuple[Headers, str, str], entry_point: str
+    proxied_app: AttackedApps, credential: tuple[bytes, bytes], request: tuple[Headers, str, str], entry_point: str
 ) -> None:
     headers, caller, last = request
     result = proxied_app.send(entry_point, [*headers, credential], last)
@@ -151,7 +151,7 @@ def test_behind_trusted_proxies_the_address_they_saw_counts_and_not_what_the_cal
 @pytest.mark.parametrize("rfc", [True, False])
 @pytest.mark.parametrize("caller", ELSEWHERE)
 def test_no_forged_header_changes_the_address_that_trusted_proxies_saw(
-    proxied_app: AttackedApp,
+    proxied_app: AttackedApps,
     credential: tuple[bytes, bytes],
     caller: str,
     rfc: bool,
@@ -174,7 +174,7 @@ def test_no_forged_header_changes_the_address_that_trusted_proxies_saw(
 
 @given(request=proxied(), entry_point=st.sampled_from(ENTRY_POINTS), remote=st.sampled_from([*DUAL_STACK, *ELSEWHERE]))
 def test_without_a_proxy_no_forwarded_header_makes_a_wrong_address_right(
-    apps: tuple[AttackedApp, AttackedApp],
+    apps: tuple[AttackedApps, AttackedApps],
     credential: tuple[bytes, bytes],
     request: tuple[Headers, str, str],
     entry_point: str,
@@ -189,7 +189,7 @@ def test_without_a_proxy_no_forwarded_header_makes_a_wrong_address_right(
 @pytest.mark.parametrize("rfc", [True, False])
 @pytest.mark.parametrize("caller", DUAL_STACK)
 def test_a_caller_behind_trusted_proxies_is_allowed(
-    proxied_app: AttackedApp, credential: tuple[bytes, bytes], caller: str, entry_point: str, rfc: bool
+    proxied_app: AttackedApps, credential: tuple[bytes, bytes], caller: str, entry_point: str, rfc: bool
 ) -> None:
     header = b"forwarded" if rfc else b"x-forwarded-for"
     *chain, last = PROXIES

@@ -6,19 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.security.attacked_app import ALICE, ENTRY_POINTS, LOCAL, MALLORY, AttackedApp, AttackEnv
+from tests.security.attacked_app import ALICE, ENTRY_POINTS, LOCAL, MALLORY, AttackedApps, AttackEnv
 from tests.security.hostile_headers import authorizations, other_headers
 from tests.support.leak_detector import LeakDetector
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["review", "keys"])
-def app(request: pytest.FixtureRequest, attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
-    return attack_env.make_app(leak_detector, by_keys=request.param)
+@pytest.fixture(scope="module")
+def app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApps:
+    return attack_env.make_apps(leak_detector)
 
 
 @pytest.fixture(scope="module")
-def optional_app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
-    return attack_env.make_app(leak_detector, optional=True, exempt=["/healthz"])
+def optional_app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApps:
+    return attack_env.make_apps(leak_detector, optional=True, exempt=["/healthz"])
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def tokens(attack_env: AttackEnv) -> list[bytes]:
 
 @given(data=st.data(), entry_point=st.sampled_from(ENTRY_POINTS))
 def test_only_one_bearer_header_with_one_valid_token_is_allowed(
-    attack_env: AttackEnv, app: AttackedApp, tokens: list[bytes], data: st.DataObject, entry_point: str
+    attack_env: AttackEnv, app: AttackedApps, tokens: list[bytes], data: st.DataObject, entry_point: str
 ) -> None:
     values = data.draw(authorizations(tokens))
     peer = data.draw(st.sampled_from([ALICE, ALICE, MALLORY, LOCAL, None]))
@@ -47,7 +47,7 @@ def test_only_one_bearer_header_with_one_valid_token_is_allowed(
 
 @given(data=st.data(), entry_point=st.sampled_from(ENTRY_POINTS))
 def test_an_invalid_credential_never_counts_as_no_credential(
-    attack_env: AttackEnv, optional_app: AttackedApp, tokens: list[bytes], data: st.DataObject, entry_point: str
+    attack_env: AttackEnv, optional_app: AttackedApps, tokens: list[bytes], data: st.DataObject, entry_point: str
 ) -> None:
     values = data.draw(authorizations(tokens))
     result = optional_app.send(entry_point, [(b"authorization", value) for value in values])
@@ -57,7 +57,7 @@ def test_an_invalid_credential_never_counts_as_no_credential(
 
 @given(data=st.data(), entry_point=st.sampled_from(ENTRY_POINTS))
 def test_an_exempt_path_is_anonymous_even_with_a_valid_token(
-    optional_app: AttackedApp, tokens: list[bytes], data: st.DataObject, entry_point: str
+    optional_app: AttackedApps, tokens: list[bytes], data: st.DataObject, entry_point: str
 ) -> None:
     values = data.draw(authorizations(tokens))
     result = optional_app.send(entry_point, [(b"authorization", value) for value in values], path="/healthz")
@@ -70,7 +70,7 @@ def test_an_exempt_path_is_anonymous_even_with_a_valid_token(
     peer=st.sampled_from([ALICE, MALLORY, LOCAL, None, ""]),
 )
 def test_no_other_header_allows_a_request_or_raises(
-    attack_env: AttackEnv, app: AttackedApp, headers: list[tuple[bytes, bytes]], entry_point: str, peer: str | None
+    attack_env: AttackEnv, app: AttackedApps, headers: list[tuple[bytes, bytes]], entry_point: str, peer: str | None
 ) -> None:
     credential = (b"authorization", b"Bearer " + attack_env.token.encode())
     result = app.send(entry_point, [*headers, credential], peer)
@@ -82,6 +82,6 @@ def test_no_other_header_allows_a_request_or_raises(
 @pytest.mark.parametrize("entry_point", ENTRY_POINTS)
 @pytest.mark.parametrize("scheme", [b"Bearer", b"bearer", b"BEARER", b"bEaReR"])
 def test_the_scheme_is_case_insensitive(
-    attack_env: AttackEnv, app: AttackedApp, entry_point: str, scheme: bytes
+    attack_env: AttackEnv, app: AttackedApps, entry_point: str, scheme: bytes
 ) -> None:
     assert app.send(entry_point, [(b"authorization", scheme + b" " + attack_env.token.encode())]).allowed

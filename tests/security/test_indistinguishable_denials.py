@@ -10,11 +10,12 @@ import pytest
 
 from podproof import errors
 from podproof._cache.review_threads import MAX_PENDING_PER_THREAD
-from podproof.errors import Forbidden, InvalidToken, PodAuthError, Unavailable
+from podproof.errors import Forbidden, InvalidToken, PodAuthError, SignatureInvalid, Unavailable
 from podproof.testing._emulator.tokens import parse
 from tests.security import hostile_tokens
 from tests.security.attacked_app import ALICE, ENTRY_POINTS, MALLORY, AttackedApp, AttackEnv, AttackResult
 from tests.support.leak_detector import LeakDetector
+from tests.support.modes import MODES, Mode
 from tests.support.server_process import TIMEOUT_SECONDS
 
 
@@ -44,21 +45,26 @@ def tokens(attack_env: AttackEnv) -> Mapping[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def app(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
-    return attack_env.make_app(
-        leak_detector, issuers=[attack_env.cluster.issuer], allow=["default/[!s]*"], rejection_ttl=0
-    )
+Apps = Mapping[Mode, AttackedApp]
+
+
+@pytest.fixture
+def apps(attack_env: AttackEnv, leak_detector: LeakDetector, tokens: Mapping[str, str]) -> Apps:
+    """Return an app in each mode, which has seen no pod yet: `tokens` are made before."""
+    assert tokens
+    options: dict[str, Any] = {"issuers": [attack_env.cluster.issuer], "allow": ["default/[!s]*"], "rejection_ttl": 0}
+    return {mode: attack_env.make_app(leak_detector, mode=mode, **options) for mode in MODES}
 
 
 @pytest.fixture
 def env_without_pod(attack_env: AttackEnv, tokens: Mapping[str, str]) -> Iterator[AttackEnv]:
     """Return the environment while another pod has the name `gone`."""
 
-    def recreate(pod: dict[str, Any]) -> dict[str, Any]:
-        if pod["metadata"].get("name") == "gone":
+    def recreate(sent: dict[str, Any]) -> dict[str, Any]:
+        pod = sent.get("object", sent)  # of an event of a watch
+        if pod.get("metadata", {}).get("name") == "gone":
             pod["metadata"]["uid"] = "another"
-        return pod
+        return sent
 
     attack_env.cluster.mutate("pods", recreate)
     yield attack_env
@@ -82,52 +88,48 @@ def count_different(results: list[AttackResult]) -> int:
     return len({repr(without_id(result)) for result in results})
 
 
-def test_all_rejected_tokens_get_the_same_response(
-    env_without_pod: AttackEnv, app: AttackedApp, leak_detector: LeakDetector, tokens: Mapping[str, str]
+def test_all_rejected_tokens_get_the_same_response_in_each_mode(
+    env_without_pod: AttackEnv, apps: Apps, tokens: Mapping[str, str]
 ) -> None:
-    by_keys = env_without_pod.make_app(leak_detector, by_keys=True)
-    results = [app.send_token(entry_point, token) for entry_point in ENTRY_POINTS for token in tokens.values()]
     forged = hostile_tokens.forge_under_the_known_key(env_without_pod.token)
-    results += [by_keys.send_token(entry_point, forged) for entry_point in ENTRY_POINTS]
-    rejected = [result for result in results if result.status == 401]
-    assert {result.code for result in rejected} == codes(InvalidToken) - {InvalidToken.code}
+    rejected = []
+    for mode, app in apps.items():
+        tried = [*tokens.values(), forged]
+        results = [app.send_token(entry_point, token) for entry_point in ENTRY_POINTS for token in tried]
+        rejected += [result for result in results if result.status == 401]
+        unknown = {InvalidToken.code, *(() if mode.verify != "review" else [SignatureInvalid.code])}
+        assert {result.code for result in results if result.status == 401} == codes(InvalidToken) - unknown
     assert count_different(rejected) == 1
 
 
+@pytest.mark.parametrize("mode", MODES, ids=str)
 def test_a_cached_rejection_gets_the_same_response(
-    attack_env: AttackEnv, leak_detector: LeakDetector, tokens: Mapping[str, str]
+    attack_env: AttackEnv, leak_detector: LeakDetector, tokens: Mapping[str, str], mode: Mode
 ) -> None:
-    app = attack_env.make_app(leak_detector)
-    assert (
-        count_different(
-            [app.send_token(entry_point, tokens["token-review-failed"]) for entry_point in ENTRY_POINTS * 2]
-        )
-        == 1
-    )
-    assert [
-        result.code
-        for result in [app.send_token(entry_point, tokens["token-review-failed"]) for entry_point in ENTRY_POINTS]
-    ] == ["token-review-failed"] * 3
-
-
-def test_all_reasons_for_403_get_the_same_response(
-    attack_env: AttackEnv, app: AttackedApp, tokens: Mapping[str, str]
-) -> None:
-    results = [
-        app.send_token(entry_point, token, peer)
-        for entry_point in ENTRY_POINTS
-        for token, peer in (
-            (attack_env.token, MALLORY),
-            (attack_env.token, None),
-            (tokens["host-network"], ALICE),
-            (tokens["not-allowed"], ALICE),
-        )
-    ]
-    assert {result.code for result in results} == codes(Forbidden) - {Forbidden.code}
+    app = attack_env.make_app(leak_detector, mode=mode, rejection_ttl=10)
+    results = [app.send_token(entry_point, tokens["token-review-failed"]) for entry_point in ENTRY_POINTS * 2]
+    assert {result.code for result in results} == {"token-review-failed"}
     assert count_different(results) == 1
 
 
-def test_all_malformed_headers_get_the_same_response(attack_env: AttackEnv, app: AttackedApp) -> None:
+def test_all_reasons_for_403_get_the_same_response_in_each_mode(
+    attack_env: AttackEnv, apps: Apps, tokens: Mapping[str, str]
+) -> None:
+    tried = [
+        (attack_env.token, MALLORY),
+        (attack_env.token, None),
+        (tokens["host-network"], ALICE),
+        (tokens["not-allowed"], ALICE),
+    ]
+    results = []
+    for app in apps.values():
+        denied = [app.send_token(entry_point, *one) for entry_point in ENTRY_POINTS for one in tried]
+        assert {result.code for result in denied} == codes(Forbidden) - {Forbidden.code}
+        results += denied
+    assert count_different(results) == 1
+
+
+def test_all_malformed_headers_get_the_same_response_in_each_mode(attack_env: AttackEnv, apps: Apps) -> None:
     valid = b"Bearer " + attack_env.token.encode()
     malformed = [
         b"",
@@ -139,28 +141,30 @@ def test_all_malformed_headers_get_the_same_response(attack_env: AttackEnv, app:
         valid.replace(b" ", b"  "),
         valid * 20,
     ]
-    results = [
-        app.send(entry_point, [(b"authorization", value)]) for entry_point in ENTRY_POINTS for value in malformed
-    ]
-    results += [app.send(entry_point, [(b"authorization", valid)] * 2) for entry_point in ENTRY_POINTS]
+    headers = [*([(b"authorization", value)] for value in malformed), [(b"authorization", valid)] * 2]
+    results = [app.send(entry_point, one) for app in apps.values() for entry_point in ENTRY_POINTS for one in headers]
     assert {(result.status, result.code) for result in results} == {(400, "malformed-credential")}
     assert count_different(results) == 1
 
 
-def test_all_reasons_for_503_get_the_same_response(attack_env: AttackEnv, leak_detector: LeakDetector) -> None:
-    app = attack_env.make_app(leak_detector, timeout=0.5)
+def test_all_reasons_for_503_get_the_same_response_in_each_mode(
+    attack_env: AttackEnv, leak_detector: LeakDetector
+) -> None:
     results = []
-    for fault in ("refuse", "hang", "html", 500, 403):
-        attack_env.cluster.fail(fault)
-        results += [app.send_token(entry_point, attack_env.token) for entry_point in ENTRY_POINTS]
+    for number, mode in enumerate(MODES):
+        entry_point = ENTRY_POINTS[number % len(ENTRY_POINTS)]
+        app = attack_env.make_app(leak_detector, mode=mode, timeout=0.5)
+        for fault in ("refuse", "hang", "html", 500, 403):
+            attack_env.cluster.fail(fault)
+            results.append(app.send_token(entry_point, attack_env.token))
+            attack_env.cluster.heal()
+        # The share of one address, half of the places, stays full until the API server responds: the timeout is far.
+        busy_app = attack_env.make_app(leak_detector, mode=mode, max_reviews=1, timeout=60)
+        attack_env.cluster.fail("hang")
+        tokens = [attack_env.alice.token("bob") for _ in range(MAX_PENDING_PER_THREAD // 2)]
+        queued = [busy_app.authenticator.start(token, ALICE) for token in tokens]
+        results.append(busy_app.send_token(entry_point, attack_env.token))
         attack_env.cluster.heal()
-    # The share of one address, half of the places, stays full until the API server responds: the timeout is far away.
-    busy_app = attack_env.make_app(leak_detector, max_reviews=1, timeout=60)
-    attack_env.cluster.fail("hang")
-    tokens = [attack_env.alice.token("bob") for _ in range(MAX_PENDING_PER_THREAD // 2)]
-    queued = [busy_app.authenticator.start(token, ALICE) for token in tokens]
-    results += [busy_app.send_token(entry_point, attack_env.token) for entry_point in ENTRY_POINTS]
-    attack_env.cluster.heal()
-    assert all(review.result(TIMEOUT_SECONDS) for review in queued)
+        assert all(review.result(TIMEOUT_SECONDS) for review in queued)
     assert {(result.status, result.code) for result in results} == {(503, code) for code in codes(Unavailable)}
     assert count_different(results) == 1

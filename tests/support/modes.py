@@ -6,11 +6,13 @@ A test that takes `make_authenticator` runs in the modes that its marker names: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, cycle
 from typing import Any, NamedTuple
+
+import pytest
 
 from podproof._authentication.authenticator import Authenticator
 from podproof._authentication.key_set import KeySet
@@ -33,7 +35,17 @@ class Mode(NamedTuple):
     pods: str
 
     def __str__(self) -> str:
-        return "-".join(self)
+        return "auto" if self.verify == "auto" else "-".join(self)
+
+    @property
+    def options(self) -> dict[str, str]:
+        """The options of a middleware in this mode: `auto` is to find the watch by itself."""
+        return {"verify": "auto"} if self.verify == "auto" else self._asdict()
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The same as environment variables."""
+        return {f"PODPROOF_{name.upper()}": value for name, value in self.options.items()}
 
     def calls(self, reviews: int, reads: int) -> tuple[int, int]:
         """Return how many of these reviews and reads of pods are made in this mode."""
@@ -48,7 +60,17 @@ class Mode(NamedTuple):
 DEFAULT = Mode("review", "lookup")
 REVIEWING = (DEFAULT, Mode("review", "watch"))
 LOOKING_UP = (DEFAULT, Mode("keys", "lookup"))
-MODES = (*REVIEWING, Mode("keys", "lookup"), Mode("keys", "watch"))
+AUTO = Mode("auto", "watch")
+"""By the keys and a watch, as the permissions of the tests' apps allow it."""
+MODES = (*REVIEWING, Mode("keys", "lookup"), Mode("keys", "watch"), AUTO)
+
+
+def modes_in_turn(rows: Sequence[str], modes: Sequence[Mode] = MODES) -> list[Any]:
+    """Return a parameter for each row, in a mode of its own: `ROW-MODE`. Each mode has its turn, and begins anew.
+
+    For rows that cost a process each: what they have in common meets every mode.
+    """
+    return [pytest.param(row, mode, id=f"{row}-{mode}") for row, mode in zip(rows, cycle(modes))]
 
 
 def make_in_mode(mode: Mode, api: FakeAPI, options: Options, time: Clock) -> Authenticator:

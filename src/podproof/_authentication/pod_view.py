@@ -81,7 +81,7 @@ class PodView:
 
         A pod whose end the view has seen is denied at once. One that it does not have is read by the fallback, if there
         is one, and so is each while the view is too old. Without a list yet, this waits for it until the deadline, and
-        for half of that where there is a fallback.
+        where there is a fallback for half of the time, until a list fails.
 
         Raises PodGone, PodFinished, ServiceAccountMismatch, or Unavailable.
         """
@@ -206,7 +206,9 @@ class PodView:
 
     def fail(self, scope: str, reason: str) -> None:
         """Note why a scope is not kept current, for the messages of `get`, until it is confirmed again."""
-        self._failures[scope] = reason
+        with self._changed:
+            self._failures[scope] = reason
+            self._changed.notify_all()
 
     def _confirm(self, scope: str) -> None:
         now = self._monotonic()
@@ -249,8 +251,11 @@ class PodView:
         if scope in self._confirmed:
             return
         with self._changed:
-            listed = self._changed.wait_for(lambda: scope in self._confirmed, deadline - self._monotonic())
-            if not listed and self._fallback is None:
+            self._changed.wait_for(
+                lambda: scope in self._confirmed or (self._fallback is not None and scope in self._failures),
+                deadline - self._monotonic(),
+            )
+            if scope not in self._confirmed and self._fallback is None:
                 raise Unavailable(f"the pods have not been listed yet{self._explain(scope)}")
 
     def _explain(self, scope: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, cast
@@ -133,12 +134,19 @@ def build_authenticator(options: Options, client: APIServerClient | None = None)
     return authenticator
 
 
-def build_mode(options: Options, client: APIServerClient, changes: Sequence[Callable[[str], None]]) -> Mode:
+def build_mode(
+    options: Options,
+    client: APIServerClient,
+    changes: Sequence[Callable[[str], None]],
+    *,
+    monotonic: Callable[[], float] = time.monotonic,
+    now: Callable[[], float] = time.time,
+) -> Mode:
     """Return what verifies tokens and what knows the pods; `changes` are called with the UID of a pod that changes."""
     from podproof._authentication.auto_mode import AutoMode, Mode  # noqa: PLC0415  only where an app is made
 
     reviews: TokenVerifier = TokenReviewVerifier(client, options.audience)
-    lookup: PodStore = PodLookup(client, max_outage=options.max_outage or 0.0)
+    lookup: PodStore = PodLookup(client, max_outage=options.max_outage or 0.0, monotonic=monotonic)
     if options.verify == "review" and not options.watches_pods:
         return Mode(reviews, lookup)
     from podproof._apiserver.permissions import needed_permissions  # noqa: PLC0415  in the modes that need them
@@ -148,16 +156,17 @@ def build_mode(options: Options, client: APIServerClient, changes: Sequence[Call
     watch = PodWatch(
         client,
         namespaces=options.watch_namespaces,
-        fallback=PodLookup(client, max_outage=max_outage),
+        fallback=PodLookup(client, max_outage=max_outage, monotonic=monotonic),
         listeners=changes,
         max_age=options.max_staleness,
         max_outage=max_outage,
+        monotonic=monotonic,
+        now=now,
     )
     if options.verify == "review":
         return Mode(reviews, watch, watch.close)
-    keys = Mode(
-        _build_key_verifier(options, client, reviews), lookup if options.pods == "lookup" else watch, watch.close
-    )
+    verifier = _build_key_verifier(options, client, reviews, monotonic, now)
+    keys = Mode(verifier, lookup if options.pods == "lookup" else watch, watch.close)
     if options.verify == "keys":
         return keys
     needed = needed_permissions(reviews=False, keys=True, watch=keys.pods is watch, namespaces=options.watch_namespaces)
@@ -165,16 +174,22 @@ def build_mode(options: Options, client: APIServerClient, changes: Sequence[Call
     return Mode(auto, auto, watch.close)
 
 
-def _build_key_verifier(options: Options, client: APIServerClient, reviews: TokenVerifier) -> TokenVerifier:
+def _build_key_verifier(
+    options: Options,
+    client: APIServerClient,
+    reviews: TokenVerifier,
+    monotonic: Callable[[], float],
+    now: Callable[[], float],
+) -> TokenVerifier:
     from podproof._authentication.key_set import KeySet  # noqa: PLC0415  needs cryptography
     from podproof._authentication.key_source import make_key_source  # noqa: PLC0415
     from podproof._authentication.own_issuer import OwnIssuerVerifier  # noqa: PLC0415
     from podproof._authentication.signing_keys import SigningKeyVerifier  # noqa: PLC0415
 
-    key_set = KeySet(make_key_source(options.jwks, client))
+    key_set = KeySet(make_key_source(options.jwks, client), monotonic=monotonic, now=now)
 
     def verifier_for(*issuers: str) -> SigningKeyVerifier:
-        return SigningKeyVerifier(dict.fromkeys(issuers, key_set), options.audience, review=reviews)
+        return SigningKeyVerifier(dict.fromkeys(issuers, key_set), options.audience, review=reviews, now=now)
 
     return verifier_for(*options.issuers) if options.issuers else OwnIssuerVerifier(client, verifier_for)
 

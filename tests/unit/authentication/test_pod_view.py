@@ -399,6 +399,16 @@ def test_a_pod_that_was_deleted_is_denied_by_what_is_known(view: PodView) -> Non
         view.last_known(ALICE, "alice-pod", UID)
 
 
+def test_after_a_list_that_has_failed_pods_are_read_by_the_fallback_at_once() -> None:
+    """Else an app that may not list pods would have each new caller wait for half of the timeout."""
+    view = PodView(fallback=Fallback())
+    threading.Timer(0.05, view.fail, (ALL_NAMESPACES, "the API server forbids us to list and watch pods")).start()
+    begun = real_time.monotonic()
+    assert view.get(ALICE, "alice-pod", UID, begun + 60).pod.node == "read live"
+    assert real_time.monotonic() - begun < 20
+    assert view.get(ALICE, "alice-pod", UID, begun + 60).pod.node == "read live"
+
+
 def test_before_the_first_list_pods_are_read_by_the_fallback(time: Clock) -> None:
     fallback = Fallback()
     view = PodView(fallback=fallback, monotonic=time, now=time)

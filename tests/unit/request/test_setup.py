@@ -27,9 +27,9 @@ from tests.support.startup import wait_for_startup_check
 def test_a_constructor_starts_no_thread_and_opens_no_connection(
     cluster: Cluster, middleware: Any, options: dict[str, Any]
 ) -> None:
-    before = threading.enumerate()
+    before = {*threading.enumerate()}
     middleware(None, audience="bob", **options)
-    assert threading.enumerate() == before
+    assert {*threading.enumerate()} <= before  # of an emulated API server, some may have ended
     assert cluster.requests == []
 
 
