@@ -22,14 +22,9 @@ from pathlib import Path
 REPOSITORY = Path(__file__).parents[2]
 PROJECT = REPOSITORY / "pyproject.toml"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-EXTRAS = (
-    "--extra",
-    "flask",
-    "--extra",
-    "starlette",
-    "--extra",
-    "grpc",
-)  # those of the examples, which the Dockerfile has too
+EXTRAS = ("flask", "starlette", "grpc", "mcp", "exchange")
+"""Those of the examples and of the exchange, which the Dockerfile has too."""
+
 SOURCES = (REPOSITORY / "src/podproof", REPOSITORY / "examples")
 
 
@@ -96,7 +91,13 @@ def _dependencies() -> Path:
         shutil.rmtree(root, ignore_errors=True)
         made_of.parent.mkdir(parents=True)
         uv = (str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet")
-        wanted_by = ("--requirements", str(PROJECT), *EXTRAS, "--requirements", str(REQUIREMENTS))
+        wanted_by = (
+            "--requirements",
+            str(PROJECT),
+            *(f"--extra={name}" for name in EXTRAS),
+            "--requirements",
+            str(REQUIREMENTS),
+        )
         for_node = ("--target", str(made_of.parent), "--python-version", "3.11", "--only-binary", ":all:")
         _run(*uv, *wanted_by, *for_node)
         made_of.write_text(wanted)

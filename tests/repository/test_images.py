@@ -114,4 +114,4 @@ def test_the_dockerfile_copies_what_is_there_and_not_ignored() -> None:
 
 
 def test_the_dockerfile_installs_the_extras_of_the_image() -> None:
-    assert f"'.[{','.join(images.EXTRAS[1::2])}]'" in (images.REPOSITORY / "tests/integration/Dockerfile").read_text()
+    assert f"'.[{','.join(images.EXTRAS)}]'" in (images.REPOSITORY / "tests/integration/Dockerfile").read_text()

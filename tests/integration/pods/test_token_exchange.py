@@ -1,111 +1,114 @@
-"""Alice trades her token at a bridge; a service without permissions knows her pod by what she got."""
+"""Alice trades her token at an exchange; services without any permission know her pod by what she got, and no thief."""
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterator
-from urllib.parse import urlencode
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
-import jwt
 import pytest
-import yaml
 
-from podproof import ServiceAccount
-from podproof.cli.manifests import render_manifests
+from podproof._token.proof_key import ProofKey
 from podproof.exchange.token_request import JWT_BEARER
-from tests.integration.pods.actors import CallerPod, PodResponse
-from tests.integration.pods.kubectl import Kubectl, eventually
+from tests.integration.pods.actors import CallerPod
+from tests.integration.pods.exchange_pods import FOLDER, ExchangePods
+from tests.integration.pods.kubectl import Kubectl
 from tests.integration.pods.manifests import Manifests
-
-BRIDGE = """
-import pathlib, uvicorn
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from podproof.exchange import Grant, TokenExchange
-keys = pathlib.Path("/dev/shm/keys")
-keys.mkdir()
-pem = generate_private_key(SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-(keys / "1.pem").write_bytes(pem)
-(keys / "1.pairwise").write_bytes(b"a secret of this test, of more than 32 bytes")
-grants = [
-    Grant(audience="ledger", allow=["*/alice"], introspect=["*/mallory"]),
-    Grant(audience="partner", allow=["*/alice"], subject="pairwise"),
-]
-exchange = TokenExchange(issuer="http://bridge", keys=keys, grants=grants, audience="bob")
-uvicorn.run(exchange, host="0.0.0.0", port=8080, proxy_headers=False)
-"""
-FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture(scope="module")
-def bridge(deployed: None, kubectl: Kubectl, manifests: Manifests, mallory: CallerPod) -> Iterator[str]:
-    """Return the address of the bridge, once it responds."""
-    account = ServiceAccount(kubectl.namespace, "bridge")
-    roles = [*yaml.safe_load_all(render_manifests(None, account, [], exchange=True, only="rbac"))]
-    kubectl.apply(
-        *roles,
-        manifests.service_account("bridge"),
-        manifests.caller("bridge", service_account="bridge", script=BRIDGE, automountServiceAccountToken=True),
-    )
-    kubectl.wait_for("bridge")
-    address = CallerPod(kubectl, "bridge").address
-
-    def responds() -> bool:
-        try:
-            return mallory.send(address, "/jwks.json", token=None).status == 200
-        except RuntimeError:  # connection refused: it is not up yet
-            return False
-
-    eventually(responds)
-    yield address
-    for role in roles:
-        kubectl("delete", role["kind"], role["metadata"]["name"])
+def exchange(deployed: None, kubectl: Kubectl, manifests: Manifests) -> Iterator[ExchangePods]:
+    pods = ExchangePods(kubectl, manifests)
+    pods.start()
+    yield pods
+    pods.stop()
 
 
-def trade(bridge: str, sender: CallerPod, token: str, audience: str = "ledger") -> PodResponse:
-    body = urlencode({"grant_type": JWT_BEARER, "assertion": token, "audience": audience})
-    return sender.send(bridge, "/token", token=None, method="POST", body=body, headers=FORM)
+@pytest.fixture(scope="module")
+def alice(exchange: ExchangePods, kubectl: Kubectl) -> CallerPod:
+    pod = exchange.new_pod("alice-trading", "alice")
+    kubectl.wait_for(pod.name)
+    return pod
 
 
-def test_alice_is_known_by_her_pod_to_a_service_without_permissions(
-    bridge: str, alice: CallerPod, mallory: CallerPod
+@pytest.fixture(scope="module")
+def mallory(exchange: ExchangePods, kubectl: Kubectl) -> CallerPod:
+    pod = exchange.new_pod("mallory-trading", "mallory")
+    kubectl.wait_for(pod.name)
+    return pod
+
+
+def test_alice_is_known_by_her_pod_to_services_without_any_permission_each_by_another_subject(
+    exchange: ExchangePods, alice: CallerPod, kubectl: Kubectl
 ) -> None:
-    keys = jwt.PyJWKSet.from_dict(mallory.send(bridge, "/jwks.json", token=None).json())
-    subjects = {}
-    for audience in ("ledger", "partner"):
-        issued = trade(bridge, alice, alice.token(), audience).json()["access_token"]
-        key = keys[jwt.get_unverified_header(issued)["kid"]]
-        claims = jwt.decode(issued, key, algorithms=["ES256"], audience=audience, issuer="http://bridge")
-        subjects[audience] = claims["sub"]
-        if audience == "ledger":
-            assert claims["kubernetes.io"]["pod"]["name"] == alice.name
-            assert claims["kubernetes.io"]["pod"]["uid"] == alice.object["metadata"]["uid"]
-        else:
-            assert "kubernetes.io" not in claims
-    assert subjects["ledger"] == f"system:serviceaccount:{alice.kubectl.namespace}:alice"
-    assert subjects["partner"] != subjects["ledger"]
+    called = {service: exchange.call(alice, service) for service in ("ledger", "partner")}
+    found = {service: json.loads(one.body) for service, one in called.items()}
+    assert [one.status for one in called.values()] == [200, 200]
+    for known in found.values():
+        assert (known["pod"], known["account"]) == (str(alice), f"{kubectl.namespace}/alice")
+        assert known["uid"] == alice.object["metadata"]["uid"]
+    assert found["ledger"]["sub"] == [f"system:serviceaccount:{kubectl.namespace}:alice"]
+    assert found["partner"]["sub"] not in ([], found["ledger"]["sub"])
+    assert exchange.call(alice, "ledger", "/transfers").status == 200  # after a question to the exchange
 
 
-def test_alices_projected_token_gets_nothing_from_mallorys_address(
-    bridge: str, alice: CallerPod, mallory: CallerPod
+def test_her_token_without_its_key_is_refused_from_every_address(
+    exchange: ExchangePods, alice: CallerPod, mallory: CallerPod, kubectl: Kubectl
 ) -> None:
-    response = trade(bridge, mallory, alice.token())
-    assert (response.status, response.json()["error"]) == (400, "invalid_grant")
+    traded = exchange.call(alice, "ledger")
+    bound = f"DPoP {traded.token}"
+    replays = {
+        "as it was sent": {"Authorization": bound, "DPoP": traded.proof},
+        "without a proof": {"Authorization": bound},
+        "as a bearer token": {"Authorization": f"Bearer {traded.token}"},
+        "with another key's proof": {
+            "Authorization": bound,
+            "DPoP": ProofKey().prove("GET", "http://ledger/whoami", token=traded.token),
+        },
+    }
+    assert traded.status == 200
+    to = CallerPod(kubectl, "ledger").address
+    for sender in (mallory, alice, CallerPod(kubectl, "partner")):
+        refused = {
+            kind: sender.send(to, token=None, headers={"Host": "ledger", **headers}).status
+            for kind, headers in replays.items()
+        }
+        assert refused == dict.fromkeys(replays, 401)
 
 
-def test_a_deleted_pods_token_is_inactive_within_two_seconds(
-    bridge: str, mallory: CallerPod, new_caller: Callable[..., CallerPod]
+def test_a_token_for_one_service_is_refused_by_another(
+    exchange: ExchangePods, alice: CallerPod, mallory: CallerPod
 ) -> None:
-    short_lived = new_caller("alice-short-lived", terminationGracePeriodSeconds=1)
-    issued = trade(bridge, short_lived, short_lived.token()).json()["access_token"]
-    asking = mallory.token()
+    traded = exchange.call(alice, "partner")
+    assert exchange.replay(mallory, traded, url="http://partner/whoami", seconds=0)["status"] == 200  # it has the key
+    assert exchange.replay(mallory, traded, url="http://ledger/whoami", seconds=0)["status"] == 401
 
-    def is_active() -> bool:
-        body = urlencode({"token": issued})
-        response = mallory.send(bridge, "/introspect", token=asking, method="POST", body=body, headers=FORM)
-        return bool(response.json()["active"])
 
-    assert is_active()
-    short_lived.delete()
-    time.sleep(1)  # a call from a pod takes most of the second one
-    assert not is_active()
+def test_her_projected_token_gets_nothing_from_mallorys_address(
+    exchange: ExchangePods, alice: CallerPod, mallory: CallerPod
+) -> None:
+    form = {"grant_type": JWT_BEARER, "assertion": alice.run("cat", f"{FOLDER}/token"), "audience": "ledger"}
+    status, body = exchange.post(mallory, "/token", form)
+    assert (status, body["error"]) == (400, "invalid_grant")
+
+
+def test_a_token_of_a_deleted_pod_is_inactive_within_two_seconds(
+    exchange: ExchangePods, mallory: CallerPod, kubectl: Kubectl
+) -> None:
+    short_lived = exchange.new_pod("alice-short-lived", "alice")
+    kubectl.wait_for(short_lived.name)
+    traded = exchange.call(short_lived, "ledger")
+    ledger = CallerPod(kubectl, "ledger")
+    assert exchange.post(ledger, "/introspect", {"token": traded.token}, own=True)[1]["active"] is True
+    risky = "http://ledger/transfers"
+    assert exchange.replay(mallory, traded, url=risky, seconds=0)["status"] == 200  # whoever has the key
+    with ThreadPoolExecutor(1) as threads:
+        denied = threads.submit(exchange.replay, mallory, traded, url=risky, seconds=60)
+        short_lived.delete()
+        gone_at = time.time()
+    assert denied.result()["status"] == 401
+    assert 'error="invalid_token"' in denied.result()["challenge"]
+    assert denied.result()["at"] - gone_at <= 2
+    assert exchange.post(ledger, "/introspect", {"token": traded.token}, own=True) == (200, {"active": False})
+    assert exchange.replay(mallory, traded, url="http://ledger/whoami", seconds=0)["status"] == 200  # until it expires

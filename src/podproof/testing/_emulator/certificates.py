@@ -56,6 +56,17 @@ class CertificateAuthority:
 
     def server_context(self, names: tuple[str, ...] = NAMES, addresses: tuple[str, ...] = ADDRESSES) -> ssl.SSLContext:
         """Return a server's TLS context with a new key and a certificate for these names and addresses."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        # The ssl module loads a key from a file only.
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "server.pem")
+            path.touch(mode=0o600)
+            path.write_bytes(self.server_pem(names, addresses))
+            context.load_cert_chain(path)
+        return context
+
+    def server_pem(self, names: tuple[str, ...], addresses: tuple[str, ...] = ()) -> bytes:
+        """Return a new private key, and a server's certificate for these names and addresses, in PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         alternatives: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
         alternatives += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
@@ -70,17 +81,8 @@ class CertificateAuthority:
                 (x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), False),
             ],
         ).sign(self.key, SHA256())
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        # The ssl module loads a key from a file only.
-        with tempfile.TemporaryDirectory() as directory:
-            path = Path(directory, "server.pem")
-            path.touch(mode=0o600)
-            path.write_bytes(
-                key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-                + certificate.public_bytes(Encoding.PEM)
-            )
-            context.load_cert_chain(path)
-        return context
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        return private + certificate.public_bytes(Encoding.PEM)
 
 
 def authority(name: str) -> CertificateAuthority:
