@@ -13,7 +13,7 @@ notes: list[str] = []
 
 @server.tool
 async def add_note(text: str, context: Context) -> int:
-    await context.info(f"note {len(notes) + 1}")
+    await context.report_progress(len(notes), 100)
     notes.append(text)
     return len(notes)
 
