@@ -41,6 +41,7 @@ ENTRY_POINTS = ("wsgi", "asgi", "websocket")
 DOCUMENTED_STATUSES = {200, 400, 401, 403, 503}
 
 Headers = Sequence[tuple[bytes, bytes]]
+Sent = tuple[int, list[tuple[str, str]], bytes]
 _changes = count()
 
 LoadConfiguration = Callable[[Configuration], None]
@@ -268,66 +269,15 @@ class AttackedApp:
         finally:
             self._leak_detector.assert_no_leak()
 
-    def _send_wsgi(
-        self, entry_point: str, headers: Headers, peer: str | None, path: str
-    ) -> tuple[int, list[tuple[str, str]], bytes]:
-        environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, "RAW_URI": path}
-        environ |= {"SERVER_NAME": "bob", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO()}
-        if peer is not None:
-            environ["REMOTE_ADDR"] = peer
-        for name, value in headers:
-            key, text = "HTTP_" + name.decode().upper().replace("-", "_"), value.decode("latin-1")
-            environ[key] = f"{environ[key]},{text}" if key in environ else text  # as gunicorn does
-        started: list[tuple[int, list[tuple[str, str]]]] = []
+    def _send_wsgi(self, entry_point: str, headers: Headers, peer: str | None, path: str) -> Sent:
+        return call_wsgi(self._wsgi_apps[entry_point], make_environ(headers, peer, path))
 
-        def start_response(status: str, given: list[tuple[str, str]], *_: object) -> Callable[[bytes], None]:
-            started.append((int(status[:3]), given))
-            return lambda _: None
-
-        body = self._wsgi_apps[entry_point](environ, start_response)
-        content = b"".join(body)
-        if hasattr(body, "close"):
-            body.close()
-        [(status, given)] = started
-        return status, given, content
-
-    def _send_asgi(
-        self, entry_point: str, headers: Headers, peer: str | None, path: str
-    ) -> tuple[int, list[tuple[str, str]], bytes]:
-        kind = "websocket" if entry_point.endswith("websocket") else "http"
-        scope: dict[str, Any] = {
-            "type": kind,
-            "method": "GET",
-            "path": path,
-            "raw_path": path.encode(),
-            "root_path": "",
-            "query_string": b"",
-            "headers": [*headers],
-            "client": None if peer is None else (peer, 4711),
-            "extensions": {"websocket.http.response": {}},
-        }
-        if kind == "websocket":
+    def _send_asgi(self, entry_point: str, headers: Headers, peer: str | None, path: str) -> Sent:
+        scope = make_scope(headers, peer, path)
+        if entry_point.endswith("websocket"):
+            scope["type"] = "websocket"
             del scope["method"]
-        sent: list[Any] = []
-        received: list[bool] = []
-
-        async def receive() -> Any:
-            if kind == "websocket":
-                return {"type": "websocket.connect"}
-            if not received:
-                received.append(True)
-                return {"type": "http.request", "body": b""}
-            return await asyncio.Future[Any]()  # Django waits for a disconnect beside the response
-
-        async def send(message: Any) -> None:
-            sent.append(message)
-
-        self._runner.run(self._asgi_apps[entry_point](scope, receive, send))
-        if sent[0]["type"] == "websocket.accept":
-            return 200, [], b""
-        start, *bodies = sent
-        given = [(name.decode(), value.decode()) for name, value in start["headers"]]
-        return start["status"], given, b"".join(body["body"] for body in bodies)
+        return call_asgi(self._runner, self._asgi_apps[entry_point], scope)
 
     def _wsgi_app(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
         self.record_caller(environ)
@@ -410,3 +360,70 @@ class AttackedApps:
             else:
                 assert result.status == first.status, (mode, result, first)
         return first
+
+
+def make_environ(headers: Headers, peer: str | None, path: str) -> dict[str, Any]:
+    """Return the WSGI environ of a GET request."""
+    environ: dict[str, Any] = {"REQUEST_METHOD": "GET", "SCRIPT_NAME": "", "PATH_INFO": path, "RAW_URI": path}
+    environ |= {"SERVER_NAME": "bob", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.input": io.BytesIO()}
+    if peer is not None:
+        environ["REMOTE_ADDR"] = peer
+    for name, value in headers:
+        key, text = "HTTP_" + name.decode().upper().replace("-", "_"), value.decode("latin-1")
+        environ[key] = f"{environ[key]},{text}" if key in environ else text  # as gunicorn does
+    return environ
+
+
+def call_wsgi(app: Any, environ: dict[str, Any]) -> Sent:
+    """Return status, headers and body of an app's response."""
+    started: list[tuple[int, list[tuple[str, str]]]] = []
+
+    def start_response(status: str, given: list[tuple[str, str]], *_: object) -> Callable[[bytes], None]:
+        started.append((int(status[:3]), given))
+        return lambda _: None
+
+    body = app(environ, start_response)
+    content = b"".join(body)
+    if hasattr(body, "close"):
+        body.close()
+    [(status, given)] = started
+    return status, given, content
+
+
+def make_scope(headers: Headers, peer: str | None, path: str) -> dict[str, Any]:
+    """Return the ASGI scope of a GET request."""
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [*headers],
+        "client": None if peer is None else (peer, 4711),
+        "extensions": {"websocket.http.response": {}},
+    }
+
+
+def call_asgi(runner: asyncio.Runner, app: Any, scope: dict[str, Any]) -> Sent:
+    """Return status, headers and body of an app's response to a request or a WebSocket; 200 if that is accepted."""
+    sent: list[Any] = []
+    received: list[bool] = []
+
+    async def receive() -> Any:
+        if scope["type"] == "websocket":
+            return {"type": "websocket.connect"}
+        if not received:
+            received.append(True)
+            return {"type": "http.request", "body": b""}
+        return await asyncio.Future[Any]()  # Django waits for a disconnect beside the response
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    runner.run(app(scope, receive, send))
+    if sent[0]["type"] == "websocket.accept":
+        return 200, [], b""
+    start, *bodies = sent
+    given = [(name.decode(), value.decode()) for name, value in start["headers"]]
+    return start["status"], given, b"".join(body["body"] for body in bodies)

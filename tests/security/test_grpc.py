@@ -18,7 +18,7 @@ from podproof._authentication.pods import PodLookup
 from podproof._authentication.token_review import TokenReviewVerifier
 from podproof.options import Options
 from podproof.testing import Cluster
-from podproof.testing._emulator.tokens import parse
+from tests.security.grpc_attacks import DENIED, ELSEWHERE, LOCAL, bad_credentials
 from tests.support.grpc_servers import (
     FLAVOURS,
     KINDS,
@@ -33,8 +33,6 @@ from tests.support.grpc_servers import (
     status_of,
 )
 from tests.support.leak_detector import LeakDetector
-
-LOCAL, ELSEWHERE = "127.0.0.1", "127.0.0.9"
 
 
 class GRPCEnv:
@@ -66,51 +64,6 @@ class GRPCEnv:
         return run_grpc_server(flavour, loop, [handlers_of(service)], authenticator=authenticator)
 
 
-def bad_credentials(env: GRPCEnv) -> Mapping[str, Metadata]:
-    """Return metadata that must not be accepted, by what is wrong with it."""
-    cluster, alice, good = env.cluster, env.alice, env.token
-    elsewhere = cluster.pod("default/elsewhere", service_account="elsewhere", addresses=[ELSEWHERE])
-    gone = cluster.pod("default/gone", service_account="gone", addresses=[LOCAL])
-    of_the_gone = gone.token("bob")
-    gone.remove()
-    finished = cluster.pod("default/finished", service_account="finished", addresses=[LOCAL])
-    of_the_finished = finished.token("bob")
-    finished.update(phase="Failed")
-    forwarded = [("x-forwarded-for", ELSEWHERE), ("forwarded", f"for={ELSEWHERE}"), ("x-real-ip", ELSEWHERE)]
-    return {
-        "none": [],
-        "empty": [("authorization", "")],
-        "no token": [("authorization", "Bearer ")],
-        "another scheme": [("authorization", f"Basic {good}")],
-        "no scheme": [("authorization", good)],
-        "two blanks": [("authorization", f"Bearer  {good}")],
-        "junk behind it": bearer(f"{good} junk"),
-        "a list": [("authorization", f"Bearer {good}, Bearer {good}")],
-        "twice": [*bearer(good), *bearer(good)],
-        "a bad one and a good one": [*bearer("x.y.z"), *bearer(good)],
-        "a good one and a bad one": [*bearer(good), *bearer("x.y.z")],
-        "binary": [("authorization-bin", f"Bearer {good}".encode())],
-        "another name": [("x-authorization", f"Bearer {good}"), ("proxy-authorization", f"Bearer {good}")],
-        "not a JWT": bearer("x.y.z"),
-        "padded": bearer(f"{good}="),
-        "forged": bearer(cluster.forge(good)),
-        "of another audience": bearer(alice.token("carol")),
-        "expired": bearer(alice.token("bob", lifetime=-3600)),
-        "not of a pod": bearer(cluster.service_account("default/alice").token("bob")),
-        "of another issuer": bearer(cluster.sign({**parse(good).claims, "iss": "https://elsewhere.example"})),
-        "of a pod that is gone": bearer(of_the_gone),
-        "of a pod that has finished": bearer(of_the_finished),
-        "stolen": bearer(elsewhere.token("bob")),
-        "stolen, and said to be from there": [*bearer(elsewhere.token("bob")), *forwarded],
-        "long": bearer("a" * 9000),
-        "longer than gRPC takes": bearer("a" * 40_000),
-        "among many": [*[("x-other", str(number)) for number in range(100)], *bearer("x.y.z")],
-    }
-
-
-DENIED = {"UNAUTHENTICATED", "PERMISSION_DENIED"}
-
-
 @pytest.fixture(scope="module")
 def env() -> Iterator[GRPCEnv]:
     with ExitStack() as stack:
@@ -119,7 +72,7 @@ def env() -> Iterator[GRPCEnv]:
 
 @pytest.fixture(scope="module")
 def credentials(env: GRPCEnv) -> Mapping[str, Metadata]:
-    return bad_credentials(env)
+    return bad_credentials(env.cluster, env.alice, "bob")
 
 
 @pytest.mark.parametrize("kind", KINDS)
