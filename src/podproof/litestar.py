@@ -19,6 +19,7 @@ from litestar.plugins import InitPlugin
 
 from podproof._request.context import deny, get_caller
 from podproof._request.denied import denied
+from podproof._token.header_name import AUTHORIZATION
 from podproof.asgi import PodAuthMiddleware
 from podproof.errors import NoCredential, PodAuthError
 from podproof.identity import PodIdentity
@@ -28,20 +29,19 @@ __all__ = ["Caller", "CallerPlugin", "PodAuthMiddleware"]
 Caller = NamedDependency[SkipValidation[PodIdentity]]
 """The type of a handler's parameter `caller`: the `PodIdentity` of the caller."""
 
-_SCHEME = SecurityScheme(
-    type="http", scheme="bearer", bearer_format="JWT", description="The caller's service-account token."
-)
-
 
 class CallerPlugin(InitPlugin):
     """Gives the caller to each handler that has a parameter `caller: Caller`, and documents the security scheme.
 
     An anonymous request to such a handler is denied with 401. A PodAuthError that a handler raises gets the response of
-    PodAuthMiddleware.
+    PodAuthMiddleware. `header` is that middleware's, for the document alone.
 
     Put PodAuthMiddleware around the app, not into its `middleware`: there it would run after the routing, once for each
     route, and the headers that Litestar has read by then (for CORS) would still hold the token.
     """
+
+    def __init__(self, header: str = AUTHORIZATION) -> None:
+        self._header = header
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
         """Add the dependency, the exception handler and the security scheme."""
@@ -50,9 +50,17 @@ class CallerPlugin(InitPlugin):
         if app_config.openapi_config is not None:
             app_config.openapi_config = document = copy(app_config.openapi_config)
             own = document.components if isinstance(document.components, list) else [document.components]
-            document.components = [*own, Components(security_schemes={"podproof": _SCHEME})]
+            document.components = [*own, Components(security_schemes={"podproof": _scheme_in(self._header)})]
             document.security = [*(document.security or ()), {"podproof": []}]
         return app_config
+
+
+def _scheme_in(header: str) -> SecurityScheme:
+    what = "the caller's service-account token."
+    if header.lower() == AUTHORIZATION.lower():
+        return SecurityScheme(type="http", scheme="bearer", bearer_format="JWT", description=what[0].upper() + what[1:])
+    description = f"`Bearer`, a blank and {what}"
+    return SecurityScheme(type="apiKey", security_scheme_in="header", name=header, description=description)
 
 
 def _provide_caller(request: ASGIConnection[Any, Any, Any, Any]) -> PodIdentity:

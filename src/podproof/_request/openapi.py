@@ -1,26 +1,39 @@
-"""The caller as a dependency of FastAPI, with its security scheme in the OpenAPI document."""
+"""The caller as a dependency of FastAPI, and its security schemes in the OpenAPI document."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from fastapi import Security
-from fastapi.openapi.models import HTTPBearer
+from fastapi.openapi.models import APIKey, HTTPBearer
+from fastapi.openapi.models import SecurityBase as SecurityModel
 from fastapi.requests import HTTPConnection
 from fastapi.security.base import SecurityBase
 
 from podproof._request.context import get_caller
 from podproof._request.denied import denied
+from podproof._token.header_name import AUTHORIZATION
 from podproof.errors import NoCredential
 from podproof.identity import PodIdentity
 
-SCHEME = HTTPBearer(bearerFormat="JWT", description="The caller's service-account token.")
+NAME = "podproof"
+
+BEARER = HTTPBearer(bearerFormat="JWT", description="The caller's service-account token.")
+
+
+def scheme_in(header: str) -> tuple[str, SecurityModel]:
+    """Return the name and the model of the scheme with the token in this header."""
+    if header.lower() == AUTHORIZATION.lower():
+        return NAME, BEARER
+    description = "`Bearer`, a blank and the caller's service-account token."
+    key = APIKey.model_validate({"in": "header", "name": header, "description": description})
+    return f"{NAME}-{header}", key
 
 
 class _CallerScheme(SecurityBase):
     # FastAPI's own HTTPBearer would look for the Authorization header, which the middleware has removed.
-    model = SCHEME
-    scheme_name = "podproof"
+    model = BEARER
+    scheme_name = NAME
 
     async def __call__(self, connection: HTTPConnection) -> PodIdentity:
         identity = get_caller(connection.scope)

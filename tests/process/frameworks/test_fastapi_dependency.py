@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request, WebSocket
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.authentication import SimpleUser
 from starlette.routing import Mount
 from starlette.testclient import WebSocketDenialResponse
@@ -61,6 +61,10 @@ def make_app(make_authenticator: AuthenticatorFactory) -> MakeApp:
         @pods.get("/teapot")
         async def teapot() -> None:
             raise HTTPException(418)
+
+        @pods.get("/redirect")
+        async def redirect() -> RedirectResponse:
+            return RedirectResponse("/open", 302)
 
         @pods.get("/broken")
         async def broken() -> None:
@@ -130,6 +134,17 @@ def test_the_padlock_is_on_the_routes_with_the_dependency(make_app: MakeApp) -> 
     assert "security" not in document["paths"]["/open"]["get"]
 
 
+def test_another_header_is_an_api_key_in_the_openapi_document(make_app: MakeApp) -> None:
+    document = make_app(header="X-Pod-Authorization").openapi()
+    assert document["paths"]["/pods/sync"]["get"]["security"] == [{"podproof-X-Pod-Authorization": []}]
+    assert document["components"]["securitySchemes"]["podproof-X-Pod-Authorization"] == {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Pod-Authorization",
+        "description": "`Bearer`, a blank and the caller's service-account token.",
+    }
+
+
 def test_a_test_can_override_the_dependency(make_authenticator: AuthenticatorFactory) -> None:
     app, auth = FastAPI(), PodAuth(authenticator=make_authenticator())
 
@@ -177,24 +192,47 @@ def test_a_websocket_that_the_app_has_closed_is_left_alone(make_authenticator: A
     assert raised.value.code == 1000
 
 
-def test_each_request_is_one_record(make_app: MakeApp, caplog: pytest.LogCaptureFixture) -> None:
-    client, records = asgi_client(make_app()), []
+def test_each_request_is_one_record_with_the_status_of_its_response(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = asgi_client(make_app())
     with caplog.at_level("INFO", "podproof.audit"):
-        for path in ("whoami", "batch", "teapot", "broken"):
-            client.get(f"/pods/{path}")
+        for path in ("whoami", "whoami", "batch", "teapot", "broken", "redirect"):
+            client.get(f"/pods/{path}", follow_redirects=False)
         asgi_client(client.app, anonymous=True).get("/pods/whoami")
-        records = [record for record in caplog.records if record.name == "podproof.audit"]
-    assert [(record.decision, record.code) for record in records] == [  # type: ignore[attr-defined]
-        ("allowed", "authenticated"),
-        ("denied", "not-allowed"),
-        ("allowed", "authenticated"),
-        ("allowed", "authenticated"),
-        ("denied", "no-credential"),
+        with client.websocket_connect("/pods/ws") as connection:
+            connection.receive_text()
+    records: list[Any] = [record for record in caplog.records if record.name == "podproof.audit"]
+    assert [(record.decision, record.code, getattr(record, "status", None)) for record in records] == [
+        ("allowed", "authenticated", None),  # the first one, through which the app becomes known
+        ("allowed", "authenticated", 200),
+        ("denied", "not-allowed", 403),
+        ("allowed", "authenticated", 418),
+        ("allowed", "authenticated", 500),
+        ("allowed", "authenticated", 302),
+        ("denied", "no-credential", 401),
+        ("allowed", "authenticated", 101),
     ]
+
+
+def test_a_websocket_that_is_denied_after_it_was_accepted_has_a_second_record(
+    make_app: MakeApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = asgi_client(make_app())
+    client.get("/pods/whoami")
+    with (
+        caplog.at_level("INFO", "podproof.audit"),
+        client.websocket_connect("/pods/late") as connection,
+        pytest.raises(WebSocketDisconnect),
+    ):
+        connection.receive_text()
+    records: list[Any] = [record for record in caplog.records if record.name == "podproof.audit"]
+    assert [(record.decision, record.status) for record in records] == [("allowed", 101), ("denied", 403)]
 
 
 def test_an_identity_ends_with_its_request(make_authenticator: AuthenticatorFactory) -> None:
     app, ended, seen = FastAPI(), threading.Event(), []
+    threads: list[threading.Thread] = []
 
     def later() -> None:
         ended.wait(10)
@@ -202,14 +240,16 @@ def test_an_identity_ends_with_its_request(make_authenticator: AuthenticatorFact
 
     @app.get("/", dependencies=[Depends(PodAuth(authenticator=make_authenticator()))])
     def start() -> bool:
-        app.state.thread = threading.Thread(target=copy_context().run, args=(later,))
-        app.state.thread.start()
+        threads.append(threading.Thread(target=copy_context().run, args=(later,)))
+        threads[-1].start()
         return current_caller() is not None
 
-    assert asgi_client(app).get("/").json() is True
+    for _ in range(2):
+        assert asgi_client(app).get("/").json() is True
     ended.set()
-    app.state.thread.join()
-    assert seen == [None]
+    for thread in threads:
+        thread.join()
+    assert seen == [None, None]
 
 
 def test_an_optional_caller_is_none_and_the_user_of_the_app_s_own_middleware_stays(

@@ -102,6 +102,16 @@ def test_the_security_scheme_is_in_the_openapi_document(components: Components |
     assert own.security == [{"mtls": []}]
 
 
+def test_another_header_is_an_api_key_in_the_openapi_document() -> None:
+    document = Litestar([], plugins=[CallerPlugin(header="X-Pod-Authorization")]).openapi_schema.to_schema()
+    assert document["components"]["securitySchemes"]["podproof"] == {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-Pod-Authorization",
+        "description": "`Bearer`, a blank and the caller's service-account token.",
+    }
+
+
 def test_an_app_may_have_no_openapi_document(make_authenticator: AuthenticatorFactory) -> None:
     client = asgi_client(PodAuthMiddleware(app(openapi_config=None), authenticator=make_authenticator()))
     assert client.get("/").text == ALICE
