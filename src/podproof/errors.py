@@ -31,6 +31,7 @@ __all__ = [
     "NonceNeeded",
     "NotAllowed",
     "NotPodBound",
+    "OriginalUnknown",
     "Overloaded",
     "PeerUnknown",
     "PodAuthError",
@@ -246,6 +247,12 @@ class PeerUnknown(Forbidden):
     """The connection's peer address cannot be determined."""
 
     code = "peer-unknown"
+
+
+class OriginalUnknown(Forbidden):
+    """A proxy asks about a request (forward auth), and does not say clearly about which."""
+
+    code = "original-unknown"
 
 
 class HostNetwork(Forbidden):

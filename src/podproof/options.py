@@ -578,7 +578,11 @@ def _is_foreign_variable(variable: str) -> bool:
     A Service called podproof, or podproof-<more>, has its address in such variables.
     """
     rest = variable.removeprefix(PREFIX)
-    return rest == "TOKEN_FILE" or rest.startswith(("DRAIN_", "EXCHANGE_")) or is_service_variable(variable)
+    return (
+        rest == "TOKEN_FILE"
+        or rest.startswith(("DRAIN_", "EXCHANGE_", "FORWARD_AUTH_"))
+        or is_service_variable(variable)
+    )
 
 
 def is_service_variable(variable: str) -> bool:

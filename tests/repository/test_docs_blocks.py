@@ -11,6 +11,7 @@ import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from podproof._authorization.rules_file import read_rules
 from podproof.audit import JSONFormatter
 from podproof.cli import main
 from podproof.cli.denials import count_decisions, format_report
+from podproof.cli.proxy_configurations import PROXIES, configure_proxy
 from podproof.exchange import introspection_endpoint, token_endpoint
 from podproof.exchange.grants_file import read_grants
 from podproof.identity import Pod, PodIdentity, ServiceAccount
@@ -288,7 +290,13 @@ def check_sequence(text: str, _: Stage, __: pytest.LogCaptureFixture) -> None:
     }
 
 
+def check_configuration(proxy: str, text: str, _: Stage, __: pytest.LogCaptureFixture) -> None:
+    """Compare a proxy's configuration with the one that tests/security/test_forward_auth.py runs."""
+    assert f"{text}\n" == configure_proxy(proxy).text
+
+
 CHECKS: Mapping[str, Callable[[str, Stage, pytest.LogCaptureFixture], None]] = {
+    **{proxy: partial(check_configuration, proxy) for proxy in PROXIES},
     "demo": check_demo,
     "denied_record": check_denied_record,
     "diagram": check_diagram,

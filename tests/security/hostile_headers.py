@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hypothesis import strategies as st
@@ -59,6 +60,11 @@ def authorizations(tokens: Sequence[bytes]) -> st.SearchStrategy[list[bytes]]:
     )
     value = st.tuples(*parts).map(b"".join) | st.tuples(*parts).map(b"".join) | st.binary(max_size=200)
     return value.map(lambda one: [one]) | st.lists(value, max_size=3)
+
+
+def unfold(value: bytes) -> bytes:
+    """Return a value as a server may read it (RFC 9112 section 5): one line, unfolded, without surrounding blanks."""
+    return re.split(rb"[\r\n]", re.sub(rb"\r?\n[ \t]+", b" ", value))[0].strip(b" \t")
 
 
 def _usually(usual: bytes, others: Bytes) -> Bytes:

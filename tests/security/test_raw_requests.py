@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.security.attacked_app import ALICE, LOCAL, MALLORY, AttackEnv
-from tests.security.hostile_headers import authorizations, other_headers
+from tests.security.hostile_headers import authorizations, other_headers, unfold
 from tests.support.leak_detector import LeakDetector
 from tests.support.server_process import TIMEOUT_SECONDS, ServerProcess, run_server
 
@@ -64,11 +64,6 @@ def exchange(server: ServerProcess, source: str, headers: list[tuple[bytes, byte
         while chunk := connection.recv(65536):
             received += chunk
     return [int(status) for status in re.findall(rb"^HTTP/1\.[01] ([0-9]{3})", received, re.MULTILINE)], received
-
-
-def unfold(value: bytes) -> bytes:
-    """Return a value as a server may read it (RFC 9112 section 5): one line, unfolded, without surrounding blanks."""
-    return re.split(rb"[\r\n]", re.sub(rb"\r?\n[ \t]+", b" ", value))[0].strip(b" \t")
 
 
 @pytest.fixture(scope="module")

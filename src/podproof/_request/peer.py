@@ -75,10 +75,34 @@ def find_peer(
 
     Raises PeerUnknown if there is no true address, with a reason that says what to change.
     """
+    peer = _socket_peer(remote, [*x_forwarded_for, *forwarded, *others], rewritten=rewritten)
+    if not trusted or not is_within(peer, trusted):
+        return peer
+    if trailers:
+        raise PeerUnknown(
+            f"the trusted proxy {peer} sent a chunked request in which a forwarded header is there more than once or "
+            "is named by Trailer: it may be a trailer, which the caller writes; have the proxy join or overwrite the "
+            "header and drop trailers, or run uvicorn with --http h11"
+        )
+    return _only_peer(peer, trusted, x_forwarded_for, forwarded)
+
+
+def find_proxy(remote: str | None, trusted: Networks, headers: Sequence[str], *, rewritten: bool) -> str:
+    """Return the canonical address of the trusted proxy that a request comes from, whose word counts.
+
+    `headers` are all that name addresses; see `find_peer`. Raises PeerUnknown if it does not come from such a proxy.
+    """
+    proxy = _socket_peer(remote, headers, rewritten=rewritten)
+    if not is_within(proxy, trusted):
+        raise PeerUnknown(f"the request comes from {proxy}, which is in none of the networks of trusted_proxies")
+    return proxy
+
+
+def _socket_peer(remote: str | None, headers: Sequence[str], *, rewritten: bool) -> str:
+    """Return the canonical address at the socket's other end. Raises PeerUnknown if it may be another one."""
     peer = canonical_address(remote) if remote else None
     if peer is None:
         raise PeerUnknown(_no_address(remote))
-    headers = [*x_forwarded_for, *forwarded, *others]
     if len(headers) > MAX_LINES or sum(map(len, headers)) > MAX_LENGTH:
         raise PeerUnknown(
             f"the headers that name addresses are too long: expected at most {MAX_LINES} lines and {MAX_LENGTH} "
@@ -96,15 +120,7 @@ def find_peer(
             "trusted_proxy, daphne without --proxy-headers, leave out other middleware that does so, and name your "
             "proxies in podproof's trusted_proxies"
         )
-    if not trusted or not is_within(peer, trusted):
-        return peer
-    if trailers:
-        raise PeerUnknown(
-            f"the trusted proxy {peer} sent a chunked request in which a forwarded header is there more than once or "
-            "is named by Trailer: it may be a trailer, which the caller writes; have the proxy join or overwrite the "
-            "header and drop trailers, or run uvicorn with --http h11"
-        )
-    return _only_peer(peer, trusted, x_forwarded_for, forwarded)
+    return peer
 
 
 def _only_peer(proxy: str, trusted: Networks, x_forwarded_for: Sequence[str], forwarded: Sequence[str]) -> str:

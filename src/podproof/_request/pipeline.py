@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeVar
 
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
 from podproof._authentication.claims import unverified_names
-from podproof._authentication.pod_address import canonical_address
+from podproof._authentication.pod_address import canonical_address, is_within
 from podproof._authorization.policy import Decision
 from podproof._cache.fork_local import ForkLocal
 from podproof._cache.review_threads import ReviewThreads
@@ -214,7 +214,7 @@ class RequestPipeline:
         if decision_log.log.isEnabledFor(logging.INFO):
             request = read(source)
             request_id = trace_id(request.traceparent) or self._new_id()
-            decision_log.record_allowed(identity, _record(request, peer), request_id, status, stale=stale)
+            decision_log.record_allowed(identity, self._record(request, peer), request_id, status, stale=stale)
 
     def record_denied(self, error: PodAuthError, request: IncomingRequest) -> HTTPResponse:
         """Count and log a denial with its reason, and return the response, which does not have the reason."""
@@ -242,7 +242,8 @@ class RequestPipeline:
         """Count and log a denial with its reason, the status that was sent, and what a rejected token says."""
         error = denial.error
         metrics.decisions.labels("denied", error.code).inc()
-        decision_log.record_denied(error, _record(request, error.peer or peer), denial.request_id, status, unverified)
+        record = self._record(request, error.peer or peer)
+        decision_log.record_denied(error, record, denial.request_id, status, unverified)
 
     def record_would_deny(
         self, error: PodAuthError, request: IncomingRequest, peer: str | None, status: int | None
@@ -250,7 +251,7 @@ class RequestPipeline:
         """Count and log a denial that was not enforced; `status` is the app's."""
         metrics.decisions.labels("would-deny", error.code).inc()
         request_id = trace_id(request.traceparent) or self._new_id()
-        record = _record(request, error.peer or peer)
+        record = self._record(request, error.peer or peer)
         unverified = self.unverified_claims(error, request)
         decision_log.record_denied(error, record, request_id, status, unverified, enforced=False)
 
@@ -306,6 +307,19 @@ class RequestPipeline:
             rewritten=request.rewritten,
             trailers=request.trailers,
         )
+
+    def _record(self, request: IncomingRequest, peer: str | None) -> RequestRecord:
+        """Return what is logged about a request; `peer` is the address that was compared, or the connection's.
+
+        If none was compared, a trusted proxy's connection is one of the peer that the proxy names, where it does.
+        """
+        peer = canonical_address(peer or request.remote or "")
+        trusted = self.options.trusted_proxies
+        if trusted and peer is not None and is_within(peer, trusted):
+            with suppress(PodAuthError):
+                peer = self._peer(request) or peer
+        method = "WEBSOCKET" if request.websocket else "GRPC" if request.grpc else request.method
+        return RequestRecord(escape(method, 32), escape(request.full_path, 2048), peer)
 
     def _authorize_caller(
         self, identity: PodIdentity, peer: str | None, request: IncomingRequest, deadline: float
@@ -370,9 +384,3 @@ class ReportedDenial:
 
 def _get_none(_: bytes, __: str | None) -> None:
     """Return None: no caller is known by its credential alone."""
-
-
-def _record(request: IncomingRequest, peer: str | None) -> RequestRecord:
-    peer = canonical_address(peer or request.remote or "")
-    method = "WEBSOCKET" if request.websocket else "GRPC" if request.grpc else request.method
-    return RequestRecord(escape(method, 32), escape(request.full_path, 2048), peer)

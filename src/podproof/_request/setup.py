@@ -73,6 +73,21 @@ def build_pipeline(
     )
 
 
+def build_own_pipeline(
+    given: MiddlewareOptions, environ: Mapping[str, str] = os.environ
+) -> tuple[Authenticator | None, RequestPipeline]:
+    """Return the pipeline of a server of podproof's own, and its authenticator, to close, if that is podproof's own.
+
+    Raises ConfigurationError.
+    """
+    arguments = dict(given)
+    if arguments.get("authenticator") is None:
+        arguments = {"authenticator": build_authenticator(Options.read(arguments, environ))}
+    authenticator = arguments["authenticator"]
+    pipeline = build_pipeline(cast("MiddlewareOptions", arguments), environ=environ)
+    return authenticator if isinstance(authenticator, Authenticator) else None, pipeline
+
+
 def build_others(options: Options, authenticator: Authenticator | CustomAuthenticator) -> OtherCredentials | None:
     """Return what tells other credentials from the cluster's, None if they do not pass."""
     if options.other_credentials == "refuse":

@@ -146,6 +146,7 @@ def _manifests(options: Namespace) -> int:
             keys=options.verify == "keys",
             namespace_labels=options.namespace_labels,
             exchange=options.exchange,
+            forward_auth=options.forward_auth,
             only=options.only,
         )
     )
@@ -153,18 +154,27 @@ def _manifests(options: Namespace) -> int:
 
 
 def _serve(options: Namespace) -> int:
-    require_extra("podproof serve exchange", "exchange")
+    require_extra(f"podproof serve {options.what}", "exchange")
     from podproof.cli.serve import Listener, serve  # noqa: PLC0415
-    from podproof.exchange.app import TokenExchange  # noqa: PLC0415
 
-    names = ("issuer", "keys", "grants_file", "audience")
-    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    listener = Listener(options.host, options.port, options.tls_certificate, options.tls_key)
+    given = {name: value for name, value in vars(options).items() if name not in _OF_SERVER and value is not None}
     try:
-        exchange = TokenExchange(**cast("Any", given))
-        serve(exchange, Listener(options.host, options.port, options.tls_certificate, options.tls_key))
+        if options.what == "exchange":
+            from podproof.exchange.app import TokenExchange  # noqa: PLC0415
+
+            serve(TokenExchange(**cast("Any", given)), listener)
+        else:
+            from podproof.forward_auth import ForwardAuth  # noqa: PLC0415
+
+            forward_auth = ForwardAuth(**cast("Any", given))
+            serve(forward_auth, listener, forward_auth.is_asked_by)
     except ValueError as error:  # ConfigurationError is one
         raise CommandError(str(error)) from None
     return 0
+
+
+_OF_SERVER = {"command", "what", "host", "port", "tls_certificate", "tls_key"}
 
 
 def _completion(options: Namespace) -> int:

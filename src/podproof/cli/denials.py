@@ -30,6 +30,7 @@ FIXES = {
     "service-account-mismatch": "the pod does not run as the token's service account: find who uses the token",
     "wrong-address": "a proxy or SNAT is in between, or the token is used elsewhere: run podproof doctor",
     "peer-unknown": "name the proxies in trusted_proxies, and let no server rewrite the address",
+    "original-unknown": "forward auth: configure the proxy as in docs/forward-auth.md, and name it in trusted_proxies",
     "host-network": "set host_network if pods on the host network may call",
     "not-allowed": "add the caller to allow, or to the rules of that path",
     "unavailable": "the API server gave no usable response: run podproof doctor",

@@ -13,6 +13,7 @@ from podproof.cli.checks.api_server import check_api_server
 from podproof.cli.checks.app_metrics import check_app_metrics
 from podproof.cli.checks.credential import check_credential
 from podproof.cli.checks.exchange import check_exchange
+from podproof.cli.checks.forward_auth import check_forward_auth
 from podproof.cli.checks.http_proxy import check_proxy_variables
 from podproof.cli.checks.issuer import check_issuer_and_audience
 from podproof.cli.checks.options import check_options, check_rules_file, check_trusted_proxies, read_options
@@ -60,6 +61,7 @@ def _diagnose_own_pod(environment: Environment, side: str | None) -> Iterator[Fi
         if options is not None:
             yield from check_rules_file(options, environment.root)
         yield from check_exchange(workload.variables, environment.root)
+        yield from check_forward_auth(workload.variables, options)
         reached = _reach_api_server(environment)
         yield from reached
         if not _any_failed(reached):

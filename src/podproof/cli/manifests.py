@@ -7,6 +7,7 @@ from string import Template
 from typing import Literal
 
 from podproof.cli.errors import CommandError
+from podproof.cli.forward_auth_manifests import render_forward_auth
 from podproof.cli.manifest_parts import ACCOUNT, BY_KEYS, SERVICE
 from podproof.identity import ServiceAccount
 
@@ -22,24 +23,19 @@ def render_manifests(
     keys: bool = False,
     namespace_labels: bool = False,
     exchange: bool = False,
+    forward_auth: str | None = None,
     only: Part | None = None,
 ) -> str:
     """Return the YAML documents for a server and its callers, for `kubectl apply`: all of them, or `only` one part.
 
     With `rbac`, the cluster's RBAC decides who may call which path. With `keys`, the server verifies tokens by the
     cluster's signing keys, and watches pods. With `namespace_labels`, it may read the namespaces that its rules ask
-    for. With `exchange`, the server is a token exchange.
+    for. With `exchange`, the server is a token exchange, with `forward_auth` an app in another language behind that
+    proxy.
 
     Raises CommandError if the server, the caller or the audience is missing.
     """
-    if server is None and (only in ("rbac", "server") or not callers):
-        raise CommandError("--server NAMESPACE/NAME is required")
-    if only == "caller" and not callers:
-        raise CommandError("--caller NAMESPACE/NAME is required")
-    if exchange and (rbac or not callers) and only != "rbac":
-        raise CommandError("--exchange needs --caller NAMESPACE/NAME, and cannot be combined with --policy rbac")
-    if audience is None and only != "rbac":
-        raise CommandError("--audience is required: the audience of the callers' tokens, such as --audience bob")
+    _check(audience, server, callers, rbac=rbac, exchange=exchange, forward_auth=forward_auth, only=only)
     documents = []
     if server is not None and only != "caller":
         names = {"namespace": server.namespace, "name": server.name, "audience": audience}
@@ -53,11 +49,23 @@ def render_manifests(
         elif only != "rbac":
             allow = "rbac" if rbac else ",".join(map(str, callers)) or f"{server.namespace}/*"
             variable, comment = ("POLICY", _BY_RBAC) if rbac else ("ALLOW", _BY_LIST)
-            documents.append(
-                _SERVER.substitute(
-                    names, variable=variable, allow=allow, comment=comment, verify=BY_KEYS if keys else ""
+            verify = BY_KEYS if keys else ""
+            if forward_auth is None:
+                documents.append(
+                    _SERVER.substitute(names, variable=variable, allow=allow, comment=comment, verify=verify)
                 )
-            )
+            else:
+                documents.append(
+                    render_forward_auth(
+                        forward_auth,
+                        str(audience),
+                        server,
+                        variable=variable,
+                        value=allow,
+                        comment=comment,
+                        verify=verify,
+                    )
+                )
     for caller in callers if only in (None, "caller") else ():
         names = {"namespace": caller.namespace, "name": caller.name, "audience": audience}
         # Where TokenClient looks for it: under the audience of the server, or of an exchange in one place.
@@ -67,8 +75,32 @@ def render_manifests(
             client, folder = f'TokenClient("ledger", exchange="http://{host}/token")', ""
         documents.append(_CALLER.substitute(names, client=client, folder=folder))
         if rbac and server is not None:
-            documents.append(_GRANT.substitute(names, server=server.name))
+            # Forward auth asks for both: routers of other languages often take them for one.
+            paths = '"/whoami"' if forward_auth is None else '"/whoami", "/whoami/"'
+            documents.append(_GRANT.substitute(names, server=server.name, paths=paths))
     return "---\n".join(documents)
+
+
+def _check(
+    audience: str | None,
+    server: ServiceAccount | None,
+    callers: Sequence[ServiceAccount],
+    *,
+    rbac: bool,
+    exchange: bool,
+    forward_auth: str | None,
+    only: Part | None,
+) -> None:
+    if server is None and (only in ("rbac", "server") or not callers):
+        raise CommandError("--server NAMESPACE/NAME is required")
+    if only == "caller" and not callers:
+        raise CommandError("--caller NAMESPACE/NAME is required")
+    if exchange and (rbac or not callers) and only != "rbac":
+        raise CommandError("--exchange needs --caller NAMESPACE/NAME, and cannot be combined with --policy rbac")
+    if exchange and forward_auth is not None:
+        raise CommandError("--exchange cannot be combined with --forward-auth")
+    if audience is None and only != "rbac":
+        raise CommandError("--audience is required: the audience of the callers' tokens, such as --audience bob")
 
 
 _RBAC = Template("""\
@@ -200,7 +232,7 @@ kind: ClusterRole
 metadata:
   name: $server-$namespace-$name
 rules:
-  - nonResourceURLs: ["/whoami"]  # paths of the app; the same paths on the API server are granted too
+  - nonResourceURLs: [$paths]  # paths of the app; the same paths on the API server are granted too
     verbs: [get]  # HTTP methods in lower case
 ---
 apiVersion: rbac.authorization.k8s.io/v1

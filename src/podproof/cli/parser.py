@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from podproof._version import __version__
+from podproof.cli.proxy_configurations import PROXIES
 from podproof.identity import ServiceAccount
 
 _DEMO = """\
@@ -91,17 +92,37 @@ examples:
     --server shop/prices --policy rbac
   podproof manifests --only rbac --server default/bob | kubectl apply -f -
   podproof manifests --exchange --server default/bridge --audience bridge \\
+    --caller default/alice
+  podproof manifests --forward-auth nginx --server default/shop --audience shop \\
     --caller default/alice"""
 
 _SERVE = """\
-Serves a token exchange: pods trade their projected tokens for short-lived ones
-of your own system. With probes (/livez, /readyz), /metrics, a drain at SIGTERM,
-and the decision log as JSON on standard error. Its options are those of
-podproof.exchange.TokenExchange, as variables PODPROOF_EXCHANGE_<NAME>, and
-those of a middleware, PODPROOF_<NAME>; some are arguments too. Needs the extra
-podproof[exchange]."""
+Serves what podproof has of its own, with probes (/livez, /readyz), /metrics, a
+drain at SIGTERM, and the decision log as JSON on standard error. Needs the
+extra podproof[exchange]."""
 
 _SERVE_EXAMPLES = """\
+examples:
+  podproof serve exchange --help
+  podproof serve forward-auth --help"""
+
+_FORWARD_AUTH = """\
+Answers a proxy that asks whether a request may pass, for apps in other
+languages: Envoy's HTTP ext_authz, nginx's auth_request, Caddy's forward_auth.
+Its other options are those of a middleware, as variables PODPROOF_<NAME>.
+docs/forward-auth.md has the configuration of each proxy."""
+
+_FORWARD_AUTH_EXAMPLES = """\
+examples:
+  podproof serve forward-auth --proxy nginx --trusted-proxies 127.0.0.1 --audience bob"""
+
+_EXCHANGE = """\
+Serves a token exchange: pods trade their projected tokens for short-lived ones
+of your own system. Its options are those of podproof.exchange.TokenExchange, as
+variables PODPROOF_EXCHANGE_<NAME>, and those of a middleware, PODPROOF_<NAME>;
+some are arguments too."""
+
+_EXCHANGE_EXAMPLES = """\
 examples:
   podproof serve exchange --issuer https://bridge --audience bridge \\
     --keys /etc/podproof/keys --grants /etc/podproof/grants.yaml"""
@@ -232,9 +253,15 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     manifests.add_argument(
         "--exchange", action="store_true", help="the server is a token exchange; its Secret has new keys"
     )
+    manifests.add_argument(
+        "--forward-auth",
+        choices=PROXIES,
+        help="the server is an app in another language, behind this proxy, which asks podproof",
+    )
     manifests.add_argument("--only", choices=("rbac", "server", "caller"), help="print only this part")
 
-    _add_serve_arguments(add("serve", "serve a token exchange", _SERVE, _SERVE_EXAMPLES))
+    serve = add("serve", "serve a token exchange, or forward auth", _SERVE, _SERVE_EXAMPLES)
+    _add_served(serve.add_subparsers(title="servers", required=True, metavar="SERVER", dest="what"))
 
     shells = add("completion", "print a shell completion script", _COMPLETION, _COMPLETION_EXAMPLES)
     shells.add_argument("shell", choices=("bash", "zsh", "fish", "tcsh"))
@@ -244,16 +271,41 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     return top
 
 
-def _add_serve_arguments(serve: ArgumentParser) -> None:
-    serve.add_argument("what", choices=("exchange",), help="what to serve")
+def _add_served(servers: Any) -> None:
+    exchange = servers.add_parser(
+        "exchange",
+        help="a token exchange",
+        description=_EXCHANGE,
+        epilog=_EXCHANGE_EXAMPLES,
+        formatter_class=_HelpFormatter,
+    )
+    _add_listener(exchange)
+    exchange.add_argument("--issuer", help="the iss of issued tokens, the URL of this server: PODPROOF_EXCHANGE_ISSUER")
+    exchange.add_argument("--keys", metavar="DIRECTORY", help="the mounted keys: PODPROOF_EXCHANGE_KEYS")
+    exchange.add_argument("--grants", dest="grants_file", metavar="FILE", help="PODPROOF_EXCHANGE_GRANTS_FILE")
+    exchange.add_argument("--audience", help="the audience of the callers' projected tokens: PODPROOF_AUDIENCE")
+    forward_auth = servers.add_parser(
+        "forward-auth",
+        help="answers for proxies that ask whether a request may pass",
+        description=_FORWARD_AUTH,
+        epilog=_FORWARD_AUTH_EXAMPLES,
+        formatter_class=_HelpFormatter,
+    )
+    _add_listener(forward_auth)
+    forward_auth.add_argument("--proxy", choices=PROXIES, help="the proxy that asks: PODPROOF_FORWARD_AUTH_PROXY")
+    forward_auth.add_argument(
+        "--trusted-proxies",
+        metavar="NETWORKS",
+        help="where it asks from, with commas: PODPROOF_TRUSTED_PROXIES",
+    )
+    forward_auth.add_argument("--audience", help="the audience of the callers' tokens: PODPROOF_AUDIENCE")
+
+
+def _add_listener(serve: ArgumentParser) -> None:
     serve.add_argument("--host", default="0.0.0.0", help="the address to listen on (default: 0.0.0.0)")  # noqa: S104
     serve.add_argument("--port", type=int, default=8080, help="the port to listen on (default: 8080)")
     serve.add_argument("--tls-certificate", metavar="FILE", help="the certificate to serve https with, in PEM")
     serve.add_argument("--tls-key", metavar="FILE", help="its private key")
-    serve.add_argument("--issuer", help="the iss of issued tokens, the URL of this server: PODPROOF_EXCHANGE_ISSUER")
-    serve.add_argument("--keys", metavar="DIRECTORY", help="the mounted keys: PODPROOF_EXCHANGE_KEYS")
-    serve.add_argument("--grants", dest="grants_file", metavar="FILE", help="PODPROOF_EXCHANGE_GRANTS_FILE")
-    serve.add_argument("--audience", help="the audience of the callers' projected tokens: PODPROOF_AUDIENCE")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> Namespace:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -11,7 +12,7 @@ from prometheus_client import make_asgi_app
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from podproof.audit import JSONFormatter
@@ -40,20 +41,27 @@ class Listener(NamedTuple):
     key: str | None = None
 
 
-def with_probes(app: ServedApp) -> ASGIApp:
+Takes = Callable[[Scope], bool]
+"""Tells by its scope whether a request is the app's at any path, those of probes and metrics too."""
+
+
+def with_probes(app: ServedApp, takes: Takes = lambda _: False) -> ASGIApp:
     """Return the app with probes and metrics beside it, which drains at SIGTERM. Raises ValueError for its options."""
+    metrics = _Endpoint(make_asgi_app())
     routes = [
+        _Taken(app, takes),
         Route("/livez", _live),
-        Route("/readyz", _Ready()),
-        Mount("/metrics", make_asgi_app()),
+        Route("/readyz", _Endpoint(ready)),
+        Route("/metrics", metrics),
+        Route("/metrics/", metrics),
         Mount("/", app),
     ]
     return DrainMiddleware(Starlette(routes=routes, lifespan=app.lifespan), ignored_paths=PROBES)
 
 
-def serve(app: ServedApp, listener: Listener) -> None:
+def serve(app: ServedApp, listener: Listener, takes: Takes = lambda _: False) -> None:
     """Serve an app until SIGTERM. Raises ValueError for an invalid option of the drain."""
-    served = with_probes(app)
+    served = with_probes(app, takes)
     log_as_json()
     uvicorn.run(
         served,
@@ -62,6 +70,8 @@ def serve(app: ServedApp, listener: Listener) -> None:
         ssl_certfile=listener.certificate,
         ssl_keyfile=listener.key,
         lifespan="on",
+        http="h11",  # it keeps the target as it was sent, and drops trailers
+        ws="none",
         proxy_headers=False,  # the peer is the socket's, or what trusted_proxies say
         server_header=False,
         access_log=False,  # each decision is in the decision log
@@ -76,12 +86,28 @@ def log_as_json() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
 
 
+class _Taken(BaseRoute):
+    """The requests that an app takes, whatever their path is."""
+
+    def __init__(self, app: ASGIApp, takes: Takes) -> None:
+        self._app, self._takes = app, takes
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return (Match.FULL if scope["type"] == "http" and self._takes(scope) else Match.NONE), {}
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)
+
+
 async def _live(_: Request) -> Response:
     return PlainTextResponse("live\n")
 
 
-class _Ready:
-    """The drain's own endpoint, as a class: Starlette takes a function for a view."""
+class _Endpoint:
+    """An ASGI app as the endpoint of a route: Starlette takes a function for a view."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await ready(scope, receive, send)
+        await self._app(scope, receive, send)

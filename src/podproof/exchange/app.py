@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 from podproof._authentication.authenticator import Authenticator
 from podproof._authorization.reloaded import Reloaded
 from podproof._request.pipeline import RequestPipeline
-from podproof._request.setup import MiddlewareOptions, build_authenticator, build_pipeline
+from podproof._request.setup import MiddlewareOptions, build_own_pipeline
 from podproof.errors import ConfigurationError
 from podproof.exchange import introspection_endpoint, token_endpoint
 from podproof.exchange.callers import Callers
@@ -39,7 +39,6 @@ from podproof.exchange.pairwise import PairwiseSubjects
 from podproof.exchange.token_endpoint import TokenEndpoint
 from podproof.exchange.token_issuer import TokenIssuer
 from podproof.exchange.user_tokens import UserTokens
-from podproof.options import Options
 
 _CACHED = {"Cache-Control": f"public, max-age={MAX_AGE}"}
 
@@ -165,9 +164,7 @@ def _build_pipeline(
     arguments = dict(given)
     if arguments.get("authenticator") is None:
         arguments = {"pods": environ.get("PODPROOF_PODS") or "watch", **arguments}
-        arguments = {"authenticator": build_authenticator(Options.read(arguments, environ))}
-    authenticator = arguments["authenticator"]
-    pipeline = build_pipeline(cast("MiddlewareOptions", arguments), environ=environ)
+    authenticator, pipeline = build_own_pipeline(cast("MiddlewareOptions", arguments), environ)
     if passing := [name for name in _WITHOUT_CALLER if getattr(pipeline.options, name)]:
         raise ConfigurationError(f"{passing[0]} cannot be used here: no token is issued without a caller")
-    return authenticator if isinstance(authenticator, Authenticator) else None, pipeline
+    return authenticator, pipeline
