@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from itertools import count
 from typing import Any, TypeVar
 
+from podproof._request.credential import CredentialHeader
 from podproof.identity import PodIdentity
-from podproof.testing._audiences import find_audiences
+from podproof.testing._app_options import find_options
 from podproof.testing._emulator.cluster import Cluster
 from podproof.testing._emulator.objects import EmulatedPod
 from podproof.testing._forced_callers import force_caller, identity_of
 
 Client = TypeVar("Client")
+Headers = Mapping[str, str]
 
 _LOCAL = "127.0.0.1"
 _PORT = 50000
@@ -53,6 +55,7 @@ def as_pod(
     pod: str | EmulatedPod | PodIdentity,
     *,
     audience: str | Sequence[str] | None = None,
+    header: str | None = None,
     cluster: Cluster | None = None,
     force: bool = False,
 ) -> Client:
@@ -62,12 +65,12 @@ def as_pod(
     REST framework's `APIClient`, one of httpx or httpx2 with an `ASGITransport` or `WSGITransport`, or a channel of
     `grpc` or `grpc.aio`: of the first kind, a new channel around it is returned. `pod` is a pod of the cluster, or
     `namespace/name`: the pod of this name, which is made, with a service account of its name, if there is none. A
-    channel calls from 127.0.0.1, which has to be an address of the pod. A request that has an Authorization header of
-    its own keeps it.
+    channel calls from 127.0.0.1, which has to be an address of the pod. A request that has such a header of its own
+    keeps it.
 
-    The token is for the audiences that are found in the app, in Django's settings or in the environment; `audience` is
-    for an app where they are not, and for a channel. `cluster` is the emulated cluster that the app uses, by default
-    the one of `podproof_cluster`, which is started if it was not.
+    The token is for the audiences, and in the headers, that are found in the app, in Django's settings or in the
+    environment; `audience` and `header` are for an app where they are not, and for a channel. `cluster` is the emulated
+    cluster that the app uses, by default the one of `podproof_cluster`, which is started if it was not.
 
     With `force`, nothing is checked: whatever part of podproof gets the request allows it, whatever its rules are, and
     needs neither a cluster nor an audience. `pod` may be a `PodIdentity` too, with all that the app
@@ -80,6 +83,7 @@ def as_pod(
     if known is None:
         raise TypeError(f"{type(client).__name__} is no test client of a known framework")
     app_of, turn_into = _CLIENTS[known]
+    found = find_options(app_of(client))
     calls_from = _LOCAL if known == "grpc.Channel" else None
     if force:
         token, address = force_caller(identity_of(pod)), _LOCAL
@@ -89,8 +93,11 @@ def as_pod(
         caller = pod if isinstance(pod, EmulatedPod) else _find_pod(cluster or cluster_around_us(), pod, calls_from)
         if calls_from is not None and calls_from not in caller.addresses:
             raise ValueError(f"the pod is not at {calls_from}, where a channel calls from: give it that address")
-        token, address = caller.token(audience or find_audiences(app_of(client))), caller.addresses[0]
-    turned: Client | None = turn_into(client, token, address)
+        if not (audience or found.audiences):
+            raise ValueError('the app\'s audience was not found: name it, as audience="bob"')
+        token, address = caller.token(audience or found.audiences), caller.addresses[0]
+    headers = dict.fromkeys([header] if header else found.headers, f"Bearer {token}")
+    turned: Client | None = turn_into(client, headers, address)
     return client if turned is None else turned
 
 
@@ -103,7 +110,7 @@ def _find_pod(cluster: Cluster, name: str, address: str | None) -> EmulatedPod:
     return cluster.pod(name, service_account=name.partition("/")[2], addresses=[own])
 
 
-def _turn_httpx(client: Any, token: str, address: str) -> None:
+def _turn_httpx(client: Any, headers: Headers, address: str) -> None:
     transport = client._transport  # noqa: SLF001  it has the address, and no public name
     if hasattr(transport, "remote_addr"):
         transport.remote_addr = address
@@ -111,11 +118,11 @@ def _turn_httpx(client: Any, token: str, address: str) -> None:
         transport.client = (address, _PORT)
     else:
         raise TypeError("this client calls over the network: give it an ASGITransport or WSGITransport")
-    client.headers["Authorization"] = f"Bearer {token}"
+    client.headers.update(headers)
 
 
-def _turn_werkzeug(client: Any, token: str, address: str) -> None:
-    environ = {"HTTP_AUTHORIZATION": f"Bearer {token}", "REMOTE_ADDR": address}
+def _turn_werkzeug(client: Any, headers: Headers, address: str) -> None:
+    environ = {**_in_environ(headers), "REMOTE_ADDR": address}
     if hasattr(client, "environ_base"):  # Flask's
         client.environ_base.update(environ)
         return
@@ -123,18 +130,22 @@ def _turn_werkzeug(client: Any, token: str, address: str) -> None:
     client.application = lambda given, start_response: inner(environ | given, start_response)
 
 
-def _turn_django(client: Any, token: str, address: str) -> None:
-    client.defaults |= {"HTTP_AUTHORIZATION": f"Bearer {token}", "REMOTE_ADDR": address}
+def _turn_django(client: Any, headers: Headers, address: str) -> None:
+    client.defaults |= {**_in_environ(headers), "REMOTE_ADDR": address}
 
 
-def _turn_async_django(client: Any, token: str, address: str) -> None:
+def _turn_async_django(client: Any, headers: Headers, address: str) -> None:
     inner = client.request
-    client.defaults["Authorization"] = f"Bearer {token}"
+    client.defaults |= headers
     client.request = lambda **request: inner(client=[address, _PORT], **request)
 
 
-def _turn_channel(channel: Any, token: str, address: str) -> Any:
-    return import_module("podproof.testing._channels").turn_channel(channel, token, address)  # needs grpcio
+def _turn_channel(channel: Any, headers: Headers, _: str) -> Any:
+    return import_module("podproof.testing._channels").turn_channel(channel, headers)  # needs grpcio
+
+
+def _in_environ(headers: Headers) -> dict[str, str]:
+    return {CredentialHeader(name).key: value for name, value in headers.items()}
 
 
 def _transport_app(client: Any) -> object:

@@ -20,8 +20,8 @@ from werkzeug.test import Client as WerkzeugClient
 import podproof.fastapi
 import podproof.flask
 from podproof.testing import Cluster, as_pod
+from podproof.testing._app_options import AppOptions, find_options
 from podproof.testing._as_pod import cluster_around_us
-from podproof.testing._audiences import find_audiences
 from tests.process.frameworks import django_project
 
 pytestmark = pytest.mark.usefixtures("podproof_cluster")
@@ -31,9 +31,11 @@ def whoami() -> str:
     return str(podproof.flask.caller.service_account)
 
 
-def flask_app(audience: str = "bob") -> Flask:
+def flask_app(audience: str = "bob", **options: Any) -> Flask:
     app = Flask(__name__)
-    app.wsgi_app = podproof.flask.PodAuthMiddleware(app.wsgi_app, audience=audience)  # type: ignore[method-assign]
+    app.wsgi_app = podproof.flask.PodAuthMiddleware(  # type: ignore[method-assign]
+        app.wsgi_app, audience=audience, **options
+    )
     app.add_url_rule("/", view_func=whoami)
     return app
 
@@ -70,6 +72,29 @@ def test_a_client_calls_as_the_pod(kind: str) -> None:
     assert client.get("/", headers={"Authorization": "Bearer x"}).status_code == 401
 
 
+@pytest.mark.parametrize(
+    "client",
+    [
+        lambda: flask_app(header="X-Pod-Authorization").test_client(),
+        lambda: WerkzeugClient(flask_app(header="X-Pod-Authorization")),
+        lambda: TestClient(fastapi_app(audience="bob", header="X-Pod-Authorization")),
+        lambda: httpx.Client(
+            transport=httpx.WSGITransport(flask_app(header="X-Pod-Authorization")), base_url="http://bob"
+        ),
+    ],
+)
+def test_the_token_is_in_the_header_of_the_app(client: Callable[[], Any]) -> None:
+    for force in (False, True):
+        called = as_pod(client(), "default/alice", force=force)
+        assert called.get("/", headers={"Authorization": "Basic person"}).text.strip('"') == "default/alice"
+        assert called.get("/", headers={"X-Pod-Authorization": "Bearer x"}).status_code == 401
+
+
+def test_a_header_can_be_named() -> None:
+    client = as_pod(flask_app().test_client(), "default/alice", header="X-Pod-Authorization")
+    assert client.get("/").status_code == 401
+
+
 def test_an_asynchronous_client_calls_as_the_pod() -> None:
     async def get() -> str:
         transport = httpx.ASGITransport(fastapi_app())
@@ -89,6 +114,14 @@ def test_the_clients_of_django_call_as_the_pod(tmp_path_factory: pytest.TempPath
         assert as_pod(DjangoClient(), "default/alice").get("/users").content == b"system:serviceaccount:default:alice"
         response = anyio.run(as_pod(AsyncClient(), "default/alice").get, "/users/async")
         assert response.content == b"system:serviceaccount:default:alice"
+    with override_settings(
+        ROOT_URLCONF="tests.process.frameworks.test_django_middleware",
+        MIDDLEWARE=["podproof.django.PodAuthMiddleware"],
+        PODPROOF={"audience": "bob", "header": "X-Pod-Authorization"},
+    ):
+        assert as_pod(DjangoClient(), "default/alice").get("/users").content == b"system:serviceaccount:default:alice"
+        response = anyio.run(as_pod(AsyncClient(), "default/alice").get, "/users/async")
+        assert response.content == b"system:serviceaccount:default:alice"
 
 
 def test_a_pod_of_the_cluster_calls_as_it_is_there(podproof_cluster: Cluster) -> None:
@@ -103,12 +136,19 @@ def test_another_audience_can_be_named() -> None:
     assert as_pod(flask_app().test_client(), "default/alice", audience="carol").get("/").status_code == 401
 
 
-def test_the_audience_is_the_environment_s_where_the_app_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_audience_is_the_environment_s_where_the_app_has_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    django_project.configure(tmp_path_factory.mktemp("db"))
     with override_settings(PODPROOF={}), pytest.raises(ValueError, match="audience"):
-        find_audiences(Flask(__name__))
+        as_pod(Flask(__name__).test_client(), "default/alice")
     monkeypatch.setenv("PODPROOF_AUDIENCE", "carol, bob")
+    monkeypatch.setenv("PODPROOF_HEADER", " X-Pod-Token ")
     with override_settings(PODPROOF={}):
-        assert find_audiences(Flask(__name__)) == ["carol"]
+        assert find_options(Flask(__name__)) == AppOptions(["carol"], ["X-Pod-Token"])
+    app = FastAPI()
+    app.add_middleware(podproof.fastapi.PodAuthMiddleware, header="X-Pod-Authorization")
+    assert find_options(app) == AppOptions(["carol"], ["X-Pod-Authorization"])
 
 
 def test_each_audience_of_an_app_is_found_behind_what_wraps_it() -> None:
@@ -118,7 +158,7 @@ def test_each_audience_of_an_app_is_found_behind_what_wraps_it() -> None:
         return (first if environ["PATH_INFO"] == "/" else second)(environ, start_response)
 
     wrapped = [partial(dispatch, None), {"app": second.wsgi_app}]
-    assert sorted(find_audiences(wrapped)) == ["bob", "carol"]
+    assert sorted(find_options(wrapped).audiences) == ["bob", "carol"]
 
 
 def test_other_clients_are_not_known() -> None:
