@@ -6,7 +6,7 @@ from podproof._extras import require_extra
 
 require_extra(__name__, "mcp")
 
-from inspect import Parameter
+from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Unpack
 
 from mcp.server.auth.provider import AccessToken, TokenVerifier
@@ -19,14 +19,20 @@ from podproof._mcp.sessions import CallerSessions
 from podproof._request.paths import path_below
 from podproof._request.setup import MiddlewareOptions
 from podproof.asgi import AnyASGIApp
+from podproof.exchange import asgi as exchange
+from podproof.exchange.issued_tokens import issued_signature
 from podproof.options import signature
 
 if TYPE_CHECKING:
     from podproof._request.pipeline import RequestPipeline
+    from podproof.exchange.issued_tokens import IssuedTokenArguments
 
-__all__ = ["PodAuthMiddleware", "PodTokenVerifier"]
+__all__ = ["IssuedTokenMiddleware", "PodAuthMiddleware", "PodTokenVerifier"]
 
-_SIGNATURE = signature()
+
+def _with_resource(common: Signature) -> Signature:
+    own = Parameter("resource", Parameter.KEYWORD_ONLY, annotation="str | None", default=None)
+    return common.replace(parameters=[*common.parameters.values(), own])
 
 
 class PodAuthMiddleware(asgi.PodAuthMiddleware):
@@ -40,12 +46,7 @@ class PodAuthMiddleware(asgi.PodAuthMiddleware):
     (RFC 9728), open to all, and each challenge names its URL; its authorization servers are the option `issuers`.
     """
 
-    __signature__ = _SIGNATURE.replace(
-        parameters=[
-            *_SIGNATURE.parameters.values(),
-            Parameter("resource", Parameter.KEYWORD_ONLY, annotation="str | None", default=None),
-        ]
-    )
+    __signature__ = _with_resource(signature())
 
     def __init__(self, app: AnyASGIApp, *, resource: str | None = None, **given: Unpack[MiddlewareOptions]) -> None:
         self._resource = resource
@@ -56,7 +57,7 @@ class PodAuthMiddleware(asgi.PodAuthMiddleware):
     def _build_pipeline(self, given: MiddlewareOptions) -> RequestPipeline:
         pipeline = super()._build_pipeline(given)
         if self._resource is not None:
-            self._metadata = ResourceMetadata(self._resource, pipeline.issuers)
+            self._metadata = ResourceMetadata(self._resource, pipeline.issuers, pipeline.schemes)
         return pipeline
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,6 +68,22 @@ class PodAuthMiddleware(asgi.PodAuthMiddleware):
                 return
             send = self._metadata.in_challenges(send)
         await super().__call__(scope, receive, send)
+
+
+class IssuedTokenMiddleware(PodAuthMiddleware, exchange.IssuedTokenMiddleware):
+    """The same for agents with tokens of a token exchange, with the options that it has in `podproof.exchange.asgi`.
+
+    The metadata names the exchange as the authorization server. The SDK's access token has the issued token's scopes
+    besides those of the pod, and its `sub` and `act` among the claims.
+    """
+
+    __signature__ = _with_resource(issued_signature())
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self, app: AnyASGIApp, *, resource: str | None = None, **given: Unpack[IssuedTokenArguments]
+        ) -> None: ...
 
 
 class PodTokenVerifier(TokenVerifier):

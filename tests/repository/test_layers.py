@@ -100,7 +100,7 @@ PUBLIC = {
     "podproof.flask": {"PodAuth", "PodAuthMiddleware", "caller"},
     "podproof.identity": {"Owner", "Pod", "PodIdentity", "ServiceAccount"},
     "podproof.litestar": {"Caller", "CallerPlugin", "PodAuthMiddleware"},
-    "podproof.mcp": {"PodAuthMiddleware", "PodTokenVerifier"},
+    "podproof.mcp": {"IssuedTokenMiddleware", "PodAuthMiddleware", "PodTokenVerifier"},
     "podproof.opentelemetry": {"CallerSpanProcessor"},
     "podproof.quart": {"PodAuthMiddleware", "caller"},
     "podproof.rest_framework": {"PodAuthentication", "PodPermission"},

@@ -22,7 +22,7 @@ class CallerUser(AuthenticatedUser):
         self._request = request
         self._identity = identity
         self._token: AccessToken | None = None  # made when it is asked for
-        self.scopes = [*identity.scopes]
+        self.scopes = _scopes(identity)
         SimpleUser.__init__(self, str(identity.service_account))
 
     @property
@@ -37,18 +37,20 @@ class CallerUser(AuthenticatedUser):
 def access_token(identity: PodIdentity) -> AccessToken:
     """Return the SDK's access token for a caller: the client is its service account, the subject its pod's UID.
 
-    It does not hold the bearer token: the app must not see that.
+    It does not hold the bearer token: the app must not see that. Of a token that an exchange has issued, it has the
+    scopes, the subject, and who acts for it.
     """
     account, pod = identity.service_account, identity.pod
     return AccessToken(
         token="",
         client_id=str(account),
-        scopes=[*identity.scopes],
+        scopes=_scopes(identity),
         expires_at=int(identity.expires_at),
         resource=identity.audience,
         subject=pod.uid,
         claims={
-            "sub": account.username,
+            "sub": identity.extra.get("sub", (account.username,))[0],
+            **({"act": {"sub": identity.extra["act.sub"][0]}} if "act.sub" in identity.extra else {}),
             "aud": [identity.audience],
             "kubernetes.io": {
                 "namespace": account.namespace,
@@ -57,6 +59,10 @@ def access_token(identity: PodIdentity) -> AccessToken:
             },
         },
     )
+
+
+def _scopes(identity: PodIdentity) -> list[str]:
+    return [*identity.scopes, *identity.extra.get("scope", ())]
 
 
 def current_access_token() -> AccessToken | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from starlette.responses import Response
 from starlette.types import Message, Send
@@ -19,10 +19,13 @@ _RESOURCE = re.compile(r"(?P<origin>https?://[\w.:\[\]-]+)(?P<path>/[\w.~!$&'()*
 class ResourceMetadata:
     """The metadata of one resource, its path, and the challenge that names it.
 
-    `authorization_servers` are the issuers of accepted tokens. Raises ConfigurationError for an invalid resource.
+    `authorization_servers` are the issuers of accepted tokens, `schemes` those that they are sent by. Raises
+    ConfigurationError for an invalid resource.
     """
 
-    def __init__(self, resource: str, authorization_servers: Sequence[str]) -> None:
+    def __init__(
+        self, resource: str, authorization_servers: Sequence[str], schemes: Collection[str] = ("Bearer",)
+    ) -> None:
         parts = _RESOURCE.fullmatch(resource)
         if parts is None:
             raise ConfigurationError(
@@ -32,7 +35,10 @@ class ResourceMetadata:
         # Between host and path (RFC 9728 section 3.1).
         self.path = _WELL_KNOWN + (parts["path"] or "").removesuffix("/")
         self._parameter = f', resource_metadata="{parts["origin"]}{self.path}"'.encode()
-        document: dict[str, object] = {"resource": resource, "bearer_methods_supported": ["header"]}
+        methods = ["header"] if "Bearer" in schemes else []
+        document: dict[str, object] = {"resource": resource, "bearer_methods_supported": methods}
+        if not methods:
+            document["dpop_bound_access_tokens_required"] = True
         if authorization_servers:
             document["authorization_servers"] = [*authorization_servers]
         self._body = json.dumps(document).encode()
@@ -43,12 +49,12 @@ class ResourceMetadata:
         return Response(self._body, media_type="application/json", headers={"Access-Control-Allow-Origin": "*"})
 
     def in_challenges(self, send: Send) -> Send:
-        """Return a `send` that adds the metadata's URL to each challenge of the Bearer scheme (section 5.1)."""
+        """Return a `send` that adds the metadata's URL to each challenge for a token (section 5.1)."""
 
         async def send_challenge(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] in (400, 401, 403):
                 message["headers"] = [
-                    (name, value + self._parameter if _is_bearer_challenge(name, value) else value)
+                    (name, value + self._parameter if _is_challenge(name, value) else value)
                     for name, value in message.get("headers", ())
                 ]
             await send(message)
@@ -56,5 +62,9 @@ class ResourceMetadata:
         return send_challenge
 
 
-def _is_bearer_challenge(name: bytes, value: bytes) -> bool:
-    return name.lower() == b"www-authenticate" and value.startswith(b"Bearer ") and b"resource_metadata=" not in value
+def _is_challenge(name: bytes, value: bytes) -> bool:
+    return (
+        name.lower() == b"www-authenticate"
+        and value.startswith((b"Bearer ", b"DPoP "))
+        and b"resource_metadata=" not in value
+    )

@@ -133,7 +133,7 @@ class RequestPipeline:
         self._new_id = new_id
         self._proof = proof
         self._status = status
-        self._schemes = BEARER if proof is None else proof.schemes
+        self.schemes = BEARER if proof is None else proof.schemes
         self._stale = StaleDecision(self)
 
     def decide(self, request: IncomingRequest, key: bytes | None = None, known: CachedIdentity | None = None) -> Flow:
@@ -228,7 +228,7 @@ class RequestPipeline:
         return Denial(
             error,
             request_id,
-            problem_response(error, realm=self.options.audience[0], request_id=request_id, schemes=self._schemes),
+            problem_response(error, realm=self.options.audience[0], request_id=request_id, schemes=self.schemes),
         )
 
     def record_denial(
@@ -263,7 +263,7 @@ class RequestPipeline:
         return NOTHING
 
     def _bearer_token(self, request: IncomingRequest) -> str:
-        return bearer_token(request.authorization, tuple(self._schemes), self.header.name)
+        return bearer_token(request.authorization, tuple(self.schemes), self.header.name)
 
     def _token(self, request: IncomingRequest) -> str:
         if request.authenticated and not request.authorization:

@@ -27,7 +27,6 @@ from podproof.exchange.target_uri import normal_uri
 from podproof.options import OptionArguments, Options, signature
 
 _FIXED: Mapping[str, Any] = {
-    "issuers": (),
     "verify": "review",
     "jwks": None,
     "pods": None,
@@ -40,6 +39,8 @@ _FIXED: Mapping[str, Any] = {
     "other_credentials": "refuse",
 }
 """Options that have no part in checking an issued token: about the API server, a pod's address, other credentials."""
+
+_MEANINGLESS = frozenset({*_FIXED, "issuers", "authenticator"})
 
 
 class IssuedTokenOptions(TypedDict, total=False):
@@ -89,12 +90,12 @@ def build_issued_pipeline(given: Mapping[str, Any], *, environ: Mapping[str, str
     """Return the pipeline of an `IssuedTokenMiddleware`. Raises ConfigurationError."""
     common = {name: value for name, value in given.items() if name not in _DEFAULTS}
     own = {name: given.get(name, default) for name, default in _DEFAULTS.items()}
-    if meaningless := sorted({*common} & {*_FIXED, "authenticator"}):
+    if meaningless := sorted({*common} & _MEANINGLESS):
         raise ConfigurationError(f"{meaningless[0]} has no meaning for issued tokens")
-    options = Options.read({**common, **_FIXED}, environ)
     issuer, dpop = own["issuer"], own["dpop"]
     if not isinstance(issuer, str) or not issuer:
         raise ConfigurationError('no issuer was given: name the exchange, as issuer="https://bridge"')
+    options = Options.read({**common, **_FIXED, "issuers": (issuer,)}, environ)
     if dpop not in ("required", "optional"):
         raise ConfigurationError(f'invalid dpop {dpop!r:.80}: expected "required" or "optional"')
     verifier = IssuedTokenVerifier(issuer, KeySet(_key_source(own, issuer)), options.audience)
@@ -118,7 +119,7 @@ def build_issued_pipeline(given: Mapping[str, Any], *, environ: Mapping[str, str
 
 def issued_signature() -> Signature:
     """Return the signature of an `IssuedTokenMiddleware`, for `help()` and editors."""
-    common = [one for one in signature().parameters.values() if one.name not in {*_FIXED, "authenticator"}]
+    common = [one for one in signature().parameters.values() if one.name not in _MEANINGLESS]
     hints = get_type_hints(IssuedTokenOptions)
     own = [
         Parameter(name, Parameter.KEYWORD_ONLY, annotation=hints[name], default=default)
