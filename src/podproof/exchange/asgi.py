@@ -22,7 +22,7 @@ class IssuedTokenMiddleware(PodAuthMiddleware):
     caches and what a caller may do.
 
     The caller is a `PodIdentity` as there, its pod the one that the token was issued to. Its `extra` has the token's
-    claims `sub`, `client_id`, `scope`, and the user that it acts for. A token that names no pod is denied.
+    claims `sub`, the user's for whom it acts, `client_id`, `scope` and `act.sub`. A token that names no pod is denied.
 
     With `introspect`, the exchange is asked on risky requests whether the token is still active (RFC 7662), by this
     pod's own token: 401 if it is not, 503 while the exchange cannot be asked.
