@@ -38,6 +38,16 @@ _AUDIENCE = re.compile(r"[!#-+\--\[\]-~]+")
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123 label
 
+# Label and field selectors, as the API server reads them
+# (https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/ and .../field-selectors/).
+_NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
+_KEY = rf"(?:[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?/)?{_NAME}"
+_VALUE = rf"\s*(?:{_NAME})?\s*"
+_REQUIREMENT = rf"\s*(?:!?{_KEY}\s*|{_KEY}\s*(?:==?|!=){_VALUE}|{_KEY}\s+(?:not)?in\s*\({_VALUE}(?:,{_VALUE})*\)\s*)"
+_LABEL_SELECTOR = re.compile(rf"{_REQUIREMENT}(?:,{_REQUIREMENT})*")
+_TERM = r"[a-z]+\.[A-Za-z]+(?:==?|!=)[^\s,=!]*"
+_FIELD_SELECTOR = re.compile(rf"{_TERM}(?:,{_TERM})*")
+
 # The variables that Kubernetes sets in each container for a Service, after the Service's name
 # (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables).
 _SERVICE_VARIABLE = re.compile(r"(.*_)?(SERVICE_(HOST|PORT(_.+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)")
@@ -145,6 +155,17 @@ def _parse_namespace(item: str) -> str:
 
 def _parse_namespaces(value: object) -> tuple[str, ...]:
     return _parse_each(_parse_namespace, _parse_strings(value)) if value else ()
+
+
+def _selector(form: re.Pattern[str]) -> Callable[[object], str | None]:
+    def parse(value: object) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, str) or form.fullmatch(value.strip()) is None:
+            raise ValueError
+        return value.strip()
+
+    return parse
 
 
 def _parse_network(item: object) -> Network:
@@ -328,6 +349,22 @@ class Options:
             "the namespaces whose pods are watched, by one watch each; unset: all",
         ),
     )
+    watch_labels: str | None = field(
+        default=None,
+        metadata=_option(
+            _selector(_LABEL_SELECTOR),
+            "a label selector, such as app.kubernetes.io/part-of=shop",
+            "a label selector of the pods that are watched: each other one is looked up; unset: all",
+        ),
+    )
+    watch_fields: str | None = field(
+        default=None,
+        metadata=_option(
+            _selector(_FIELD_SELECTOR),
+            "a field selector, such as status.phase=Running",
+            "a field selector of the pods that are watched, as `watch_labels`",
+        ),
+    )
     max_staleness: float = field(
         default=120.0,
         metadata=_seconds(1, 3600, "how old the view of the pods may be before pods are looked up again"),
@@ -485,6 +522,8 @@ class OptionArguments(TypedDict, total=False):
     jwks: str | None
     pods: Literal["lookup", "watch"] | None
     watch_namespaces: Sequence[str]
+    watch_labels: str | None
+    watch_fields: str | None
     max_staleness: float
     max_outage: float | None
     source_address: Literal["pod", "off"]

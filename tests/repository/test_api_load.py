@@ -21,7 +21,8 @@ from podproof._authentication.pod_view import ALL_NAMESPACES, PodView
 from podproof._authentication.pod_watch import PodReflector
 from podproof._authentication.pods import PodLookup, PodStore, read_record
 from podproof._authentication.signing_keys import SigningKeyVerifier
-from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
+from podproof._authentication.token_review import TokenReviewVerifier
+from podproof._authentication.token_verifier import TokenVerifier
 from podproof.options import Options
 from podproof.testing import Cluster
 from tests.support.fake_api import Clock

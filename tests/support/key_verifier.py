@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from podproof._authentication.jws import JWS
 from podproof._authentication.key_set import KeySet
 from podproof._authentication.signing_keys import SigningKeyVerifier
 from podproof._authentication.token_review import ReviewedToken
@@ -51,7 +52,7 @@ class FakeReview:
         self.deadline = deadline
         return REVIEWED
 
-    def verify_at_once(self, token: str) -> None:
+    def verify_at_once(self, token: JWS) -> None:
         return None
 
 

@@ -20,7 +20,8 @@ from podproof._authentication.key_source import APIServerKeys
 from podproof._authentication.pod_view import ALL_NAMESPACES, PodView
 from podproof._authentication.pods import PodLookup, PodStore, read_record
 from podproof._authentication.signing_keys import SigningKeyVerifier
-from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
+from podproof._authentication.token_review import TokenReviewVerifier
+from podproof._authentication.token_verifier import TokenVerifier
 from podproof.errors import InvalidToken, SignatureInvalid, TokenReviewFailed, Unavailable
 from podproof.options import Options
 from tests.support.fake_api import ALICE, NOW, Clock, FakeAPI, pod, review

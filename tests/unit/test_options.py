@@ -53,6 +53,10 @@ def test_a_missing_audience_is_an_error() -> None:
         ("pods", "watch", "watch"),
         ("watch_namespaces", "shop, payments", ("shop", "payments")),
         ("watch_namespaces", [], ()),
+        ("watch_labels", None, None),
+        ("watch_labels", " app.kubernetes.io/part-of=shop ", "app.kubernetes.io/part-of=shop"),
+        ("watch_labels", "a, !b,c==d,e!=f, g in (h, i),j notin (,k)", "a, !b,c==d,e!=f, g in (h, i),j notin (,k)"),
+        ("watch_fields", "status.phase=Running,spec.nodeName!=", "status.phase=Running,spec.nodeName!="),
         ("max_outage", 0, 0.0),
         ("source_address", "off", "off"),
         ("trusted_proxies", ["10.0.0.7", ip_network("fd00::/8")], (ip_network("10.0.0.7/32"), ip_network("fd00::/8"))),
@@ -161,6 +165,14 @@ def test_an_allow_list_may_be_an_object_a_list_or_a_text_with_commas() -> None:
         ("pods", "cache"),
         ("watch_namespaces", ["Shop"]),
         ("watch_namespaces", ["a/../b"]),
+        ("watch_labels", ""),
+        ("watch_labels", "a=b,"),
+        ("watch_labels", "a=b&watch=0"),
+        ("watch_labels", "a in b"),
+        ("watch_labels", ["a=b"]),
+        ("watch_fields", "phase=Running"),
+        ("watch_fields", "status.phase"),
+        ("watch_fields", "status.phase=Running, spec.nodeName=a"),
         ("max_staleness", 0),
         ("max_outage", -1),
         ("optional", 1),
@@ -274,6 +286,8 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
         "PODPROOF_JWKS": "https://a/jwks",
         "PODPROOF_PODS": "lookup",
         "PODPROOF_WATCH_NAMESPACES": "shop,payments",
+        "PODPROOF_WATCH_LABELS": "team=shop,!batch",
+        "PODPROOF_WATCH_FIELDS": "status.phase=Running",
         "PODPROOF_MAX_STALENESS": "7",
         "PODPROOF_MAX_OUTAGE": "8",
         "PODPROOF_SOURCE_ADDRESS": "off",
@@ -304,6 +318,7 @@ def test_every_option_but_rules_may_come_from_the_environment() -> None:
     assert (options.source_address, options.other_credentials) == ("off", "pass")
     assert [options.verify, options.jwks, options.pods] == ["keys", "https://a/jwks", "lookup"]
     assert options.watch_namespaces == ("shop", "payments")
+    assert [options.watch_labels, options.watch_fields] == ["team=shop,!batch", "status.phase=Running"]
     assert [options.max_staleness, options.max_outage] == [7, 8]
     assert [options.cache_ttl, options.cache_size, options.rejection_ttl, options.rejection_size] == [1, 2, 3, 4]
     assert [options.timeout, options.max_reviews] == [5, 6]

@@ -29,7 +29,7 @@ from podproof._apiserver.permissions import (
     explain_denial,
 )
 from podproof._apiserver.response import APIResponse, ConnectionFailed
-from podproof._apiserver.stream import CONNECT_TIMEOUT, RESPONSE_TIMEOUT, APIStream
+from podproof._apiserver.stream import CONNECT_TIMEOUT, KEEPALIVE, RESPONSE_TIMEOUT, APIStream, Keepalive
 from podproof._cache.fork_local import ForkLocal
 from podproof._telemetry import metrics
 from podproof._token.jwt import read_claims
@@ -164,6 +164,7 @@ class APIServerClient:
         read_timeout: float,
         connect_timeout: float = CONNECT_TIMEOUT,
         response_timeout: float = RESPONSE_TIMEOUT,
+        keepalive: Keepalive = KEEPALIVE,
     ) -> APIStream:
         """Return what GETs responses line by line as they arrive, on one connection of its own. No I/O.
 
@@ -176,6 +177,7 @@ class APIServerClient:
             connect_timeout=connect_timeout,
             response_timeout=min(response_timeout, read_timeout),
             read_timeout=read_timeout,
+            keepalive=keepalive,
         )
 
     def endpoint(self) -> Endpoint:

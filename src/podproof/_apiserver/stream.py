@@ -6,8 +6,9 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from errno import ETIMEDOUT
 from http import HTTPStatus
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -36,11 +37,32 @@ MAX_LINE = 8 * 1024 * 1024
 
 _PIECE = 65536
 
-# A connection that is dead at the other end, as after the failure of a node or a load balancer, is noticed within 15 s:
-# a probe after 5 s of silence, then every 3 s, and the end at the first one that finds 12 s without an acknowledgement.
-# Linux has all of them. macOS has the first under another name; a system that lacks one has a longer delay, at most the
-# read timeout.
-_TCP = {"TCP_KEEPIDLE": 5, "TCP_KEEPALIVE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 12_000}
+
+class Keepalive(NamedTuple):
+    """When a connection is found to be dead at the other end, as after the failure of a node or a load balancer.
+
+    By default within 15 s: a probe after `idle` seconds of silence, one more each `interval`, and the end when `probes`
+    of them, or what was sent for `timeout` seconds, are not acknowledged. Linux has all of them, macOS the first under
+    another name; where a system lacks one, it takes longer, up to the read timeout.
+    """
+
+    idle: int = 5
+    interval: int = 3
+    probes: int = 3
+    timeout: float = 12.0
+
+    def options(self) -> Mapping[str, int]:
+        """Return the TCP options by name (tcp(7))."""
+        return {
+            "TCP_KEEPIDLE": self.idle,
+            "TCP_KEEPALIVE": self.idle,
+            "TCP_KEEPINTVL": self.interval,
+            "TCP_KEEPCNT": self.probes,
+            "TCP_USER_TIMEOUT": int(self.timeout * 1000),
+        }
+
+
+KEEPALIVE = Keepalive()
 
 
 class StreamSource(Protocol):
@@ -71,12 +93,14 @@ class APIStream:
         connect_timeout: float,
         response_timeout: float,
         read_timeout: float,
+        keepalive: Keepalive = KEEPALIVE,
     ) -> None:
         self._source = source
         self._discard = discard
         self._connect_timeout = connect_timeout
         self._response_timeout = response_timeout
         self._read_timeout = read_timeout
+        self._keepalive = keepalive
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._closed = False
@@ -113,7 +137,7 @@ class APIStream:
         """Keep the socket of a new connection, to shut it down."""
         with self._lock:
             self._socket = getattr(connected, "socket", connected)  # TLS within TLS, to a proxy: the outer one
-            set_keepalive(self._socket)
+            set_keepalive(self._socket, self._keepalive)
             if self._closed:
                 self._shut_down()
 
@@ -176,15 +200,17 @@ def _read_lines(response: BaseHTTPResponse, max_line: int) -> Iterator[bytes]:
 def _read_piece(response: BaseHTTPResponse) -> bytes:
     try:
         return response.read1(_PIECE)
-    except ReadTimeoutError:
+    except ReadTimeoutError as error:
+        if getattr(error.__cause__, "errno", None) == ETIMEDOUT:  # the system's own: TCP has given the connection up
+            raise ConnectionFailed("the other end of the connection does not respond any more") from None
         raise StreamSilent("nothing came for the whole read timeout") from None
     except (HTTPError, OSError, ValueError) as error:
         raise ConnectionFailed(f"connection failed with {describe_error(error)}") from None
 
 
-def set_keepalive(connected: socket.socket, names: Any = socket) -> None:
+def set_keepalive(connected: socket.socket, keepalive: Keepalive, names: Any = socket) -> None:
     """Have a socket notice a dead connection, as far as the system can."""
-    known = [(getattr(names, name), value) for name, value in _TCP.items() if hasattr(names, name)]
+    known = [(getattr(names, name), value) for name, value in keepalive.options().items() if hasattr(names, name)]
     options = [(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1), *((socket.IPPROTO_TCP, *option) for option in known)]
     for option in options:
         with suppress(OSError):  # a sandbox may lack one that the system's headers have

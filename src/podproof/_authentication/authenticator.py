@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, cast
 
 from podproof._apiserver.protocols import AccessReviewer, IssuerReader, NamespaceReader
 from podproof._authentication.cached_identity import AuthenticationResult, CachedIdentity, credential_key, too_late
-from podproof._authentication.claims import check_claims, check_token_alphabet
+from podproof._authentication.claims import MAX_TOKEN, check_claims, check_token_alphabet
+from podproof._authentication.jws import JWS, parse_jws
 from podproof._authentication.outage import RETRY_INTERVAL, Outage
 from podproof._authentication.pod_address import (
     accepted_addresses,
@@ -28,14 +29,14 @@ from podproof._authentication.pod_address import (
     server_spellings,
 )
 from podproof._authentication.pods import FoundPod, PodStore
-from podproof._authentication.token_review import ReviewedToken, TokenVerifier
+from podproof._authentication.token_review import ReviewedToken
 from podproof._cache.fork_local import ForkLocal
 from podproof._cache.identity_cache import IdentityCache
 from podproof._cache.review_cache import ReviewCache
 from podproof._cache.review_threads import ReviewThreads, review_threads
 from podproof._cache.ttl_cache import TTLCache
 from podproof._telemetry import metrics
-from podproof._token.jwt import CLOCK_SKEW, read_claims
+from podproof._token.jwt import CLOCK_SKEW
 from podproof.errors import (
     InvalidToken,
     NoAddressYet,
@@ -49,6 +50,7 @@ from podproof.options import Options
 
 if TYPE_CHECKING:
     from podproof._apiserver.startup import StartupCheck
+    from podproof._authentication.token_verifier import TokenVerifier
 
 log = logging.getLogger("podproof")
 
@@ -179,16 +181,15 @@ class Authenticator:
         if deadline is None:
             deadline = self.monotonic() + options.timeout
         check_token_alphabet(token)
-        expires_at = check_claims(
-            read_claims(token), audiences=options.audience, issuers=options.issuers, now=self._now()
-        )
+        parsed = parse_jws(token, most=MAX_TOKEN)
+        expires_at = check_claims(parsed.claims, audiences=options.audience, issuers=options.issuers, now=self._now())
         if self._startup is not None:
             self._startup.raise_if_failed()
         state = self._state.get()
         network = None if peer is None else peer_network(peer)
         review = PendingReview(token, key or credential_key(token), peer, network, expires_at, deadline)
         self._check_rate(state, network)
-        result = state.reviews.decide(review.key, partial(self._review_at_once, state, review))
+        result = state.reviews.decide(review.key, partial(self._review_at_once, state, review, parsed))
         if result is None:
             return self._submit(state, review)
         if isinstance(result, CachedIdentity) and result.stale and state.outage.take_turn():
@@ -249,11 +250,11 @@ class Authenticator:
         call = partial(self._review, state, review)
         return state.reviews.submit(review.key, call, review.deadline, peer=review.network)
 
-    def _review_at_once(self, state: _State, review: PendingReview) -> CachedIdentity | None:
+    def _review_at_once(self, state: _State, review: PendingReview, token: JWS) -> CachedIdentity | None:
         """Return the caller if nobody has to be asked, else None. It costs a signature check at most, and no thread."""
         read_at = self.monotonic()
         try:
-            review.reviewed = self._verifier.verify_at_once(review.token)
+            review.reviewed = self._verifier.verify_at_once(token)
             found = self._last_known(state, review)
             if found is not None and read_at <= found.fresh_until:
                 return self._accept(state, review, found, read_at)
@@ -332,8 +333,8 @@ class Authenticator:
     def _make_entry(self, review: PendingReview, found: FoundPod, read_at: float) -> CachedIdentity:
         """Return what is cached of a verified token's pod. Raises NotAllowed."""
         reviewed = cast("ReviewedToken", review.reviewed)
-        with _naming(reviewed):
-            if self.options.allow is not None and self.options.enforce:  # decided once, when the caller becomes known
+        if self.options.allow is not None and self.options.enforce:  # decided once, when the caller becomes known
+            with _naming(reviewed):
                 self.options.allow.authorize(reviewed.service_account)
         identity = PodIdentity(
             service_account=reviewed.service_account,

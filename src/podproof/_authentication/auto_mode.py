@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 from podproof._apiserver.permissions import Permission
 from podproof._apiserver.protocols import PermissionReader
+from podproof._authentication.jws import JWS
 from podproof._authentication.pods import FoundPod, PodStore
-from podproof._authentication.token_review import ReviewedToken, TokenVerifier
+from podproof._authentication.token_review import ReviewedToken
+from podproof._authentication.token_verifier import TokenVerifier
 from podproof._cache.fork_local import ForkLocal
 from podproof.errors import Unavailable
 from podproof.identity import ServiceAccount
@@ -48,7 +50,7 @@ class AutoMode:
         """Return a live pod. Raises InvalidToken or Unavailable."""
         return self._choose(deadline).pods.get(service_account, name, uid, deadline)
 
-    def verify_at_once(self, token: str) -> ReviewedToken | None:
+    def verify_at_once(self, token: JWS) -> ReviewedToken | None:
         """Return what a valid token says if nobody has to be asked, else None. Raises InvalidToken."""
         chosen = self._state.get().chosen
         return None if chosen is None else chosen.verifier.verify_at_once(token)

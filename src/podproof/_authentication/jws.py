@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from podproof._token.jwt import decode_segment, split_token
@@ -20,8 +21,11 @@ Counted before they are parsed, so that nesting is bounded on every version of P
 # extension. The others change what is signed (RFC 7797) or encrypted and compressed (RFC 7516).
 _UNSUPPORTED = ("crit", "b64", "enc", "zip")
 
+HEADERS = 16
+"""How many headers are kept parsed: all tokens that one key signs have the same."""
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(slots=True)
 class JWS:
     """The parts of a JWS, of which nothing is verified yet: what is signed, and by what."""
 
@@ -40,9 +44,7 @@ def parse_jws(text: str, *, most: int) -> JWS:
     if len(text) > most:
         raise MalformedToken(f"the token is longer than {most} bytes")
     head, payload, signature = split_token(text)
-    header, claims = _parse_object("header", head), _parse_object("payload", payload)
-    if unsupported := [name for name in _UNSUPPORTED if name in header]:
-        raise MalformedToken(f"the token's header has {unsupported[0]}, which is not supported")
+    header, claims = _parse_header(head), _parse_object("payload", payload)
     return JWS(header, claims, text[: len(head) + 1 + len(payload)].encode(), decode_segment(signature))
 
 
@@ -74,6 +76,14 @@ def _reject_constant(name: str) -> NoReturn:
 
 
 STRICT_DECODER = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_reject_constant)
+
+
+@lru_cache(maxsize=HEADERS)
+def _parse_header(segment: str) -> Mapping[str, Any]:
+    header = _parse_object("header", segment)
+    if unsupported := [name for name in _UNSUPPORTED if name in header]:
+        raise MalformedToken(f"the token's header has {unsupported[0]}, which is not supported")
+    return header
 
 
 def _parse_object(part: str, segment: str) -> dict[str, Any]:

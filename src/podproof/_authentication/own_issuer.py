@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from podproof._apiserver.protocols import IssuerReader
-from podproof._authentication.token_review import ReviewedToken, TokenVerifier
+from podproof._authentication.jws import JWS
+from podproof._authentication.token_review import ReviewedToken
+from podproof._authentication.token_verifier import TokenVerifier
 
 
 class OwnIssuerVerifier:
@@ -23,6 +25,6 @@ class OwnIssuerVerifier:
             verifier = self._verifier = self._make(self._reader.issuer(deadline))
         return verifier.verify(token, deadline)
 
-    def verify_at_once(self, token: str) -> ReviewedToken | None:
+    def verify_at_once(self, token: JWS) -> ReviewedToken | None:
         """Return the same without any I/O, None if that is not possible. Raises InvalidToken."""
         return None if self._verifier is None else self._verifier.verify_at_once(token)

@@ -51,14 +51,18 @@ def canonical_address(text: str) -> str | None:
 
 def is_within(address: str, networks: Networks) -> bool:
     """Return True if one of these networks contains an address, which is in canonical form."""
+    if not networks:
+        return False
     parsed = ip_address(address)
     return any(parsed in network for network in networks)
 
 
 def peer_network(peer: str) -> str:
-    """Return what limits count a peer by: an IPv4 address, or an IPv6 /64, of which a host may use any (RFC 4291)."""
-    address = ip_address(peer)
-    return str(IPv6Network((int(address), 64), strict=False)) if isinstance(address, IPv6Address) else peer
+    """Return what limits count a peer by: an IPv4 address, or an IPv6 /64, of which a host may use any (RFC 4291).
+
+    `peer` is in canonical form.
+    """
+    return str(IPv6Network((int(IPv6Address(peer)), 64), strict=False)) if ":" in peer else peer
 
 
 def accepted_addresses(pod: Pod, *, host_network: bool) -> tuple[str, ...]:

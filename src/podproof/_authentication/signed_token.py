@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from podproof._authentication.claims import MAX_TOKEN, check_claims
-from podproof._authentication.jws import object_member, parse_jws, text_member
+from podproof._authentication.jwk import SigningKey
+from podproof._authentication.jws import JWS, object_member, parse_jws, text_member
 from podproof._authentication.token_review import (
     CREDENTIAL_ID,
     NODE_NAME,
@@ -20,10 +22,10 @@ from podproof._authentication.token_review import (
     strings,
 )
 from podproof._token.jwt import CLOCK_SKEW, numeric_date
-from podproof.errors import Expired, MalformedToken
+from podproof.errors import Expired, MalformedToken, SignatureInvalid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SignedToken:
     """A token's parts, of which nothing is verified yet. `key_id` and `type` are empty if the header has no kid or typ.
 
@@ -40,11 +42,12 @@ class SignedToken:
 
 
 def parse_signed_token(token: str) -> SignedToken:
-    """Return the parts of a token in JWS compact serialization (RFC 7515 section 7.1).
+    """Return the parts of a token in JWS compact serialization (RFC 7515 section 7.1). Raises MalformedToken."""
+    return read_signed_token(parse_jws(token, most=MAX_TOKEN))
 
-    Raises MalformedToken.
-    """
-    jws = parse_jws(token, most=MAX_TOKEN)
+
+def read_signed_token(jws: JWS) -> SignedToken:
+    """Return the parts of a token that has been parsed. Raises MalformedToken."""
     header, claims = jws.header, jws.claims
     return SignedToken(
         algorithm=text_member(header, "alg"),
@@ -55,6 +58,15 @@ def parse_signed_token(token: str) -> SignedToken:
         signed=jws.signed,
         signature=jws.signature,
     )
+
+
+def check_signature(token: SignedToken, keys: Sequence[SigningKey]) -> None:
+    """Deny a token that none of the keys which it names has signed, by an algorithm of that key (RFC 8725 section 3.1).
+
+    Raises SignatureInvalid.
+    """
+    if not any(key.verify(token.algorithm, token.signed, token.signature) for key in keys):
+        raise SignatureInvalid("the token is not signed with the key that it names")
 
 
 def parse_verified_claims(token: SignedToken, audiences: Sequence[str], now: float) -> ReviewedToken:
@@ -104,9 +116,14 @@ def read_binding(claims: Mapping[str, Any], audience: str) -> ReviewedToken:
     return bound_token(
         service_account,
         audience,
-        groups=strings(["system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated"]),
+        groups=_groups(namespace),
         extra=_extra(claims, private),
     )
+
+
+@lru_cache(maxsize=4096)
+def _groups(namespace: str) -> tuple[str, ...]:
+    return ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
 
 
 def _extra(claims: Mapping[str, Any], private: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -6,10 +6,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from podproof._authentication.jwk import SigningKey
+from podproof._authentication.jws import JWS
 from podproof._authentication.key_set import KeySet
-from podproof._authentication.signed_token import SignedToken, parse_signed_token, parse_verified_claims
-from podproof._authentication.token_review import ReviewedToken, TokenVerifier
-from podproof.errors import SignatureInvalid
+from podproof._authentication.signed_token import (
+    SignedToken,
+    check_signature,
+    parse_signed_token,
+    parse_verified_claims,
+    read_signed_token,
+)
+from podproof._authentication.token_review import ReviewedToken
+from podproof._authentication.token_verifier import TokenVerifier
 
 
 class SigningKeyVerifier:
@@ -47,12 +54,12 @@ class SigningKeyVerifier:
         keys = () if key_set is None else key_set.find(signed.key_id, deadline)
         return self._verify(signed, keys) or self._review.verify(token, deadline)
 
-    def verify_at_once(self, token: str) -> ReviewedToken | None:
+    def verify_at_once(self, token: JWS) -> ReviewedToken | None:
         """Return the same without any I/O, None if the keys have to be fetched, or the token reviewed.
 
         Raises SignatureInvalid, or InvalidToken of another kind.
         """
-        signed = parse_signed_token(token)
+        signed = read_signed_token(token)
         key_set = self._key_set_of(signed)
         return None if key_set is None else self._verify(signed, key_set.find_at_once(signed.key_id))
 
@@ -64,12 +71,3 @@ class SigningKeyVerifier:
             return None
         check_signature(token, keys)
         return parse_verified_claims(token, self._audiences, self._now())
-
-
-def check_signature(token: SignedToken, keys: Sequence[SigningKey]) -> None:
-    """Deny a token that none of the keys which it names has signed, by an algorithm of that key (RFC 8725 section 3.1).
-
-    Raises SignatureInvalid.
-    """
-    if not any(key.verify(token.algorithm, token.signed, token.signature) for key in keys):
-        raise SignatureInvalid("the token is not signed with the key that it names")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any
 
 from podproof._apiserver.protocols import TokenReviewer
 from podproof.errors import NotPodBound, TokenReviewFailed, Unavailable
@@ -46,7 +46,7 @@ _QUOTED = 12
 """How many characters in a row of a token may stand in an error that is logged, at the most."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReviewedToken:
     """What a TokenReview says about a valid token: its service account, and the pod that it is bound to."""
 
@@ -59,16 +59,6 @@ class ReviewedToken:
     extra: Mapping[str, tuple[str, ...]]
 
 
-class TokenVerifier(Protocol):
-    """Verifies tokens."""
-
-    def verify(self, token: str, deadline: float) -> ReviewedToken:
-        """Return what a valid token says; raise InvalidToken or Unavailable."""
-
-    def verify_at_once(self, token: str) -> ReviewedToken | None:
-        """Return the same without asking, None if that is not possible; raise InvalidToken."""
-
-
 class TokenReviewVerifier:
     """Verifies tokens by TokenReviews for our audiences."""
 
@@ -76,7 +66,7 @@ class TokenReviewVerifier:
         self._reviewer = reviewer
         self._audiences = tuple(audiences)
 
-    def verify_at_once(self, token: str) -> None:
+    def verify_at_once(self, _: object) -> None:
         """Return None: the API server has to be asked."""
 
     def verify(self, token: str, deadline: float) -> ReviewedToken:

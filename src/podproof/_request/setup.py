@@ -11,9 +11,8 @@ from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from podproof._authentication.authenticator import Authenticator
-from podproof._authentication.custom import CustomAuthenticator, SupportsAuthenticate
 from podproof._authentication.pods import PodLookup, PodStore
-from podproof._authentication.token_review import TokenReviewVerifier, TokenVerifier
+from podproof._authentication.token_review import TokenReviewVerifier
 from podproof._authorization.access_reviews import AccessReviews
 from podproof._authorization.rbac import RBAC
 from podproof._authorization.rules import Rule, Rules
@@ -25,6 +24,8 @@ from podproof.options import OptionArguments, Options
 if TYPE_CHECKING:
     from podproof._apiserver.client import APIServerClient
     from podproof._authentication.auto_mode import Mode
+    from podproof._authentication.custom import CustomAuthenticator, SupportsAuthenticate
+    from podproof._authentication.token_verifier import TokenVerifier
     from podproof._authorization.namespace_labels import NamespaceLabels
 
 log = logging.getLogger("podproof")
@@ -62,7 +63,7 @@ def build_pipeline(
         options = authenticator.options
     else:
         options = Options.read(arguments, environ)
-        own = build_authenticator(options) if authenticator is None else CustomAuthenticator(authenticator, options)
+        own = build_authenticator(options) if authenticator is None else _build_custom(authenticator, options)
     return RequestPipeline(
         options,
         own,
@@ -86,6 +87,12 @@ def build_own_pipeline(
     authenticator = arguments["authenticator"]
     pipeline = build_pipeline(cast("MiddlewareOptions", arguments), environ=environ)
     return authenticator if isinstance(authenticator, Authenticator) else None, pipeline
+
+
+def _build_custom(authenticator: SupportsAuthenticate, options: Options) -> CustomAuthenticator:
+    from podproof._authentication.custom import CustomAuthenticator  # noqa: PLC0415  only where it is used
+
+    return CustomAuthenticator(authenticator, options)
 
 
 def build_others(options: Options, authenticator: Authenticator | CustomAuthenticator) -> OtherCredentials | None:
@@ -171,6 +178,8 @@ def build_mode(
     watch = PodWatch(
         client,
         namespaces=options.watch_namespaces,
+        label_selector=options.watch_labels or "",
+        field_selector=options.watch_fields or "",
         fallback=PodLookup(client, max_outage=max_outage, monotonic=monotonic),
         listeners=changes,
         max_age=options.max_staleness,

@@ -11,17 +11,18 @@ from typing import Any
 
 from podproof._authentication.claims import check_claims
 from podproof._authentication.jwk import SigningKey
-from podproof._authentication.jws import object_member, text_member
+from podproof._authentication.jws import JWS, object_member, text_member
 from podproof._authentication.key_set import KeySet
 from podproof._authentication.pods import FoundPod
 from podproof._authentication.signed_token import (
     SignedToken,
     check_begins,
+    check_signature,
     named_audience,
     parse_signed_token,
     read_binding,
+    read_signed_token,
 )
-from podproof._authentication.signing_keys import check_signature
 from podproof._authentication.token_review import ReviewedToken
 from podproof.errors import MalformedToken, SignatureInvalid, Unavailable, WrongIssuer
 from podproof.identity import Pod, ServiceAccount
@@ -49,7 +50,8 @@ class IssuedTokenVerifier:
 
     def verify(self, token: str, deadline: float) -> ReviewedToken:
         """Return what a valid token says. `deadline` is in monotonic seconds. Raises InvalidToken or Unavailable."""
-        signed = self._parse(token)
+        signed = parse_signed_token(token)
+        self._check_issuer(signed)
         keys = self._key_set.find(signed.key_id, deadline)
         if not keys and self._key_set.failing:
             raise Unavailable("the issuer's signing keys cannot be read")
@@ -57,19 +59,18 @@ class IssuedTokenVerifier:
             raise SignatureInvalid("the token names a key that its issuer does not publish")
         return self._verify(signed, keys)
 
-    def verify_at_once(self, token: str) -> ReviewedToken | None:
+    def verify_at_once(self, token: JWS) -> ReviewedToken | None:
         """Return the same without any I/O, None if the keys have to be fetched. Raises InvalidToken."""
-        signed = self._parse(token)
+        signed = read_signed_token(token)
+        self._check_issuer(signed)
         keys = self._key_set.find_at_once(signed.key_id)
         return self._verify(signed, keys) if keys else None
 
-    def _parse(self, token: str) -> SignedToken:
-        signed = parse_signed_token(token)
-        if signed.type.lower() not in _TYPES:
+    def _check_issuer(self, token: SignedToken) -> None:
+        if token.type.lower() not in _TYPES:
             raise MalformedToken("the token's typ is not at+jwt")
-        if signed.issuer != self._issuer:
+        if token.issuer != self._issuer:
             raise WrongIssuer(f"the token was not issued by {self._issuer}")
-        return signed
 
     def _verify(self, token: SignedToken, keys: Sequence[SigningKey]) -> ReviewedToken:
         check_signature(token, keys)

@@ -31,6 +31,8 @@ _FIXED: Mapping[str, Any] = {
     "jwks": None,
     "pods": None,
     "watch_namespaces": (),
+    "watch_labels": None,
+    "watch_fields": None,
     "source_address": "off",
     "host_network": True,
     "trusted_proxies": (),

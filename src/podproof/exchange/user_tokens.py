@@ -8,8 +8,7 @@ from typing import Any
 
 from podproof._authentication.key_set import KeySet
 from podproof._authentication.key_source import FileKeys, URLKeys
-from podproof._authentication.signed_token import parse_signed_token
-from podproof._authentication.signing_keys import check_signature
+from podproof._authentication.signed_token import check_signature, parse_signed_token
 from podproof._token.jwt import CLOCK_SKEW, numeric_date
 from podproof.errors import Expired, MalformedToken, SignatureInvalid, WrongAudience, WrongIssuer
 from podproof.exchange.profile import POD_CLAIM

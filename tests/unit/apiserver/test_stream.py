@@ -6,19 +6,24 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from errno import ETIMEDOUT
 from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from math import ceil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from kubernetes.client import Configuration
+from urllib3 import HTTPConnectionPool, HTTPResponse
+from urllib3.exceptions import ReadTimeoutError
 
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._apiserver.permissions import Permission
 from podproof._apiserver.response import ConnectionFailed, LineTooLong, StreamSilent, UnexpectedStatus
-from podproof._apiserver.stream import APIStream, set_keepalive
+from podproof._apiserver.stream import KEEPALIVE, APIStream, _read_piece, set_keepalive
 from podproof.errors import Unavailable
 from podproof.testing import Cluster
 
@@ -272,14 +277,31 @@ def test_dead_connections_are_probed_for(cluster: Cluster, stream: APIStream) ->
     used = stream._socket
     assert used is not None
     assert used.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
-    found = [used.getsockopt(socket.IPPROTO_TCP, one) for one in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)]
-    assert found == [5, 3]
-    assert used.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) < 15_000
+    names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+    idle, interval, count, timeout = (used.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names)
+    assert idle + count * interval <= 15
+    # The end comes with a probe, not with the timeout (tests/process/test_dead_connections.py sees both).
+    assert idle + ceil((timeout / 1000 - idle) / interval) * interval <= 15
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"),
+    [(TimeoutError("timed out"), StreamSilent), (TimeoutError(ETIMEDOUT, "Connection timed out"), ConnectionFailed)],
+)
+def test_silence_is_told_from_a_connection_that_the_system_has_given_up(
+    cause: Exception, error: type[ConnectionFailed]
+) -> None:
+    def read1(_: int) -> bytes:
+        raise ReadTimeoutError(HTTPConnectionPool("a"), "/", "Read timed out.") from cause
+
+    with pytest.raises(error) as raised:
+        _read_piece(cast("HTTPResponse", SimpleNamespace(read1=read1)))
+    assert type(raised.value) is error
 
 
 def test_a_system_without_these_options_has_keepalive_alone() -> None:
     with socket.socket() as one:
         before = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
-        set_keepalive(one, SimpleNamespace(TCP_KEEPINTVL=-1))  # an option that the system then does not know
+        set_keepalive(one, KEEPALIVE, SimpleNamespace(TCP_KEEPINTVL=-1))  # an option that the system then does not know
         assert one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
         assert one.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == before

@@ -14,6 +14,8 @@ from prometheus_client import REGISTRY
 
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
+from podproof._authentication.claims import MAX_TOKEN
+from podproof._authentication.jws import parse_jws
 from podproof._authentication.key_set import FETCH_TIMEOUT, MAX_KEYS, REFRESH_INTERVAL, RETRY_INTERVAL, KeySet
 from podproof._authentication.key_source import APIServerKeys
 from podproof.errors import (
@@ -243,5 +245,5 @@ def test_lookups_of_keys_are_hits_or_misses(verifying: Verifying, algorithm: str
     before = lookups()
     verifying.verify(signed_token(algorithm))
     assert lookups() == before + 1
-    verifying.verifier.verify_at_once(signed_token(algorithm))
+    verifying.verifier.verify_at_once(parse_jws(signed_token(algorithm), most=MAX_TOKEN))
     assert lookups() == before + (2 if result == "hit" else 1)  # a miss is looked up once more

@@ -18,7 +18,18 @@ from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
 from podproof._request.setup import build_authenticator
 from podproof._token.jwt import read_claims
-from podproof.errors import InvalidToken, NotPodBound, PodGone, SignatureInvalid, Unavailable, WrongAddress
+from podproof.errors import (
+    HostNetwork,
+    InvalidToken,
+    NotPodBound,
+    PodAuthError,
+    PodFinished,
+    PodGone,
+    ServiceAccountMismatch,
+    SignatureInvalid,
+    Unavailable,
+    WrongAddress,
+)
 from podproof.options import Options
 from podproof.testing import Cluster
 
@@ -155,6 +166,73 @@ def test_a_pod_with_another_address_is_denied_at_its_old_one(cluster: Cluster, m
     alice.update(addresses=[ELSEWHERE])
     wait_until(lambda: is_denied(authenticator, token, ALICE))
     assert authenticator.authenticate(token, ELSEWHERE).pod.addresses == (ELSEWHERE,)
+
+
+@pytest.mark.parametrize(
+    ("selector", "leave", "denial"),
+    [
+        ({"watch_fields": "status.phase=Running"}, lambda pod: pod.update(phase="Succeeded"), PodFinished),
+        ({"watch_fields": "status.phase=Running"}, lambda pod: pod.update(phase="Pending"), None),
+        ({"watch_fields": "status.phase=Running"}, lambda pod: pod.remove(), PodGone),
+        ({"watch_fields": "spec.hostNetwork=false"}, lambda pod: pod.update(host_network=True), HostNetwork),
+        ({"watch_fields": f"status.podIP={ALICE}"}, lambda pod: pod.update(addresses=[ELSEWHERE]), WrongAddress),
+        (
+            {"watch_fields": "spec.serviceAccountName=alice"},
+            lambda pod: pod.update(service_account="mallory"),
+            ServiceAccountMismatch,
+        ),
+        ({"watch_labels": "app in (alice)"}, lambda pod: pod.update(labels={"app": "other"}), None),
+        ({"watch_labels": "app=alice"}, lambda pod: pod.remove(), PodGone),
+    ],
+)
+def test_a_pod_that_leaves_the_selection_is_looked_up_with_its_next_request(
+    cluster: Cluster, make: Make, selector: Any, leave: Callable[[Any], None], denial: type[PodAuthError] | None
+) -> None:
+    cluster.service_account("default/mallory")
+    labels = {"app": "alice"}
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE], labels=labels)
+    authenticator = make("keys", "watch", cache_ttl=3600, **selector)
+    token = alice.token("bob")
+    authenticator.authenticate(token, ALICE)
+    assert lookups(cluster) == 0
+    leave(alice)
+    outcomes: list[type[PodAuthError] | None] = []
+
+    def is_looked_up() -> bool:
+        outcomes.append(outcome(authenticator, token, ALICE))
+        return lookups(cluster) > 0
+
+    wait_until(is_looked_up)
+    assert (outcomes[-1], outcome(authenticator, token, ALICE)) == (denial, denial)
+    assert not any(outcomes[:-1])
+
+
+@pytest.mark.parametrize("verify", ["review", "keys"])
+def test_a_pod_outside_of_the_selection_is_looked_up_each_cache_ttl_and_not_known_in_an_outage(
+    cluster: Cluster, make: Make, verify: str
+) -> None:
+    other = cluster.pod("default/other", service_account="alice", addresses=[ALICE], labels={"app": "other"})
+    authenticator = make(verify, "watch", watch_labels="app=alice", cache_ttl=0, timeout=1)
+    token = other.token("bob")
+    for expected in (1, 2):
+        assert authenticator.authenticate(token, ALICE).display_name == "default/alice"
+        assert lookups(cluster) == expected
+    cluster.fail("refuse")
+    with pytest.raises(Unavailable):
+        authenticator.authenticate(cluster.pod("default/new", service_account="alice").token("bob"), "10.0.0.2")
+
+
+def lookups(cluster: Cluster) -> int:
+    return sum(one.verb == "get" and one.resource == "pods" and bool(one.name) for one in cluster.requests)
+
+
+def outcome(authenticator: Authenticator, token: str, peer: str) -> type[PodAuthError] | None:
+    """Return the error of a caller that is denied, None for one that is not."""
+    try:
+        authenticator.authenticate(token, peer)
+    except PodAuthError as denial:
+        return type(denial)
+    return None
 
 
 def test_without_the_api_server_known_pods_stay_and_others_do_not(cluster: Cluster, make: Make) -> None:

@@ -209,6 +209,34 @@ def test_the_pods_that_are_watched_are_counted(keys_env: DoctorEnv) -> None:
     ]
 
 
+def test_the_pods_that_selectors_choose_are_counted_page_by_page(
+    keys_env: DoctorEnv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("podproof._authentication.pod_watch.PAGE_SIZE", 2)
+    for number in range(6):
+        keys_env.cluster.pod(f"shop/pod-{number}", labels={"app": "shop"}, phase="Running" if number else "Pending")
+    keys_env.cluster.pod("shop/other")
+    keys_env.variables |= {
+        "PODPROOF_WATCH_NAMESPACES": "shop",
+        "PODPROOF_WATCH_LABELS": "app in (shop)",
+        "PODPROOF_WATCH_FIELDS": "status.phase=Running",
+    }
+    assert found(keys_env, "watch") == [
+        (
+            Level.OK,
+            "5 pods in shop that the selectors choose: each process watches them, and keeps up to 1 MB of them in "
+            "memory; a caller in any other pod is looked up with a GET",
+        )
+    ]
+
+
+def test_a_field_that_the_api_server_does_not_select_by_is_a_failure(keys_env: DoctorEnv) -> None:
+    keys_env.variables["PODPROOF_WATCH_FIELDS"] = "spec.priority=1"
+    problem = only_problem(keys_env)
+    assert (problem.level, problem.message) == (Level.FAIL, "the pods cannot be watched: status 400")
+    assert problem.fix == ("kubectl get --raw '/api/v1/pods?fieldSelector=spec.priority%3D1&watch=1&timeoutSeconds=5'")
+
+
 def test_many_pods_are_a_warning_with_the_remedies(keys_env: DoctorEnv) -> None:
     keys_env.cluster.pod("default/pod")
     keys_env.cluster.mutate(

@@ -178,7 +178,9 @@ class ResourceStorage:
         page = items[start:][: int(query.get("limit", "0")) or None]
         metadata: dict[str, Any] = {"resourceVersion": str(version)}
         if (left := len(items) - start - len(page)) > 0:
-            metadata |= {"continue": _continue_token(version, start + len(page)), "remainingItemCount": left}
+            metadata["continue"] = _continue_token(version, start + len(page))
+            if not query.get("labelSelector") and not query.get("fieldSelector"):  # else it is unknown (ListMeta)
+                metadata["remainingItemCount"] = left
         bare = [{key: thing[key] for key in thing if key not in resource.type_meta} for thing in page]
         return {**resource.type_meta, "kind": f"{resource.kind}List", "metadata": metadata, "items": bare}
 
@@ -226,7 +228,8 @@ class ResourceStorage:
         return request_info.is_flag_set(query, "sendInitialEvents")
 
     def _selector(self, resource: Resource, query: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:
-        return selectors.selector(query.get("labelSelector", ""), query.get("fieldSelector", ""), resource.name)
+        labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
+        return selectors.selector(labels, fields, resource.name, self._version)
 
 
 def _version(query: Mapping[str, str]) -> int:
