@@ -25,7 +25,8 @@ class TokenInterceptor(
 
     If no token is available a call raises TokenUnavailable and is not sent. `authorization`, or the client's `header`,
     in the metadata that the app gives is kept. A call with one request that ends with UNAUTHENTICATED before its first
-    response is made once more if the file holds another token by then, within its timeout; a call by `future()` is not.
+    response is made once more if the file holds another token by then, within its timeout; a call by `future()` is not
+    waited for.
 
     The client's `hosts` are not looked at: a channel has one target.
     """

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 from typing import Any
 
@@ -264,10 +265,19 @@ def test_both_attempts_are_within_the_timeout(client: TokenClient, token_file: P
 def test_the_future_of_a_call_is_not_waited_for(
     target: str, client: TokenClient, service: RecordingService, token_file: Path
 ) -> None:
-    deny_and(lambda: token_file.write_text(new_token(2)), service)
+    has_future = Event()
+
+    def deny(context: Any) -> None:
+        assert has_future.wait(10)
+        token_file.write_text(new_token(2))
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, "no")
+
+    service.answer = deny
     with grpc.insecure_channel(target) as plain:
         channel: Any = grpc.intercept_channel(plain, TokenInterceptor(client))
-        assert channel.unary_unary("/echo.Echo/unary_unary").future(b"", timeout=10).exception() is not None
+        future = channel.unary_unary("/echo.Echo/unary_unary").future(b"", timeout=20)
+        has_future.set()
+        assert future.code() is grpc.StatusCode.UNAUTHENTICATED
     assert len(service.tokens) == 1
 
 
