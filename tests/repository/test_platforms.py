@@ -1,10 +1,16 @@
-"""Every module on systems without what only Linux or POSIX has, each emulated in a process, and what runs there."""
+"""Every module on systems without what only Linux or POSIX has, each emulated in a process, and what runs there.
+
+Importing everything takes long: a process does it once for a system, and forks for each script.
+"""
 
 from __future__ import annotations
 
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +38,7 @@ ABSENT_MODULES = {"darwin": [], "win32": ["fcntl", "grp", "gunicorn", "pwd", "re
 EMULATION = """
 import asyncio, importlib, logging, mmap, multiprocessing, os, prometheus_client, signal, socket, sys, uvicorn
 
-loop = asyncio.new_event_loop()
+fork, wait, loop = os.fork, os.waitpid, asyncio.new_event_loop()
 platform, missing, absent, modules = {platform!r}, {missing!r}, {absent!r}, {modules!r}
 for module in modules:
     importlib.import_module(module)
@@ -56,6 +62,14 @@ class Socket(socket.socket):
 socket.socket = Socket
 for module in modules:
     importlib.import_module(module)
+scripts = sys.argv[1:]
+for number, script in enumerate(scripts):
+    if pid := fork():
+        assert wait(pid, 0) == (pid, 0)
+    else:
+        sys.stdout = open(str(number), "w")
+        exec(script)
+        break
 """
 
 DRAIN = """
@@ -124,13 +138,24 @@ with Cluster() as cluster:
 """
 
 
-def run_on(platform: str, script: str = "") -> list[str]:
-    """Return the lines that a script prints after it has imported every module."""
-    emulation = EMULATION.format(
-        platform=platform, missing=MISSING[platform], absent=ABSENT_MODULES[platform], modules=MODULES
-    )
-    command = [sys.executable, "-c", emulation + script]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+RunOn = Callable[[str, str], list[str]]
+SCRIPTS = (DEMO, ASGI, DRAIN, HOOKS)
+
+
+@pytest.fixture(scope="module")
+def run_on(tmp_path_factory: pytest.TempPathFactory) -> RunOn:
+    """Return what returns the lines that a script prints on a system after every module has been imported there."""
+
+    @cache
+    def run_all_on(platform: str) -> Path:
+        folder = tmp_path_factory.mktemp(platform)
+        emulation = EMULATION.format(
+            platform=platform, missing=MISSING[platform], absent=ABSENT_MODULES[platform], modules=MODULES
+        )
+        subprocess.run([sys.executable, "-c", emulation, *SCRIPTS], cwd=folder, check=True, timeout=60)
+        return folder
+
+    return lambda platform, script: (run_all_on(platform) / f"{SCRIPTS.index(script)}").read_text().splitlines()
 
 
 def test_the_emulations_know_every_module() -> None:
@@ -138,7 +163,7 @@ def test_the_emulations_know_every_module() -> None:
 
 
 @pytest.mark.parametrize("platform", MISSING)
-def test_the_demo_runs_where_loopback_has_one_address_of_each_family(platform: str) -> None:
+def test_the_demo_runs_where_loopback_has_one_address_of_each_family(run_on: RunOn, platform: str) -> None:
     header, *lines, _, verdict, status = run_on(platform, DEMO)
     assert header.split() == ["CALLER", "FROM", "CREDENTIAL", "RESULT"]
     assert [line.split()[1] for line in lines[:3]] == ["::1", "::1", "127.0.0.1"]
@@ -146,25 +171,25 @@ def test_the_demo_runs_where_loopback_has_one_address_of_each_family(platform: s
 
 
 @pytest.mark.parametrize("platform", MISSING)
-def test_the_asgi_middleware_authenticates(platform: str) -> None:
+def test_the_asgi_middleware_authenticates(run_on: RunOn, platform: str) -> None:
     assert run_on(platform, ASGI) == ["default/alice", "200", "401"]
 
 
-def test_on_macos_uvicorns_middleware_takes_sigterm_over() -> None:
+def test_on_macos_uvicorns_middleware_takes_sigterm_over(run_on: RunOn) -> None:
     assert run_on("darwin", DRAIN) == ["lifespan.startup.complete False", "False"]
 
 
-def test_on_windows_uvicorns_middleware_serves_without_a_drain_and_says_so() -> None:
+def test_on_windows_uvicorns_middleware_serves_without_a_drain_and_says_so(run_on: RunOn) -> None:
     log, *served = run_on("win32", DRAIN)
     assert log == "No drain: Windows sends no SIGTERM"
     assert served == ["lifespan.startup.complete False", "True"]
 
 
-def test_on_macos_gunicorn_drains_without_a_look_at_its_accept_queue_and_says_so() -> None:
+def test_on_macos_gunicorn_drains_without_a_look_at_its_accept_queue_and_says_so(run_on: RunOn) -> None:
     begun, accept_queue, *_ = run_on("darwin", HOOKS)
     assert begun == "Draining until no request has arrived for 15 s, at most 25 s"
     assert accept_queue.startswith("The accept queue cannot be read on darwin")
 
 
-def test_on_windows_the_hooks_leave_sigterm_alone_and_say_so() -> None:
+def test_on_windows_the_hooks_leave_sigterm_alone_and_say_so(run_on: RunOn) -> None:
     assert run_on("win32", HOOKS) == ["No drain: win32 has no timer signals (setitimer)"]
