@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from podproof._request.context import current_request
 from podproof.testing import Cluster
@@ -17,9 +19,34 @@ from tests.support.installed_sizes import InstalledSizes
 from tests.support.middleware_client import MiddlewareClient
 from tests.support.modes import DEFAULT, Mode, make_in_mode
 
+# No deadline: the machine may be slow. Derandomized: every run tries the same cases, so only a change breaks a test.
+settings.register_profile(
+    "normal",
+    max_examples=100,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "long", max_examples=3000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
+
+# Collecting imports every framework, and frees nothing: a third of its time would be spent on looking for garbage.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.collect()
+    gc.freeze()
+    gc.enable()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(InstalledSizes())
+    if config.getoption("dist", "no") != "no" and not hasattr(config, "workerinput"):
+        sys.settrace(None)  # nothing is measured in the process that hands the tests out to others
     # Options of whoever runs the tests: they end here, before a fixture of any scope builds an app.
     for name in [*os.environ]:
         if name.startswith("PODPROOF_"):

@@ -1,30 +1,14 @@
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 from prometheus_client import generate_latest
 
 from tests.security.attacked_app import AttackEnv
 from tests.security.case_counter import pytest_pyfunc_call  # noqa: F401  pytest finds hooks here
 from tests.support.leak_detector import LeakDetector, capture_all_records
-
-# No deadline: the machine may be slow. Derandomized: every run tries the same cases, so only a change breaks a test.
-settings.register_profile(
-    "normal",
-    max_examples=100,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.register_profile(
-    "long", max_examples=3000, deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "normal"))
 
 
 @pytest.fixture(scope="session")
