@@ -6,7 +6,7 @@ A test that takes `make_authenticator` runs in the modes that its marker names: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, cycle
@@ -66,7 +66,7 @@ AUTO = Mode("auto", "watch")
 MODES = (*REVIEWING, Mode("keys", "lookup"), Mode("keys", "watch"), AUTO)
 
 
-def modes_in_turn(rows: Sequence[str], modes: Sequence[Mode] = MODES) -> list[Any]:
+def modes_in_turn(rows: Iterable[object], modes: Sequence[Mode] = MODES) -> list[Any]:
     """Return a parameter for each row, in a mode of its own: `ROW-MODE`. Each mode has its turn, and begins anew.
 
     For rows that cost a process each: what they have in common meets every mode.
