@@ -6,13 +6,11 @@ import asyncio
 import io
 import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
 from typing import Any, NamedTuple, Self
 
 from kubernetes.client import Configuration
@@ -24,14 +22,14 @@ from podproof._authentication.authenticator import Authenticator
 from podproof._request.context import IDENTITY
 from podproof._request.setup import build_mode
 from podproof.errors import PodAuthError
-from podproof.identity import PodIdentity, ServiceAccount
+from podproof.identity import PodIdentity
 from podproof.options import Options
 from podproof.testing import Cluster, EmulatedPod
 from podproof.testing._emulator.tokens import signing_key
 from tests.security.reference_model import BoundPod, is_allowed
 from tests.support.leak_detector import LeakDetector
 from tests.support.modes import DEFAULT, MODES, Mode
-from tests.support.server_process import TIMEOUT_SECONDS
+from tests.support.watch_marker import WatchMarker
 
 ALICE, MALLORY, LOCAL = "127.0.0.2", "127.0.0.3", "127.0.0.1"
 DUAL_STACK = ("10.1.2.3", "fd00::1:2")
@@ -42,8 +40,6 @@ DOCUMENTED_STATUSES = {200, 400, 401, 403, 503}
 
 Headers = Sequence[tuple[bytes, bytes]]
 Sent = tuple[int, list[tuple[str, str]], bytes]
-_changes = count()
-
 LoadConfiguration = Callable[[Configuration], None]
 
 
@@ -168,8 +164,6 @@ class AttackedApp:
     ) -> None:
         self._leak_detector = leak_detector
         self._runner = runner
-        self._marker = marker
-        self._watched = threading.Event()
         self.client = APIServerClient(load=load, monotonic=clock, sleep=clock.sleep)
         options = Options.read({"audience": "bob", "rejection_ttl": 0} | given, {})
         changes: list[Callable[[str], None]] = []
@@ -183,7 +177,8 @@ class AttackedApp:
             on_close=mode.close,
             monotonic=clock,
         )
-        changes += [self.authenticator.discard_pod, lambda _: self._watched.set()]
+        changes.append(self.authenticator.discard_pod)
+        self._marker = None if marker is None else WatchMarker(marker, changes)
         self._callers: list[PodIdentity | None] = []
         self._wsgi_apps: dict[str, Any] = {
             "wsgi": wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
@@ -193,17 +188,8 @@ class AttackedApp:
 
     def settle(self) -> None:
         """Wait until the watch, if there is one, has seen all changes of pods that were made before."""
-        marker = self._marker
-        if marker is None:
-            return
-        labels = {"change": str(next(_changes))}
-        pods, end = self.authenticator.pods, self.authenticator.monotonic() + TIMEOUT_SECONDS
-        which = (ServiceAccount(marker.namespace, marker.service_account), marker.name, marker.uid)
-        pods.get(*which, end)  # waits for the list
-        marker.update(labels=labels)
-        while (found := pods.last_known(*which)) is None or found.pod.labels != labels:
-            assert self._watched.wait(TIMEOUT_SECONDS)
-            self._watched.clear()
+        if self._marker is not None:
+            self._marker.settle(self.authenticator.pods, self.authenticator.monotonic)
 
     def close(self) -> None:
         self.authenticator.close()

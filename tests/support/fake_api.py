@@ -16,6 +16,7 @@ from uuid import NAMESPACE_DNS, uuid5
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from podproof._apiserver.permissions import Permission
 from podproof._apiserver.protocols import IssuerReader, PodReader, TokenReviewer
 from podproof._authentication.authenticator import Authenticator
 from podproof._authentication.pods import PodLookup
@@ -155,6 +156,12 @@ class FakeAPI:
 
     def issuer(self, deadline: float) -> str:
         return str(ALICE["iss"])
+
+    def own_token(self) -> None:
+        return None
+
+    def is_allowed(self, permission: Permission, deadline: float) -> bool:
+        return True
 
     def read_pod(self, namespace: str, name: str, deadline: float) -> Mapping[str, Any] | None:
         self.reads += 1

@@ -14,9 +14,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from podproof._apiserver.permissions import GET_SIGNING_KEYS
 from podproof._authentication.authenticator import Authenticator
+from podproof._authentication.auto_mode import AutoMode
+from podproof._authentication.auto_mode import Mode as Parts
 from podproof._authentication.key_set import KeySet
-from podproof._authentication.key_source import APIServerKeys
+from podproof._authentication.key_source import APIServerKeys, KeySource
 from podproof._authentication.pod_view import ALL_NAMESPACES, PodView
 from podproof._authentication.pods import PodLookup, PodStore, read_record
 from podproof._authentication.signing_keys import SigningKeyVerifier
@@ -74,6 +77,21 @@ def modes_in_turn(rows: Iterable[object], modes: Sequence[Mode] = MODES) -> list
     return [pytest.param(row, mode, id=f"{row}-{mode}") for row, mode in zip(rows, cycle(modes))]
 
 
+def parts_in_mode(
+    verify: str, api: FakeAPI, keys: KeySource, store: PodStore, options: Options, *, time: Clock
+) -> tuple[TokenVerifier, PodStore]:
+    """Return what verifies tokens and what knows the pods, where `store` knows them."""
+    reviews = TokenReviewVerifier(api, options.audience)
+    if verify == "review":
+        return reviews, store
+    key_sets = {ISSUER: KeySet(keys, monotonic=time)}
+    verifier = SigningKeyVerifier(key_sets, options.audience, review=reviews, now=time)
+    if verify == "keys":
+        return verifier, store
+    auto = AutoMode(api, [GET_SIGNING_KEYS], keys=Parts(verifier, store), review=Parts(reviews, store))
+    return auto, auto
+
+
 def make_in_mode(mode: Mode, api: FakeAPI, options: Options, time: Clock) -> Authenticator:
     """Return an authenticator in a mode. Its view is told of each change of the API's pod, and is always fresh."""
     changes: list[Callable[[str], None]] = []
@@ -88,10 +106,7 @@ def make_in_mode(mode: Mode, api: FakeAPI, options: Options, time: Clock) -> Aut
         api.watches.append(tell)
         api.pod = api.pod
         store = view
-    verifier: TokenVerifier = TokenReviewVerifier(api, options.audience)
-    if mode.verify == "keys":
-        keys = {ISSUER: KeySet(APIServerKeys(api), monotonic=time)}
-        verifier = SigningKeyVerifier(keys, options.audience, review=verifier, now=time)
+    verifier, store = parts_in_mode(mode.verify, api, APIServerKeys(api), store, options, time=time)
     authenticator = Authenticator(
         options, verifier, store, issuer_reader=api, namespace_reader=api, now=time, monotonic=time
     )
@@ -129,11 +144,8 @@ class ModeEnv:
             now=self.time,
         )
         self.view.replace(ALL_NAMESPACES, [read_record(pod())])
-        verifier: TokenVerifier = TokenReviewVerifier(self.api, options.audience)
-        if self.verify == "keys":
-            keys = {ISSUER: KeySet(self.source, monotonic=self.time)}
-            verifier = SigningKeyVerifier(keys, options.audience, review=verifier, now=self.time)
         store: PodStore = self.view if self.pods == "watch" else lookup
+        verifier, store = parts_in_mode(self.verify, self.api, self.source, store, options, time=self.time)
         self.authenticator = Authenticator(options, verifier, store, now=self.time, monotonic=self.time)
         changes.append(self.authenticator.discard_pod)
 

@@ -256,7 +256,7 @@ class Authenticator:
         try:
             review.reviewed = self._verifier.verify_at_once(token)
             found = self._last_known(state, review)
-            if found is not None and read_at <= found.fresh_until:
+            if found is not None and read_at < found.fresh_until:
                 return self._accept(state, review, found, read_at)
             return self._accept_stale(state, review) if state.outage.ongoing else None
         except InvalidToken:
