@@ -55,7 +55,7 @@ class SharedClockEnv:
 
         The function returns the caller as the app saw it, or the status of a denial.
         """
-        options = Options.read({"audience": "bob"} | self.mode.options | given, {})
+        options = Options.read({"audience": "bob", "timeout": TIMEOUT_SECONDS} | self.mode.options | given, {})
         changes: list[Callable[[str], None]] = []
         mode = build_mode(options, self._client, changes, monotonic=self.time, now=self.time)
         authenticator = Authenticator(
