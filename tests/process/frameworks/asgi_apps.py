@@ -13,6 +13,8 @@ import falcon.asgi
 import fastapi
 import litestar
 import quart
+from django.core.handlers.asgi import ASGIHandler
+from django.test import override_settings
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from hypercorn.middleware import ProxyFixMiddleware
 from starlette.requests import Request
@@ -20,13 +22,23 @@ from starlette.responses import JSONResponse
 from starlette.types import Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from examples import django_bob, falcon_asgi_bob, fastapi_bob, litestar_bob, quart_bob, starlette_bob
+from examples import (
+    django_bob,
+    falcon_asgi_bob,
+    fastapi_bob,
+    fastapi_dependency_bob,
+    litestar_bob,
+    quart_bob,
+    starlette_backend_bob,
+    starlette_bob,
+)
 
 
 async def starlette_headers(request: Request) -> JSONResponse:
     return JSONResponse(dict(request.headers))
 
 
+@fastapi_dependency_bob.app.get("/headers", dependencies=[fastapi.Depends(fastapi_dependency_bob.auth)])
 @fastapi_bob.app.get("/headers")
 async def fastapi_headers(request: fastapi.Request) -> dict[str, str]:
     return dict(request.headers)
@@ -51,10 +63,14 @@ class FalconHeaders:
         resp.media = dict(req.headers)
 
 
-starlette_bob.app.add_route("/headers", starlette_headers)
+for starlette_app in (starlette_bob.app, starlette_backend_bob.app):
+    starlette_app.add_route("/headers", starlette_headers)
 litestar_bob.litestar.register(litestar_headers)
 django_bob.urlpatterns.append(django.urls.path("headers", django_headers))
 falcon_asgi_bob.bob.add_route("/headers", FalconHeaders())
+
+with override_settings(MIDDLEWARE=["podproof.django.PodAuthMiddleware"], PODPROOF={"exempt": ["/healthz"]}):
+    django_middleware = ASGIHandler()
 
 starlette: Any = starlette_bob.app
 APPS: dict[str, Any] = {
@@ -64,6 +80,9 @@ APPS: dict[str, Any] = {
     "django": django_bob.asgi,
     "quart": quart_bob.app,
     "falcon": falcon_asgi_bob.app,
+    "fastapi-dependency": fastapi_dependency_bob.app,
+    "starlette-backend": starlette_backend_bob.app,
+    "django-middleware": django_middleware,
     "uvicorn-proxy-headers": ProxyHeadersMiddleware(starlette, trusted_hosts="*"),
     "hypercorn-proxy-fix": ProxyFixMiddleware(starlette),
     "hypercorn-proxy-fix-modern": ProxyFixMiddleware(starlette, mode="modern"),

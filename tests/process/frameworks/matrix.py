@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WSGI = ("Flask", "Django", "Falcon", "Bottle")
@@ -26,6 +26,28 @@ ASGI_PROXIES = {
 
 
 @dataclass(frozen=True)
+class Door:
+    """A way without a middleware around the app. With `routes`, it is for some routes of the app.
+
+    `websockets`: it has the caller of WebSockets; `has_denial_response`: and denies one with the whole response.
+    """
+
+    host: str
+    framework: str
+    routes: bool = False
+    websockets: bool = False
+    has_denial_response: bool = False
+
+
+WSGI_DOORS = (Door("flask-blueprint", "Flask", routes=True), Door("django-middleware", "Django"))
+ASGI_DOORS = (
+    Door("fastapi-dependency", "FastAPI", routes=True, websockets=True, has_denial_response=True),
+    Door("starlette-backend", "Starlette", websockets=True),
+    Door("django-middleware", "Django"),
+)
+
+
+@dataclass(frozen=True)
 class Kind:
     """A server as it is started: `command` comes after `python`.
 
@@ -40,6 +62,12 @@ class Kind:
     @property
     def proxies(self) -> Mapping[str, str]:
         return WSGI_PROXIES if self.frameworks is WSGI else ASGI_PROXIES
+
+    @property
+    def doors(self) -> Sequence[Door]:
+        """The doors that are tested on this server: those of its frameworks."""
+        doors = WSGI_DOORS if self.frameworks is WSGI else ASGI_DOORS
+        return [door for door in doors if door.framework in self.frameworks]
 
     def has_websockets(self, framework: str) -> bool:
         return self.frameworks is not WSGI and framework in WITH_WEBSOCKETS

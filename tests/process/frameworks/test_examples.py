@@ -19,8 +19,11 @@ ADDRESS = {
 }
 EXAMPLES = sorted(ROOT.glob("examples/*_bob.py"))
 
-ELSEWHERE = ("flask_bob", "starlette_bob", "mcp_bob", "fastmcp_bob", "grpc_bob")
-"""Run in tests/repository/test_examples.py, and in test_mcp_agents.py; grpc_bob below."""
+ELSEWHERE = (
+    *("flask_bob", "starlette_bob", "mcp_bob", "fastmcp_bob", "grpc_bob"),
+    *("fastapi_dependency_bob", "starlette_backend_bob", "flask_blueprint_bob", "django_middleware_bob"),
+)
+"""Run in tests/repository/test_examples.py, in test_mcp_agents.py, and in test_matrix.py; two of them below."""
 
 
 def commands(example: Path) -> list[str]:
@@ -60,3 +63,22 @@ def test_the_grpc_example_runs_as_its_docstring_says(cluster: Cluster, tmp_path:
         with pytest.raises(grpc.RpcError) as denied:
             whoami(b"", timeout=10)
         assert denied.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_the_example_with_rest_framework_runs_as_its_docstring_says(cluster: Cluster, tmp_path: Path) -> None:
+    [command] = commands(ROOT / "examples/django_middleware_bob.py")
+    alice = cluster.pod("default/alice-pod", service_account="alice", addresses=["127.0.0.2"]).token("bob")
+    batch = cluster.pod("batch/job", service_account="job", addresses=["127.0.0.2"]).token("bob")
+    server, app = command.split()
+    environ = {"PODPROOF_AUDIENCE": "bob", "KUBECONFIG": str(cluster.kubeconfig)}
+    with run_server(["-m", server, *ADDRESS[server], app], tmp_path, **environ) as server_process:
+        assert server_process.get("127.0.0.2", alice, "/whoami").json["pod"] == "default/alice-pod"
+        assert server_process.get("127.0.0.2", alice, "/api").body == b"system:serviceaccount:default:alice"
+        assert server_process.get("127.0.0.2", batch, "/api").status == 403
+        assert server_process.get("127.0.0.3", alice, "/api").status == 403
+        assert server_process.get("127.0.0.3", None, "/healthz").status == 200
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_under_forty_lines(example: Path) -> None:
+    assert len(example.read_text().splitlines()) < 40

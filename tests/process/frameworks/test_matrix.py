@@ -159,6 +159,9 @@ HTTP: Sequence[Callable[[FrameworkApp], None]] = (
 )
 
 
+OF_THE_WHOLE_APP = {only_the_exact_path_is_exempt, only_callers_learn_that_a_path_does_not_exist}
+
+
 def expectations(kind: Kind) -> Iterator[tuple[str, Callable[[FrameworkApp], None]]]:
     """Yield each expectation of a kind of server, with the host of the app that it is about."""
     for framework in kind.frameworks:
@@ -169,6 +172,15 @@ def expectations(kind: Kind) -> Iterator[tuple[str, Callable[[FrameworkApp], Non
         )
         for expectation in (*HTTP, *(websocket if kind.has_websockets(framework) else ())):
             yield framework.lower(), expectation
+    for door in kind.doors:
+        denial = partial(
+            a_websocket_without_a_token_is_denied,
+            has_denial_response=kind.has_denial_response and door.has_denial_response,
+        )
+        websocket = (a_websocket_gets_its_caller, a_websocket_from_another_address_is_denied, denial)
+        for expectation in (*HTTP, *(websocket if door.websockets else ())):
+            if not (door.routes and expectation in OF_THE_WHOLE_APP):
+                yield door.host, expectation
     for host, reason in kind.proxies.items():
         yield host, partial(a_peer_address_that_a_middleware_took_from_a_header_is_denied, reason=reason)
 

@@ -17,6 +17,7 @@ import litestar
 import pytest
 import quart
 from django.core.asgi import get_asgi_application
+from django.core.handlers.wsgi import WSGIHandler
 from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
@@ -306,7 +307,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.mark.parametrize("server", ["wsgi", "asgi"])
 @pytest.mark.parametrize("kind", DJANGO_VIEWS)
-@pytest.mark.parametrize("middleware", ["podproof.django.CallerMiddleware", None])
+@pytest.mark.parametrize("middleware", ["podproof.django.CallerMiddleware", "podproof.django.PodAuthMiddleware", None])
 @pytest.mark.trap(64)
 def test_each_form_in_django_is_the_middlewares_response(
     make_authenticator: AuthenticatorFactory,
@@ -315,10 +316,13 @@ def test_each_form_in_django_is_the_middlewares_response(
     kind: str,
     middleware: str | None,
 ) -> None:
-    with override_settings(MIDDLEWARE=[middleware] if middleware else []):
-        served: Any = get_wsgi_application() if server == "wsgi" else get_asgi_application()
-        door: Any = WSGIMiddleware if server == "wsgi" else ASGIMiddleware
-        made = door(served, authenticator=make_authenticator(optional=True))
+    authenticator = make_authenticator(optional=True)
+    settings = {"MIDDLEWARE": [middleware] if middleware else [], "PODPROOF": {"authenticator": authenticator}}
+    with override_settings(**settings):
+        made: Any = get_wsgi_application() if server == "wsgi" else get_asgi_application()
+        if middleware != "podproof.django.PodAuthMiddleware":
+            door: Any = WSGIMiddleware if server == "wsgi" else ASGIMiddleware
+            made = door(made, authenticator=authenticator)
         # Without its middleware, Django takes what `check` raises for an error, and logs it.
         check_responses(made, f"/{kind}", caplog, logs_the_error=kind == "call" and middleware is None)
 
@@ -544,7 +548,7 @@ IS_WSGI = ("flask", "falcon-decorator", "falcon-hook", "falcon-call", "bottle", 
 def get(made: Any, path: str, *, anonymous: bool) -> tuple[int, str, bytes]:
     """Return the status, content type and body of the response to a GET request."""
     headers = {} if anonymous else AUTHORIZATION
-    if isinstance(made, WSGIMiddleware | flask.Flask):
+    if isinstance(made, WSGIMiddleware | flask.Flask | WSGIHandler):
         with Client(made).get(path, headers=headers, environ_overrides={"REMOTE_ADDR": PEER}) as wsgi:
             return wsgi.status_code, wsgi.headers.get("Content-Type", ""), wsgi.data
     client = TestClient(made, client=(PEER, 4711), headers=headers, raise_server_exceptions=False)
