@@ -69,6 +69,10 @@ class Kind:
         doors = WSGI_DOORS if self.frameworks is WSGI else ASGI_DOORS
         return [door for door in doors if door.framework in self.frameworks]
 
+    def has_websockets_of(self, door: Door) -> bool:
+        """Return True if a door's WebSockets are tested here: not on trio, where hypercorn may end by one."""
+        return door.websockets and self.frameworks is not ON_TRIO
+
     def has_websockets(self, framework: str) -> bool:
         return self.frameworks is not WSGI and framework in WITH_WEBSOCKETS
 

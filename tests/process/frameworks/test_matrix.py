@@ -178,7 +178,7 @@ def expectations(kind: Kind) -> Iterator[tuple[str, Callable[[FrameworkApp], Non
             has_denial_response=kind.has_denial_response and door.has_denial_response,
         )
         websocket = (a_websocket_gets_its_caller, a_websocket_from_another_address_is_denied, denial)
-        for expectation in (*HTTP, *(websocket if door.websockets else ())):
+        for expectation in (*HTTP, *(websocket if kind.has_websockets_of(door) else ())):
             if not (door.routes and expectation in OF_THE_WHOLE_APP):
                 yield door.host, expectation
     for host, reason in kind.proxies.items():
