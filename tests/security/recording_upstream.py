@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import parse_headers
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
@@ -27,14 +28,25 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"upgraded")
             self.close_connection = True
             return
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        seen = {"method": self.command, "target": self.path, "headers": self.headers.items(), "body": len(body)}
+        body, trailers = self._read_body()
+        headers = [*self.headers.items(), *trailers]  # as servers do that take trailers for headers
+        seen = {"method": self.command, "target": self.path, "headers": headers, "body": len(body)}
         content = json.dumps(seen).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(content)
+
+    def _read_body(self) -> tuple[bytes, list[tuple[str, str]]]:
+        """Return a body, and the trailers behind its chunks."""
+        if self.headers.get("Transfer-Encoding") is None:
+            return self.rfile.read(int(self.headers.get("Content-Length") or 0)), []
+        body = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        return body, [*parse_headers(self.rfile).items()]
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""

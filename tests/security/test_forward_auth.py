@@ -66,14 +66,15 @@ class Place:
     def ask(self, source: str, target: str = "/orders", *lines: str, method: str = "GET", body: bytes = b"") -> Reply:
         """Send a request with Alice's token, and return the status and what the app saw."""
         lines = (f"Authorization: Bearer {self.tokens[ALICE]}", *lines)
-        [status, *_], received = self.send(source, raw_request(target, *lines, method=method) + body)
+        statuses, received = self.send(source, raw_request(target, *lines, method=method) + body)
         found = re.search(rb"\{\"method.*\}", received)
+        status = next(one for one in statuses if one != 100)
         return Reply(status, json.loads(found[0]) if found else None, received)
 
 
 def is_last(received: bytes) -> bool:
     """Return True if a whole response is there after which the proxy closes: Envoy waits a second before it does."""
-    head, _, body = received.lower().partition(b"\r\n\r\n")
+    head, _, body = received.lower().removeprefix(b"http/1.1 100 continue\r\n\r\n").partition(b"\r\n\r\n")
     length = re.search(rb"\r\ncontent-length: (\d+)", head)
     return bool(length and b"\r\nconnection: close" in head and len(body) == int(length[1]))
 
@@ -203,6 +204,14 @@ def test_no_caller_writes_an_identity_header(place: Place, spelling: str) -> Non
                 assert len(told) == (5 if target == "/orders" else 0)
 
 
+@pytest.mark.parametrize("part", IDENTITY_HEADERS)
+def test_no_caller_takes_an_identity_header_away(place: Place, part: str) -> None:
+    """RFC 9110 section 7.6.1: a proxy removes what Connection names."""
+    for value in (f"close, X-Podproof-{part}", f"X-Podproof-{part}"):
+        reply = place.ask(ALICE, "/orders", f"Connection: {value}")
+        assert reply.seen is None or len([one for one, _ in reply.headers if one.startswith("x-podproof-")]) == 5
+
+
 ORIGINALS = (
     *("X-Original-URI", "X-Original-URL", "X-Forwarded-Uri", "X-Rewrite-URL", "X-Envoy-Original-Path"),
     *("X_Original_URI", "X_Forwarded_Uri", "x-original_uri"),
@@ -275,6 +284,17 @@ def test_methods_that_the_rules_allow_reach_the_app(place: Place, method: str) -
     if method != "HEAD":
         assert reply.seen is not None
         assert (reply.seen["method"], reply.seen["body"]) == (method, 5)
+
+
+@pytest.mark.trap(68)
+def test_a_body_arrives_and_its_trailers_are_no_headers(place: Place) -> None:
+    forged = "".join(f"X-Podproof-{part}: forged\r\nX_Podproof_{part}: forged\r\n" for part in IDENTITY_HEADERS)
+    for more in ([], ["Expect: 100-continue"], ["Trailer: X-Podproof-Pod, X-Podproof-Service-Account", "TE: trailers"]):
+        body = f"5\r\nhello\r\n0\r\n{forged}Authorization: Bearer forged\r\n\r\n".encode()
+        reply = place.ask(ALICE, "/orders", "Transfer-Encoding: chunked", *more, method="POST", body=body)
+        assert (reply.seen and reply.seen["body"]) == 5
+        assert b"forged" not in reply.received
+        assert place.ask(MALLORY, "/orders", "Transfer-Encoding: chunked", *more, method="POST", body=body).seen is None
 
 
 @pytest.mark.parametrize("method", ["DELETE", "PUT", "TRACE", "CONNECT", "GETX", "PROPFIND"])

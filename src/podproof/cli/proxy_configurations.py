@@ -89,6 +89,7 @@ http {
 
             proxy_http_version 1.1;
             proxy_set_header Host $http_host;
+            proxy_set_header X-Forwarded-For $remote_addr;
             proxy_set_header Upgrade $http_upgrade;
             proxy_set_header Connection $connection_upgrade;
             proxy_pass http://127.0.0.1:@@app;  # without a path: what is judged is what is passed on
@@ -136,6 +137,11 @@ http://:@@listen {
         request_header -X-Podproof_*
         request_header -X_Podproof-*
         request_header -X_Podproof_*
+
+        # Caddy would remove the headers that the caller's Connection names, those of podproof too.
+        @upgrade header Upgrade *
+        request_header -Connection
+        request_header @upgrade Connection Upgrade
 
         forward_auth 127.0.0.1:@@forward_auth {
             uri /
