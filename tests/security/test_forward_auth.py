@@ -204,6 +204,12 @@ def test_no_caller_writes_an_identity_header(place: Place, spelling: str) -> Non
                 assert len(told) == (5 if target == "/orders" else 0)
 
 
+def test_no_underscore_and_behind_caddy_no_header_of_the_prefix_passes(place: Place) -> None:
+    names = ["X_Podproof_Other", "X-Podproof_Other", "x_podproof-other"]
+    for name in [*names, *(["X-Podproof-Other"] if place.kind == "caddy" else [])]:
+        assert b"forged" not in place.ask(ALICE, "/orders", f"{name}: forged").received
+
+
 @pytest.mark.parametrize("part", IDENTITY_HEADERS)
 def test_no_caller_takes_an_identity_header_away(place: Place, part: str) -> None:
     """RFC 9110 section 7.6.1: a proxy removes what Connection names."""
@@ -411,6 +417,7 @@ def asked(attack_env: AttackEnv, leak_detector: LeakDetector) -> AttackedApp:
     return app
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(data=st.data(), kind=st.sampled_from(KINDS))
 def test_whatever_is_in_the_credential_the_reference_model_allows_the_same(
     attack_env: AttackEnv, asked: AttackedApp, data: st.DataObject, kind: str
@@ -423,12 +430,14 @@ def test_whatever_is_in_the_credential_the_reference_model_allows_the_same(
     assert result.status != 503
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(token=st.data(), kind=st.sampled_from(KINDS))
 def test_no_invalid_token_gets_in(attack_env: AttackEnv, asked: AttackedApp, token: st.DataObject, kind: str) -> None:
     value = b"Bearer " + token.draw(hostile_tokens.invalid_tokens(attack_env.token))
     assert asked.send(kind, [(b"authorization", value)]).allowed <= attack_env.model_allows([value], ALICE)
 
 
+@settings(max_examples=settings().max_examples // 2)
 @given(headers=st.lists(other_headers()), kind=st.sampled_from(KINDS), peer=st.sampled_from([ALICE, MALLORY, None, ""]))
 def test_no_other_header_allows_a_request_or_raises(
     attack_env: AttackEnv, asked: AttackedApp, headers: list[tuple[bytes, bytes]], kind: str, peer: str | None

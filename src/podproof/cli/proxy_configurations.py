@@ -132,7 +132,8 @@ _CADDY = """\
 
 http://:@@listen {
     route {
-        # What the caller sends of these, with underscores too, which some apps take for dashes.
+        # What the caller sends of these, with underscores too, which some apps take for dashes. Newer versions of
+        # Caddy clear those that they copy.
         request_header -X-Podproof-*
         request_header -X-Podproof_*
         request_header -X_Podproof-*
