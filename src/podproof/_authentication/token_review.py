@@ -7,12 +7,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Any
 
 from podproof._apiserver.protocols import TokenReviewer
 from podproof.errors import NotPodBound, TokenReviewFailed, Unavailable
-from podproof.identity import ServiceAccount
+from podproof.identity import ServiceAccount, frozen_dict
 
 POD_NAME = "authentication.kubernetes.io/pod-name"
 POD_UID = "authentication.kubernetes.io/pod-uid"
@@ -129,7 +128,7 @@ def bound_token(
         audience=audience,
         credential_id=next(iter(extra.get(CREDENTIAL_ID, ())), None),
         groups=groups,
-        extra=MappingProxyType(extra),  # all requests of a token share it
+        extra=frozen_dict(extra),  # all requests of a token share it
     )
 
 

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Any
 
 from podproof._authentication.claims import check_claims
@@ -25,7 +24,7 @@ from podproof._authentication.signed_token import (
 )
 from podproof._authentication.token_review import ReviewedToken
 from podproof.errors import MalformedToken, SignatureInvalid, Unavailable, WrongIssuer
-from podproof.identity import Pod, ServiceAccount
+from podproof.identity import Pod, ServiceAccount, frozen_dict
 
 SUBJECT = "sub"
 SCOPE = "scope"
@@ -78,7 +77,7 @@ class IssuedTokenVerifier:
         check_claims(claims, audiences=self._audiences, issuers=(self._issuer,), now=self._now())
         check_begins(claims, self._now(), names=("iat",))
         reviewed = read_binding(claims, named_audience(claims, self._audiences))
-        return replace(reviewed, groups=(), extra=MappingProxyType({**reviewed.extra, **_extra(claims)}))
+        return replace(reviewed, groups=(), extra=frozen_dict({**reviewed.extra, **_extra(claims)}))
 
 
 def _extra(claims: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
