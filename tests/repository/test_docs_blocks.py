@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from django.test import Client as DjangoClient
 from opentelemetry import trace
 from opentelemetry.util._once import Once
 from starlette.testclient import TestClient
@@ -36,6 +37,7 @@ from tests.support.docs_stage import ALICE, ELSEWHERE, Stage, wrapped_flask_app
 from tests.support.exchange_client import SECRET, write_keys
 from tests.support.framework_apps import starlette_app, wsgi_app
 from tests.support.markdown import PAGES, ROOT, Block, find_blocks, read_page
+from tests.support.people_apps import running_django_project
 from tests.support.shell_commands import MANIFESTS, check_line
 
 BLOCKS = [block for page in PAGES for block in find_blocks(page, read_page(page))]
@@ -80,6 +82,7 @@ SETUPS: Mapping[str, Callable[[Stage], dict[str, Any]]] = {
     "exchange": exchange_keys,
     "flask": lambda _: {"app": wrapped_flask_app()},
     "identity": an_identity,
+    "people": lambda _: {"__name__": "documented", "SECRET_KEY": "signs the sessions of these tests only"},
     "rbac": allowed_by_rbac,
     "starlette": lambda _: {"app": starlette_app()},
     "wsgi": lambda _: {"app": wsgi_app},
@@ -239,6 +242,13 @@ def test_an_output_is_what_the_code_prints(block: Block, stage: Stage, caplog: p
     CHECKS[block.check](block.text.rstrip("\n"), stage, caplog)
 
 
+def check_django_project(_: str, stage: Stage, __: pytest.LogCaptureFixture) -> None:
+    with running_django_project(stage.directory):
+        headers = {"X-Pod-Authorization": stage.alice.headers("bob")["Authorization"]}
+        response = DjangoClient(REMOTE_ADDR=ALICE).get("/whoami", headers=headers)
+        assert (response.status_code, response.content) == (200, b"default/alice")
+
+
 def check_demo(text: str, _: Stage, __: pytest.LogCaptureFixture) -> None:
     with redirect_stdout(io.StringIO()) as out:
         assert main(["demo"]) == 0
@@ -300,6 +310,7 @@ CHECKS: Mapping[str, Callable[[str, Stage, pytest.LogCaptureFixture], None]] = {
     "demo": check_demo,
     "denied_record": check_denied_record,
     "diagram": check_diagram,
+    "django_project": check_django_project,
     "json_record": check_json_record,
     "report": check_report,
     "sequence": check_sequence,
