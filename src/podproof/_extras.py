@@ -22,6 +22,7 @@ EXTRAS = {
     "litestar": (*_ASGI, "litestar"),
     "falcon": (*_SERVER, "falcon"),
     "exchange": (*_ASGI, "prometheus-client", "uvicorn"),
+    "forward-auth": (*_ASGI, "prometheus-client", "uvicorn"),
     "mcp": (*_ASGI, "mcp"),
     "grpc": (*_SERVER, "anyio", "grpcio"),
     "dpop": ("cryptography", "pyjwt"),

@@ -154,7 +154,7 @@ def _manifests(options: Namespace) -> int:
 
 
 def _serve(options: Namespace) -> int:
-    require_extra(f"podproof serve {options.what}", "exchange")
+    require_extra(f"podproof serve {options.what}", options.what)
     from podproof.cli.serve import Listener, serve  # noqa: PLC0415
 
     listener = Listener(options.host, options.port, options.tls_certificate, options.tls_key)

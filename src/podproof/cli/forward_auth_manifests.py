@@ -92,7 +92,7 @@ spec:
             - name: tmp
               mountPath: /tmp
         - name: podproof
-          image: $name-podproof  # replace: an image with podproof[exchange]
+          image: $name-podproof  # replace: an image with podproof[forward-auth]
           command: [python, -m, podproof, serve, forward-auth]
           env:
             - name: PODPROOF_FORWARD_AUTH_PROXY

@@ -98,8 +98,8 @@ examples:
 
 _SERVE = """\
 Serves what podproof has of its own, with probes (/livez, /readyz), /metrics, a
-drain at SIGTERM, and the decision log as JSON on standard error. Needs the
-extra podproof[exchange]."""
+drain at SIGTERM, and the decision log as JSON on standard error. Each needs the
+extra of its name: podproof[exchange], podproof[forward-auth]."""
 
 _SERVE_EXAMPLES = """\
 examples:
