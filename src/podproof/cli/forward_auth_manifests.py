@@ -72,6 +72,10 @@ spec:
       containers:
         - name: app
           image: $name  # replace: an app that listens on 127.0.0.1:3000, and believes the X-Podproof- headers
+          lifecycle:
+            preStop:
+              exec:
+                command: [sleep, "10"]
           securityContext:
             allowPrivilegeEscalation: false
         - name: proxy
@@ -80,6 +84,14 @@ spec:
           ports:
             - name: http
               containerPort: 8000
+          readinessProbe:
+            tcpSocket:
+              port: http
+            periodSeconds: 2
+          lifecycle:
+            preStop:  # callers still come for a while, until all nodes know that this pod ends
+              exec:
+                command: [sleep, "10"]
           securityContext:
             allowPrivilegeEscalation: false
             readOnlyRootFilesystem: true

@@ -12,6 +12,7 @@ from podproof.cli import main
 from podproof.cli.checks.forward_auth import check_forward_auth
 from podproof.cli.finding import Level
 from podproof.cli.proxy_configurations import PROXIES, configure_proxy
+from podproof.drain.settings import DrainSettings
 from podproof.forward_auth import ForwardAuth
 from podproof.options import Options
 from podproof.testing import Cluster
@@ -49,7 +50,10 @@ def test_a_proxy_with_the_documented_configuration_stands_before_the_app(render:
     ]
     made = configure_proxy(proxy)
     assert documents["ConfigMap shop-proxy"]["data"] == {made.file: made.text}
-    app, server, _ = documents["Deployment shop"]["spec"]["template"]["spec"]["containers"]
+    pod = documents["Deployment shop"]["spec"]["template"]["spec"]
+    app, server, _ = pod["containers"]
+    waits = [int(one["lifecycle"]["preStop"]["exec"]["command"][1]) for one in (app, server)]
+    assert max(waits) < DrainSettings().idle_timeout  # podproof stays until it is not asked any more
     assert server["command"] == [*made.command, f"/etc/proxy/{made.file}"]
     assert {one["mountPath"] for one in server["volumeMounts"]} == {"/etc/proxy", "/tmp"}
     assert "ports" not in app
