@@ -5,7 +5,6 @@ from __future__ import annotations
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
-from starlette.authentication import SimpleUser
 
 from podproof._request.context import CurrentRequest
 from podproof.identity import PodIdentity
@@ -19,11 +18,20 @@ class CallerUser(AuthenticatedUser):
     """
 
     def __init__(self, request: CurrentRequest, identity: PodIdentity) -> None:
+        # What the SDK has as attributes is made when it is asked for.
         self._request = request
         self._identity = identity
-        self._token: AccessToken | None = None  # made when it is asked for
-        self.scopes = _scopes(identity)
-        SimpleUser.__init__(self, str(identity.service_account))
+        self._token: AccessToken | None = None
+
+    @property
+    def username(self) -> str:  # type: ignore[override]  # as below
+        """The caller's service account."""
+        return str(self._identity.service_account)
+
+    @property
+    def scopes(self) -> list[str]:  # type: ignore[override]  # as below
+        """The scopes of the caller's access token."""
+        return _scopes(self._identity)
 
     @property
     def access_token(self) -> AccessToken | None:  # type: ignore[override]  # the SDK's own accessor returns it as it is

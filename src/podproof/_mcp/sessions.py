@@ -16,6 +16,9 @@ STAND_IN = (b"authorization", b"Bearer podproof")
 """What the SDK's own authentication finds in the place of the token. It says nothing: the caller does."""
 
 
+_LAST_EVENT_ID = LAST_EVENT_ID_HEADER.lower().encode()
+
+
 class CallerSessions:
     """Runs the app with the caller as the SDK's user, by which the SDK compares a session's owner with each request.
 
@@ -35,14 +38,15 @@ class CallerSessions:
             await self._app(scope, receive, send)
             return
         user = None
+        sent = {name for name, _ in scope["headers"]}
         if request.identity is not None:
             user = CallerUser(request, request.identity)
-            if all(name != b"authorization" for name, _ in scope["headers"]):
+            if b"authorization" not in sent:
                 scope["headers"] = [*scope["headers"], STAND_IN]
             if self._enforce:
                 scope["user"] = user
         if self._enforce:
-            send = self._bind_events(scope, send, request)
+            send = self._bind_events(scope, send, request, resumes=_LAST_EVENT_ID in sent)
         before = auth_context_var.set(user)
         try:
             await self._app(scope, receive, send)
@@ -52,14 +56,14 @@ class CallerSessions:
             # A tool was denied, and its response says so with another status than that of a denial.
             request.settle(request.denial.response.status)
 
-    def _bind_events(self, scope: Scope, send: Send, request: CurrentRequest) -> Send:
+    def _bind_events(self, scope: Scope, send: Send, request: CurrentRequest, *, resumes: bool) -> Send:
         """Take the mark off the request's `Last-Event-ID`, and return a `send` that marks the IDs of events.
 
         Raises NotAllowed.
         """
         pod_uid = "" if request.identity is None else request.identity.pod.uid
-        headers = Headers(scope=scope)
-        if LAST_EVENT_ID_HEADER in headers:
+        if resumes:
+            headers = Headers(scope=scope)
             ids = headers.getlist(LAST_EVENT_ID_HEADER)
             session = headers.get(MCP_SESSION_ID_HEADER, "")
             name = self._event_ids.accept(ids[0], pod_uid, session) if len(ids) == 1 else None
