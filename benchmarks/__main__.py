@@ -29,6 +29,7 @@ PARTS = (
     "issued",
     "serving",
     "tools",
+    "calls",
 )
 PACKAGES = ("podproof", "starlette", "uvicorn", "fastapi", "flask", "gunicorn", "pyjwt", "kubernetes", "urllib3")
 

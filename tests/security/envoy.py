@@ -34,9 +34,21 @@ _KINDS: dict[str, dict[str, Any]] = {
 """What each does to the headers. It appends to X-Forwarded-For by itself; all others pass as they come."""
 
 
-def _cluster(name: str, port: int, source: str | None) -> dict[str, Any]:
+_HTTP2 = {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+        "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
+        "explicit_http_config": {"http2_protocol_options": {}},
+    }
+}
+
+
+def _cluster(name: str, port: int, source: str | None, *, http2: bool) -> dict[str, Any]:
     endpoint = {"address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}}
-    bound = {"upstream_bind_config": {"source_address": {"address": source, "port_value": 0}}} if source else {}
+    bound: dict[str, Any] = (
+        {"upstream_bind_config": {"source_address": {"address": source, "port_value": 0}}} if source else {}
+    )
+    if http2:
+        bound["typed_extension_protocol_options"] = _HTTP2
     return {
         "name": name,
         "type": "STATIC",
@@ -50,7 +62,7 @@ def _host(name: str, rules: dict[str, Any], **route: str) -> dict[str, Any]:
     return {"name": name, "domains": [name], "routes": routes, **rules}
 
 
-def _configuration(port: int, to: int) -> dict[str, Any]:
+def _configuration(port: int, to: int, *, http2: bool) -> dict[str, Any]:
     hosts = [_host(name, rules, cluster="unbound" if name == "unbound" else "app") for name, rules in _KINDS.items()]
     hosts.append(_host("twice", _WITHOUT_FORWARDED, cluster="itself", host_rewrite_literal="appends"))
     extensions = "type.googleapis.com/envoy.extensions.filters"
@@ -66,16 +78,30 @@ def _configuration(port: int, to: int) -> dict[str, Any]:
         "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}},
         "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
     }
-    clusters = [_cluster("app", to, ADDRESS), _cluster("unbound", to, None), _cluster("itself", port, BEFORE)]
+    ways = (("app", to, ADDRESS), ("unbound", to, None), ("itself", port, BEFORE))
+    clusters = [_cluster(*way, http2=http2) for way in ways]
     return {"static_resources": {"listeners": [listener], "clusters": clusters}}
 
 
 @contextmanager
 def in_front_of(app: ServerProcess, folder: Path) -> Iterator[ServerProcess]:
     """Run Envoy: as each of its kinds by the Host header, and as `twice`, which passes on to `appends`."""
+    with _running(app.port, folder, http2=False) as proxy:
+        yield proxy
+
+
+@contextmanager
+def in_front_of_grpc(port: int, folder: Path) -> Iterator[str]:
+    """Run Envoy in front of a port of gRPC, which it calls by HTTP/2, and yield the target for clients."""
+    with _running(port, folder, http2=True) as proxy:
+        yield f"127.0.0.1:{proxy.port}"
+
+
+@contextmanager
+def _running(to: int, folder: Path, *, http2: bool) -> Iterator[ServerProcess]:
     port = free_port()
     configuration = folder / "envoy.json"
-    configuration.write_text(json.dumps(_configuration(port, app.port)))
+    configuration.write_text(json.dumps(_configuration(port, to, http2=http2)))
     command = [str(BINARY), "-c", str(configuration), "--concurrency", "1", "--disable-hot-restart", "-l", "warning"]
     with running_proxy(command, port, folder) as proxy:
         yield proxy

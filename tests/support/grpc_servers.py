@@ -140,9 +140,11 @@ def call(
     method: str | None = None,
     requests: Iterable[bytes] = (b"one",),
     timeout: float = 10,
+    authority: str | None = None,
 ) -> list[bytes]:
-    """Call a method of a kind, and return its responses. Raises grpc.RpcError."""
-    with grpc.insecure_channel(target) as channel:
+    """Call a method of a kind, and return its responses. `authority` is the Host of the call. Raises grpc.RpcError."""
+    options = [] if authority is None else [("grpc.default_authority", authority)]
+    with grpc.insecure_channel(target, options) as channel:
         multi_callable = getattr(channel, kind)(method or f"/echo.Echo/{kind}")
         sent: Any = iter(requests) if kind.startswith("stream") else b"".join(requests)
         received = multi_callable(sent, metadata=tuple(metadata), timeout=timeout)
