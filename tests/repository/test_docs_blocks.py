@@ -9,10 +9,12 @@ import json
 import logging
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -77,12 +79,22 @@ def an_identity(_: Stage) -> dict[str, Any]:
     return {"identity": PodIdentity(service_account=account, pod=pod, audience="bob", expires_at=0.0)}
 
 
+def mcp_server(_: Stage) -> dict[str, Any]:
+    """Make the module that the page's first server is in."""
+    [text] = [block.text for block in BLOCKS if block.page == "docs/mcp.md" and 'MCPServer("bob")' in block.text]
+    server = ModuleType("server")
+    exec(text, server.__dict__)
+    sys.modules["server"] = server
+    return {"__name__": "documented"}
+
+
 SETUPS: Mapping[str, Callable[[Stage], dict[str, Any]]] = {
     "": lambda _: {"__name__": "documented"},
     "exchange": exchange_keys,
     "flask": lambda _: {"app": wrapped_flask_app()},
     "identity": an_identity,
     "people": lambda _: {"__name__": "documented", "SECRET_KEY": "signs the sessions of these tests only"},
+    "mcp": mcp_server,
     "rbac": allowed_by_rbac,
     "starlette": lambda _: {"app": starlette_app()},
     "wsgi": lambda _: {"app": wsgi_app},
@@ -114,6 +126,7 @@ def restored_globals() -> Iterator[None]:
     loggers = [logging.getLogger(), logging.getLogger("podproof.audit")]
     before = [(logger, [*logger.handlers], logger.level) for logger in loggers]
     yield
+    sys.modules.pop("server", None)
     for logger, handlers, level in before:
         logger.handlers[:] = handlers
         logger.setLevel(level)
