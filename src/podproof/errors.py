@@ -118,19 +118,19 @@ class PodAuthError(Exception):
 
 
 class NoCredential(PodAuthError):
-    """The request has no bearer token in an Authorization header (RFC 6750 section 3.1: no error code)."""
+    """The request has no bearer token in the header for it (RFC 6750 section 3.1: no error code)."""
 
     code = "no-credential"
 
 
 class MalformedCredential(PodAuthError):
-    """The Authorization header is not exactly one `Bearer` token."""
+    """The header for the token is not exactly one `Bearer` token."""
 
     code = "malformed-credential"
     status = 400
     error = "invalid_request"
     title = "Bad Request"
-    detail = "The Authorization header must be given once, as: Bearer <token>"
+    detail = "The header with the token must be given once, as: Bearer <token>"
 
 
 class InvalidToken(PodAuthError):

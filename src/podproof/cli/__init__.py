@@ -58,7 +58,9 @@ def _call(options: Namespace) -> int:
     from podproof.cli.call import CallOptions, make_call  # noqa: PLC0415
     from podproof.cli.report import print_findings  # noqa: PLC0415
 
-    call = CallOptions(options.url, options.method, options.audience, options.token_file, options.timeout)
+    call = CallOptions(
+        options.url, options.method, options.audience, options.token_file, options.timeout, options.header
+    )
     return print_findings(list(make_call(call, time.time())), sys.stdout, os.environ, as_json=options.json)
 
 

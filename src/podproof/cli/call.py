@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from podproof._token.header_name import AUTHORIZATION
 from podproof._token.jwt import read_claims
 from podproof.cli.durations import format_duration
 from podproof.cli.errors import CommandError
@@ -27,13 +28,14 @@ _DOCTOR = "kubectl exec deployment/SERVER -- podproof doctor"
 
 
 class CallOptions(NamedTuple):
-    """What to call: the `audience` and `path` of the token, as `TokenClient` takes them; `timeout` is in seconds."""
+    """What to call: `audience`, `path` and `header` of the token as `TokenClient` has them; `timeout` in seconds."""
 
     url: str
     method: str = "GET"
     audience: str | None = None
     path: str | None = None
     timeout: float = 10.0
+    header: str = AUTHORIZATION
 
 
 def make_call(options: CallOptions, now: float, root: Path = Path("/")) -> Iterator[Finding]:
@@ -41,12 +43,13 @@ def make_call(options: CallOptions, now: float, root: Path = Path("/")) -> Itera
 
     `now` is in Unix seconds; mounted tokens are looked for below `root`. No finding contains the token.
 
-    Raises CommandError for an invalid URL or audience, or if several tokens are mounted.
+    Raises CommandError for an invalid URL, audience or header, or if several tokens are mounted.
     """
     if re.match(r"https?://[^/]", options.url) is None:
         raise CommandError(f"invalid URL {options.url!r:.200}: expected one such as http://bob/whoami")
     try:
-        client = TokenClient(options.audience, path=options.path or _find_token(options.audience, root))
+        path = options.path or _find_token(options.audience, root)
+        client = TokenClient(options.audience, path=path, header=options.header)
         token = client.token()
     except ConfigurationError as error:
         raise CommandError(str(error)) from None
@@ -70,7 +73,7 @@ def make_call(options: CallOptions, now: float, root: Path = Path("/")) -> Itera
         except requests.RequestException as error:
             yield _explain_failure(options, error)
         else:
-            yield from _explain_response(response, claims, token)
+            yield from _explain_response(response, options.header, claims, token)
 
 
 def _find_token(audience: str | None, root: Path) -> Path | None:
@@ -130,7 +133,9 @@ def _explain_failure(options: CallOptions, error: BaseException) -> Finding:
     return fail("response", f"the request failed with {type(error).__name__}", "kubectl get services --all-namespaces")
 
 
-def _explain_response(response: requests.Response, claims: Mapping[str, Any], token: str) -> Iterator[Finding]:
+def _explain_response(
+    response: requests.Response, header: str, claims: Mapping[str, Any], token: str
+) -> Iterator[Finding]:
     status = f"{response.status_code} {response.reason}"
     problem = _problem(response)
     detail = f": {problem['detail']}" if problem.get("detail") else ""
@@ -149,18 +154,19 @@ def _explain_response(response: requests.Response, claims: Mapping[str, Any], to
         text = f"{status}{detail}"
         if request_id := problem.get("request_id"):
             text += f" (request id {request_id})"
-        meaning, fix = _meaning(response.status_code, challenge, claims)
+        meaning, fix = _meaning(response.status_code, challenge, header, claims)
         yield fail("response", f"{_redact(text, token)}\n{meaning}", fix)
 
 
-def _meaning(status: int, challenge: re.Match[str] | None, claims: Mapping[str, Any]) -> tuple[str, str]:
+def _meaning(status: int, challenge: re.Match[str] | None, header: str, claims: Mapping[str, Any]) -> tuple[str, str]:
     """Return what a denied request means for the caller, and what to do."""
     expected = challenge[1] if challenge else ""
     match status:
         case 401 if challenge and challenge[2] is None:
             return (
-                "The server received no token: a proxy or a redirect removed the Authorization header.",
-                "Call the server's Service directly.",
+                f"The server received no token: a proxy or a redirect removed the {header} header, or the server takes "
+                "tokens in another one (its PODPROOF_HEADER).",
+                "Call the server's Service directly, with --header if it has another one.",
             )
         case 401 if expected not in _audiences(claims):
             return (

@@ -14,7 +14,7 @@ from podproof.cli.table import Colour, Row, format_table
 
 FIXES = {
     "no-credential": "have the caller send a token, as with podproof.TokenClient; name open paths in exempt",
-    "malformed-credential": "have the caller send one header: Authorization: Bearer <token>",
+    "malformed-credential": "have the caller send the token's header once, as in: Authorization: Bearer <token>",
     "malformed-token": "the credential is not a service-account token; have the caller mount a projected one",
     "wrong-audience": "mount a projected token whose audience is this app's",
     "wrong-issuer": "the token is of another cluster or provider; add its issuer to issuers if it is yours",

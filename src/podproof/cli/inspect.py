@@ -16,7 +16,7 @@ from podproof.errors import MalformedToken
 from podproof.identity import ServiceAccount
 
 # A token may be pasted with its header.
-_SCHEME = re.compile(r"\s*(?:Authorization:\s*)?(?:Bearer\s+)?", re.IGNORECASE)
+_SCHEME = re.compile(r"\s*(?:[\w-]+:\s*)?(?:(?:Bearer|DPoP)\s+)?", re.IGNORECASE)
 
 
 def read_tokens(file: str | None, stdin: TextIO, environ: Mapping[str, str], root: Path = Path("/")) -> dict[str, str]:

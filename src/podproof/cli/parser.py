@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from podproof._token.header_name import AUTHORIZATION
 from podproof._version import __version__
 from podproof.cli.proxy_configurations import PROXIES
 from podproof.identity import ServiceAccount
@@ -48,6 +49,7 @@ _CALL_EXAMPLES = """\
 examples:
   kubectl exec deployment/alice -- podproof call http://bob/whoami
   kubectl exec deployment/alice -- podproof call --audience bob http://bob/whoami
+  podproof call --header X-Pod-Authorization http://bob/whoami
   podproof call -X POST --token-file token http://localhost:8080/orders"""
 
 _INSPECT = """\
@@ -200,6 +202,7 @@ def build_parser(file_completion: object = None) -> ArgumentParser:
     call.add_argument("url", metavar="URL", help="the URL to call, such as http://bob/whoami")
     call.add_argument("--audience", help="the server's audience, which the token must have")
     token_file: Any = call.add_argument("--token-file", metavar="FILE", help="the token (default: the mounted one)")
+    call.add_argument("--header", default=AUTHORIZATION, help="the header for the token, if the server has another one")
     call.add_argument("-X", "--method", default="GET", help="the HTTP method (default: GET)")
     call.add_argument("--json", action="store_true", help="print JSON")
     call.add_argument("--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="for the request (default: 10)")

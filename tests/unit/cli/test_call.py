@@ -90,6 +90,18 @@ def test_a_token_for_another_audience_is_explained(
     assert response.fix == "podproof manifests --only caller --caller NAMESPACE/NAME --audience bob"
 
 
+def test_a_server_with_another_header_is_called_with_that(cluster: Cluster, call: Callable[..., list[Finding]]) -> None:
+    cluster.service_account("default/bob")
+    with serve(PodAuthMiddleware(echo, audience="bob", header="X-Pod-Authorization")) as server:
+        token = alice_token(cluster)
+        assert call(server, token, header="X-Pod-Authorization")[-1].level is Level.OK
+        response = call(server, token)[-1]
+    assert "removed the Authorization header, or the server takes tokens in another one" in response.message
+    assert "--header" in response.fix
+    with pytest.raises(CommandError, match="invalid header 'Host'"):
+        call(server, token, header="Host")
+
+
 def test_a_token_that_is_not_bound_to_a_pod_is_explained(
     cluster: Cluster, server: str, call: Callable[..., list[Finding]]
 ) -> None:
@@ -235,5 +247,7 @@ def test_the_command_prints_the_findings(
         "                ?[31mGET Bearer TOKEN",
         "",
     ]
+    assert main([*arguments, "--header", "X-Pod-Authorization"]) == 2
+    capsys.readouterr()
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "ok"

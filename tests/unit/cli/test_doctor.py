@@ -10,6 +10,7 @@ import pytest
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import Endpoint
 from podproof.cli.checks.api_server import check_api_server
+from podproof.cli.checks.options import read_options
 from podproof.cli.checks.web_server import check_web_servers
 from podproof.cli.environment import Environment
 from podproof.cli.finding import Finding, Level, fail, ok, skip, warn
@@ -217,6 +218,12 @@ def test_in_a_pod_that_is_server_and_caller_the_audience_option_is_the_servers(
     assert {finding.level for finding in findings} == {Level.OK}
     assert messages(findings, "options") == ["audience bob; all authenticated callers are allowed"]
     assert len(messages(findings, "token")) == 1
+
+
+def test_another_header_is_named_with_the_options() -> None:
+    variables = {"PODPROOF_AUDIENCE": "bob", "PODPROOF_HEADER": "X-Pod-Authorization"}
+    _, finding = read_options(variables, None)
+    assert finding.message.startswith("audience bob; tokens in X-Pod-Authorization; ")
 
 
 def test_without_any_kubeconfig_the_api_server_is_not_configured(tmp_path: Path, cluster: Cluster) -> None:

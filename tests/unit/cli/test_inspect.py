@@ -98,7 +98,7 @@ def test_neither_the_token_nor_its_signature_is_shown(podproof_caller: Any) -> N
 
 def test_several_tokens_have_headings(cluster: Cluster) -> None:
     token = cluster.sign(CLAIMS)
-    text = format_tokens({"a": token, "b": f"Authorization: Bearer {token}\n"}, NOW)
+    text = format_tokens({"a": token, "b": f"X-Pod-Authorization: Bearer {token}\n"}, NOW)
     first, second = text.split("\n\n")
     assert (first.splitlines()[0], second.splitlines()[0]) == ("a", "b")
     assert first.splitlines()[1:] == second.splitlines()[1:]

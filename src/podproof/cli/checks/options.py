@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from podproof._token.header_name import AUTHORIZATION
 from podproof.cli.finding import Finding, fail, ok, skip, warn
 from podproof.cli.mounts import path_below
 from podproof.errors import ConfigurationError
@@ -50,7 +51,8 @@ def read_options(
         return None, fail(
             "options", str(error), "kubectl set env deployment/NAME VARIABLE=VALUE, or VARIABLE- to unset it"
         )
-    return options, ok("options", f"audience {', '.join(options.audience)}; {_describe_policy(options)}")
+    header = "" if options.header == AUTHORIZATION else f"; tokens in {options.header}"
+    return options, ok("options", f"audience {', '.join(options.audience)}{header}; {_describe_policy(options)}")
 
 
 def check_options(options: Options) -> Iterator[Finding]:
