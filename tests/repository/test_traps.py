@@ -235,6 +235,19 @@ TRAPS = {
         "uvicorn's httptools parser adds trailers, which the caller writes, to the headers",
         "denied behind a trusted proxy where a header is there twice or announced as a trailer",
     ),
+    # Forward auth
+    69: Trap(
+        "Envoy asks by the path of the caller's request: a probe that responds with 200 there lets it in",
+        "whatever a trusted proxy sends is a question, at each path; nobody else may ask",
+    ),
+    70: Trap(
+        "a request that is judged by X-Original-URI or X-Forwarded-Uri, which a caller or another proxy can write too",
+        "one proxy's headers count, once each, from a trusted address; others have to say the same",
+    ),
+    71: Trap(
+        "Caddy removes what the caller's Connection names from what it passes on, the identity headers too",
+        "the documented configuration writes Connection itself",
+    ),
 }
 
 TESTS = Path(__file__).parents[1]

@@ -210,6 +210,7 @@ def test_no_underscore_and_behind_caddy_no_header_of_the_prefix_passes(place: Pl
         assert b"forged" not in place.ask(ALICE, "/orders", f"{name}: forged").received
 
 
+@pytest.mark.trap(71)
 @pytest.mark.parametrize("part", IDENTITY_HEADERS)
 def test_no_caller_takes_an_identity_header_away(place: Place, part: str) -> None:
     """RFC 9110 section 7.6.1: a proxy removes what Connection names."""
@@ -225,6 +226,7 @@ ORIGINALS = (
 METHODS = ("X-Original-Method", "X-Forwarded-Method", "X_Original_Method", "X_Forwarded_Method")
 
 
+@pytest.mark.trap(70)
 @pytest.mark.parametrize("name", ORIGINALS)
 def test_no_header_of_the_caller_changes_the_path_that_is_judged(place: Place, name: str) -> None:
     for lines in ([f"{name}: /orders"], [f"{name}: /orders"] * 2, [f"{name}: /healthz"]):
@@ -232,6 +234,7 @@ def test_no_header_of_the_caller_changes_the_path_that_is_judged(place: Place, n
         assert place.ask(MALLORY, "/orders", *lines).seen is None
 
 
+@pytest.mark.trap(70)
 @pytest.mark.parametrize("name", METHODS)
 def test_no_header_of_the_caller_changes_the_method_that_is_judged(place: Place, name: str) -> None:
     assert place.ask(ALICE, "/orders", f"{name}: GET", method="DELETE").seen is None
@@ -331,6 +334,7 @@ def test_an_exempt_path_has_no_caller(place: Place) -> None:
     assert b"x-podproof-" not in received.lower()
 
 
+@pytest.mark.trap(69)
 def test_whatever_the_proxy_asks_is_a_question_and_nobody_else_may_ask(place: Place) -> None:
     """Envoy asks by the path of the caller's request: a probe's response would be a permission."""
     for path in ("/livez", "/readyz", "/metrics", "/metrics/"):
@@ -342,6 +346,7 @@ def test_whatever_the_proxy_asks_is_a_question_and_nobody_else_may_ask(place: Pl
     assert place.forward_auth.get("127.0.0.1", token, "/orders", asked).status == 200
     for source in (ALICE, MALLORY):
         assert place.forward_auth.get(source, token, "/orders", asked).status == 403
+    assert b"podproof_decisions_total" in place.forward_auth.get("127.0.0.9", None, "/metrics").body
 
 
 def test_no_other_spelling_of_a_token_gets_in(
@@ -382,11 +387,18 @@ def request_with(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join(line + b"\r\n" for line in [*lines, b""])
 
 
-def test_no_token_is_in_a_log(place: Place, leak_detector: LeakDetector) -> None:
+def test_the_log_has_the_request_that_the_proxy_received_and_no_token(
+    place: Place, leak_detector: LeakDetector
+) -> None:
     for token in place.tokens.values():
         leak_detector.add_secret(token)
-    place.ask(MALLORY)
-    leak_detector.add_output(place.forward_auth.log.read_text(errors="backslashreplace"))
+    place.ask(MALLORY, "/orders/7?x")
+    text = place.forward_auth.log.read_text(errors="backslashreplace")
+    leak_detector.add_output(text)
+    last = json.loads(text.splitlines()[-1])
+    assert [last[key] for key in ("decision", "code", "peer", "method", "path")] == [
+        *("denied", "wrong-address", MALLORY, "GET", "/orders/7")
+    ]
 
 
 class Asking:
