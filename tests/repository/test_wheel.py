@@ -16,6 +16,8 @@ import pytest
 from podproof._extras import EXTRAS
 from tests.support.installed_sizes import INSTALLED
 
+pytestmark = pytest.mark.usefixtures("without_coverage")
+
 FRAMEWORKS = ["wsgi", "asgi", "flask", "starlette", "fastapi", "litestar", "quart", "mcp"]
 PROGRAMS = Path(__file__).with_name("installed_programs.py")
 REPOSITORY = Path(__file__).parents[2]
@@ -60,7 +62,9 @@ class VirtualEnvironment:
         """Run a command of this environment, in an empty folder."""
         cwd = self.folder / "empty"
         cwd.mkdir(exist_ok=True)
-        return run(self.folder / "bin" / command[0], *command[1:], cwd=cwd, KUBECONFIG=str(self.folder / "kubeconfig"))
+        environ = {"KUBECONFIG": self.folder / "kubeconfig", "PYTHONPYCACHEPREFIX": self.folder.parent / "bytecode"}
+        program = self.folder / "bin" / command[0]
+        return run(program, *command[1:], cwd=cwd, **{name: str(path) for name, path in environ.items()})
 
     def program(self, *names: str) -> str:
         """Run some of the programs in one process, and return what they printed."""
@@ -75,7 +79,7 @@ class VirtualEnvironment:
     @property
     def size(self) -> float:
         """The size of all packages in megabytes."""
-        return sum(path.stat().st_size for path in self._packages.rglob("*") if path.suffix != ".pyc") / 1e6
+        return sum(path.stat().st_size for path in self._packages.rglob("*")) / 1e6
 
     @property
     def _packages(self) -> Path:
@@ -94,16 +98,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return wheel
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where each test's environment is, at the same path: what one has compiled serves the next."""
+    return tmp_path_factory.mktemp("installed")
+
+
 @pytest.fixture
-def install(wheel: Path, tmp_path: Path, record_property: Callable[[str, object], None]) -> Install:
+def install(wheel: Path, folder: Path, record_property: Callable[[str, object], None]) -> Install:
     """Make an environment of the wheel, with these extras and packages."""
 
     def install(extras: str = "", *packages: str) -> VirtualEnvironment:
-        environment = VirtualEnvironment(tmp_path / "environment")
+        environment = VirtualEnvironment(folder / "environment")
         name = f"podproof[{extras}]" if extras else "podproof"
-        succeed(UV, "venv", "--quiet", "--python", sys.executable, environment.folder, cwd=tmp_path)
+        succeed(UV, "venv", "--quiet", "--clear", "--python", sys.executable, environment.folder, cwd=folder)
         uv = (UV, "pip", "install", "--quiet", "--python", environment.folder)
-        succeed(*uv, f"{name} @ {wheel.as_uri()}", *packages, cwd=tmp_path)
+        succeed(*uv, f"{name} @ {wheel.as_uri()}", *packages, cwd=folder)
         (environment.folder / "kubeconfig").write_text(KUBECONFIG)
         size = f"{len(environment.distributions)} distributions, {environment.size:.0f} MB"
         record_property(INSTALLED, f"{' '.join([name, *packages])}: {size}")
