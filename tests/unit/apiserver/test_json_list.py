@@ -22,6 +22,7 @@ def unchanged(item: Any) -> Any:
     return item
 
 
+@pytest.mark.usefixtures("without_coverage")
 @given(
     items=st.lists(VALUES, max_size=4),
     metadata=st.dictionaries(st.text(), VALUES, max_size=3),

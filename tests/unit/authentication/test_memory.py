@@ -6,6 +6,8 @@ import gc
 import sys
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
+import pytest
+
 from podproof.options import Options
 from tests.support.fake_api import PEER, ClaimsAPI, TokenFactory, authenticator_for
 
@@ -29,6 +31,7 @@ def size_of(root: object) -> int:
     return sum(-(-sys.getsizeof(one) // ALIGNMENT) * ALIGNMENT for one in seen.values())
 
 
+@pytest.mark.usefixtures("without_coverage")
 def test_a_cached_caller_takes_at_most_1_5_kilobytes() -> None:
     make_token = TokenFactory()
     options = Options(audience=("bob",), cache_ttl=3600, cache_size=CALLERS + 1)

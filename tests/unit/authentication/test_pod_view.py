@@ -343,6 +343,7 @@ def test_a_new_list_keeps_the_records_that_say_the_same(view: PodView) -> None:
     assert view.share(other) is other
 
 
+@pytest.mark.usefixtures("without_coverage")
 @pytest.mark.parametrize("addresses", [("10.244.{}.{}",), ("10.244.{}.{}", "fd00:10:244:{:x}::{:x}")])
 def test_a_pod_takes_at_most_700_bytes(addresses: tuple[str, ...]) -> None:
     number_of_pods = 10_000

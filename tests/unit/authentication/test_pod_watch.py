@@ -562,6 +562,7 @@ def test_after_any_events_cuts_and_lists_the_view_is_what_the_api_server_has(
     assert gone <= set(outcome.changed)
 
 
+@pytest.mark.usefixtures("without_coverage")
 def test_20_000_pods_are_decoded_as_they_arrive() -> None:
     number_of_pods = 20_000
     padding = {f"example.com/annotation-{number}": "x" * 1000 for number in range(5)}
