@@ -13,6 +13,9 @@ import pytest
 PIECE_LENGTH = 20
 """This many consecutive characters of a token count as a leak."""
 
+_RUN = re.compile(rf"[\w+/.~-]{{{PIECE_LENGTH},}}", re.ASCII)
+"""Characters of tokens, as many as there are in a row: every piece is in one."""
+
 _FORMATTER = logging.Formatter("%(name)s %(message)s")
 
 
@@ -31,7 +34,7 @@ class LeakDetector:
     def add_secret(self, secret: str | bytes) -> None:
         """Add a secret; of a header's value, the parts that a token could be made of."""
         text = secret.decode("latin-1") if isinstance(secret, bytes) else secret
-        for part in re.findall(rf"[\w+/.~-]{{{PIECE_LENGTH},}}", text, re.ASCII):
+        for part in _RUN.findall(text):
             # Every quotation of twice PIECE_LENGTH characters contains one of these.
             starts = range(0, len(part) - PIECE_LENGTH + 1, PIECE_LENGTH)
             self._pieces.update(part[start : start + PIECE_LENGTH] for start in starts)
@@ -62,7 +65,11 @@ class LeakDetector:
         """
         output, self._output = self._output, []
         for text in output:
-            windows = {text[start : start + PIECE_LENGTH] for start in range(len(text) - PIECE_LENGTH + 1)}
+            windows = {
+                run[start : start + PIECE_LENGTH]
+                for run in _RUN.findall(text)
+                for start in range(len(run) - PIECE_LENGTH + 1)
+            }
             if found := windows & self._pieces:
                 raise TokenLeaked(f"{found} found in: {text[:2000]}")
 
