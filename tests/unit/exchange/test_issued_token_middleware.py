@@ -41,8 +41,10 @@ class Ledger:
             **{"issuer": ISSUER, "audience": AUDIENCE, **options},
         )
 
-    def get(self, token: str, *proofs: str, scheme: str = "Bearer", path: str = "/") -> ClientResponse:
-        return self._client(path, headers={"Authorization": f"{scheme} {token}", "DPoP": ",".join(proofs)})
+    def get(
+        self, token: str, *proofs: str, scheme: str = "Bearer", path: str = "/", header: str = "Authorization"
+    ) -> ClientResponse:
+        return self._client(path, headers={header: f"{scheme} {token}", "DPoP": ",".join(proofs)})
 
 
 @pytest.fixture(params=["wsgi", "asgi"])
@@ -135,6 +137,15 @@ def test_a_bound_token_gets_in_with_a_proof_each_time(ledger: Ledger) -> None:
     for number in range(3):
         assert ledger.get(token, proof_for(token, jti=str(number)), scheme="DPoP").status == 200
     assert len(ledger.callers) == 3
+
+
+def test_a_bound_token_may_come_in_a_header_of_its_own(make_ledger: Callable[..., Ledger]) -> None:
+    ledger, token = make_ledger(header="X-Pod-Authorization"), issued_token(**BOUND)
+    for scheme, status in (("DPoP", 200), ("Bearer", 401)):
+        response = ledger.get(token, proof_for(token, jti=scheme), scheme=scheme, header="X-Pod-Authorization")
+        assert response.status == status
+    assert ledger.get(token, proof_for(token, jti="3"), scheme="DPoP").status == 401
+    assert len(ledger.callers) == 1
 
 
 @pytest.mark.parametrize("scheme", ["DPoP", "dpop", "DPOP"])
