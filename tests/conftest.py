@@ -17,7 +17,7 @@ from tests.security.case_counter import pytest_terminal_summary  # noqa: F401  x
 from tests.support.fake_api import AuthenticatorFactory, Clock, FakeAPI
 from tests.support.installed_sizes import InstalledSizes
 from tests.support.middleware_client import MiddlewareClient
-from tests.support.modes import DEFAULT, Mode, make_in_mode
+from tests.support.modes import DEFAULT, MODES, Mode, make_in_mode, names_modes, take_turns
 
 # No deadline: the machine may be slow. Derandomized: every run tries the same cases, so only a change breaks a test.
 settings.register_profile(
@@ -97,10 +97,16 @@ def fake_api() -> FakeAPI:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test once in each mode that the nearest `modes` marker names."""
-    marker = metafunc.definition.get_closest_marker("modes")
-    if marker is not None and "mode" in metafunc.fixturenames:
-        metafunc.parametrize("mode", marker.args, ids=str, indirect=True)
+    """Run a test once in each mode that the nearest `modes` marker names, the test of a trap in all without it."""
+    definition = metafunc.definition
+    marker = definition.get_closest_marker("modes")
+    modes = MODES if marker is None and definition.get_closest_marker("trap") else marker and marker.args
+    if modes and "mode" in metafunc.fixturenames and not names_modes(definition):
+        metafunc.parametrize("mode", modes, ids=str, indirect=True)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = take_turns(items)
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ A test that takes `make_authenticator` runs in the modes that its marker names: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count, cycle
@@ -75,6 +76,42 @@ def modes_in_turn(rows: Iterable[object], modes: Sequence[Mode] = MODES) -> list
     For rows that cost a process each: what they have in common meets every mode.
     """
     return [pytest.param(row, mode, id=f"{row}-{mode}") for row, mode in zip(rows, cycle(modes))]
+
+
+MANY = 10
+"""Rows of a test: if it has more, each is run in one mode only."""
+
+
+def names_modes(test: pytest.Item) -> bool:
+    """Return True if a test is given its modes by a parametrization of its own."""
+    return any(
+        "mode" in str(marker.args[0]).split(",") or "mode" in marker.args[0]
+        for marker in test.iter_markers("parametrize")
+    )
+
+
+def take_turns(items: Iterable[pytest.Item]) -> Iterator[pytest.Item]:
+    """Yield the tests, of those with many rows each row in one mode: the modes take their turn."""
+    rows: defaultdict[tuple[object, ...], dict[str, list[pytest.Item]]] = defaultdict(dict)
+    listed = [*items]
+    for item in listed:
+        if (
+            isinstance(item, pytest.Function)
+            and hasattr(item, "callspec")
+            and "mode" in item.callspec.params
+            and not names_modes(item)
+        ):
+            row = item.callspec.id.replace(str(item.callspec.params["mode"]), "", 1)
+            rows[item.module, item.cls, item.originalname].setdefault(row, []).append(item)
+    left_out = {
+        item
+        for of_test in rows.values()
+        if len(of_test) > MANY
+        for number, of_row in enumerate(of_test.values())
+        for item in of_row
+        if item is not of_row[number % len(of_row)]
+    }
+    yield from (item for item in listed if item not in left_out)
 
 
 def parts_in_mode(
