@@ -16,10 +16,11 @@ from tests.integration.pods.actors import CallerPod
 from tests.integration.pods.kubectl import Kubectl
 from tests.integration.pods.manifests import Document, Manifests
 
-SERVICES = ("ledger", "partner")
+SERVICES = ("ledger", "partner", "tools")
 FOLDER = "/var/run/secrets/podproof"
-_TRADE, _LEDGER, _REPLAY, _POST = (
-    Path(__file__).with_name(f"inside_{name}.py").read_text() for name in ("trade", "ledger", "replay", "post")
+_TRADE, _LEDGER, _TOOLS, _AGENT, _REPLAY, _POST = (
+    Path(__file__).with_name(f"inside_{name}.py").read_text()
+    for name in ("trade", "ledger", "tools", "agent", "replay", "post")
 )
 _SERVICE = {"apiVersion": "v1", "kind": "Service"}
 
@@ -35,7 +36,7 @@ class Traded(NamedTuple):
 
 
 class ExchangePods:
-    """The exchange `bridge` of two replicas, and services `ledger` and `partner` that have no permissions at all.
+    """The exchange `bridge` of two replicas, and services without any permission: two apps, and an MCP server `tools`.
 
     `bridge` and the services are known by these names in each pod: not every cluster has a DNS.
     """
@@ -69,7 +70,7 @@ class ExchangePods:
             self._aliases.append({"ip": address, "hostnames": [name]})
         for name in SERVICES:
             self._kubectl.apply(self._manifests.service_account(name))
-            self.new_pod(name, name, script=_LEDGER, AUDIENCE=name)
+            self.new_pod(name, name, script=_TOOLS if name == "tools" else _LEDGER, AUDIENCE=name)
         self._kubectl("rollout", "status", "deployment/bridge", "--timeout", "120s")
         self._kubectl.wait_for(*SERVICES)
 
@@ -102,6 +103,10 @@ class ExchangePods:
         given = {"url": url, "token": traded.token, "key": traded.key, "seconds": seconds}
         sent: Mapping[str, Any] = json.loads(caller.run("python3", "-c", _REPLAY, stdin=json.dumps(given)))
         return sent
+
+    def ask_tools(self, caller: CallerPod) -> list[str]:
+        """Return what a tool says, which an agent in a pod calls."""
+        return caller.run("python3", "-c", _AGENT).splitlines()
 
     def post(self, caller: CallerPod, path: str, form: Mapping[str, str], *, own: bool = False) -> tuple[int, Any]:
         """Return the status and the JSON of the exchange's response to a form, sent with the pod's own token or not."""
@@ -138,6 +143,7 @@ class ExchangePods:
         return [
             {"audience": "ledger", **alice, "introspect": [f"{namespace}/ledger"]},
             {"audience": "partner", **alice, "subject": "pairwise", "pod": True},
+            {"audience": "tools", **alice},
         ]
 
 

@@ -77,6 +77,14 @@ def test_her_token_without_its_key_is_refused_from_every_address(
         assert refused == dict.fromkeys(replays, 401)
 
 
+def test_a_tool_of_an_mcp_server_without_any_permission_knows_her_pod(
+    exchange: ExchangePods, alice: CallerPod, mallory: CallerPod
+) -> None:
+    assert exchange.ask_tools(alice) == [str(alice)] * 2
+    with pytest.raises(RuntimeError, match="TokenUnavailable"):
+        exchange.ask_tools(mallory)
+
+
 def test_a_token_for_one_service_is_refused_by_another(
     exchange: ExchangePods, alice: CallerPod, mallory: CallerPod
 ) -> None:
