@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import runpy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -12,6 +13,7 @@ from urllib.parse import urlencode
 
 import pytest
 import requests
+from starlette.testclient import TestClient
 from werkzeug.serving import make_server
 
 from podproof import TokenClient, current_caller
@@ -20,7 +22,7 @@ from podproof.cli import main
 from podproof.exchange.wsgi import IssuedTokenMiddleware
 from podproof.testing import Cluster, EmulatedPod
 from tests.support.exchange_client import write_keys
-from tests.support.server_process import ServerProcess, WireResponse, run_server
+from tests.support.server_process import ROOT, ServerProcess, WireResponse, run_server
 
 ALICE = "127.0.0.2"
 LEDGER = "127.0.0.3"
@@ -28,6 +30,7 @@ MALLORY = "127.0.0.4"
 GRANTS = """\
 grants:
   - {audience: ledger, allow: [default/alice], introspect: [default/ledger]}
+  - {audience: books, allow: [default/alice]}
 """
 
 
@@ -51,6 +54,12 @@ def ledger(cluster: Cluster) -> EmulatedPod:
 
 
 @pytest.fixture(scope="module")
+def here(cluster: Cluster) -> EmulatedPod:
+    """Return another pod of Alice's, at the address that requests come from by themselves."""
+    return cluster.pod("default/here", service_account="alice", addresses=["127.0.0.1"])
+
+
+@pytest.fixture(scope="module")
 def exchange(
     cluster: Cluster, alice: EmulatedPod, ledger: EmulatedPod, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
@@ -58,13 +67,12 @@ def exchange(
     (folder / "grants.yaml").write_text(GRANTS)
     keys = write_keys(folder / "keys")
     command = ["-m", "podproof", "serve", "exchange", "--host", "127.0.0.1", "--port", "{port}"]
-    command += ["--issuer", "http://bridge", "--audience", "bridge"]
+    command += ["--issuer", "http://127.0.0.1:{port}", "--audience", "bridge"]
     environ = {
         "KUBECONFIG": str(cluster.kubeconfig_for("default/bridge")),
         "PODPROOF_EXCHANGE_KEYS": str(keys),
         "PODPROOF_EXCHANGE_GRANTS_FILE": str(folder / "grants.yaml"),
         "PODPROOF_EXCHANGE_NONCE": "true",
-        "PODPROOF_EXCHANGE_URLS": "http://127.0.0.1:{port}",
     }
     with run_server(command, folder, **environ) as server:
         yield server
@@ -75,8 +83,8 @@ def post(server: ServerProcess, source: str, path: str, *, token: str | None = N
     return server.request("POST", source, path, headers, token=token, body=urlencode(form).encode())
 
 
-def trade(server: ServerProcess, source: str, assertion: str) -> WireResponse:
-    form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion, "audience": "ledger"}
+def trade(server: ServerProcess, source: str, assertion: str, audience: str = "ledger") -> WireResponse:
+    form = {"grant_type": "urn:ietf:params:oauth:grant-type:jwt-bearer", "assertion": assertion, "audience": audience}
     return post(server, source, "/token", **form)
 
 
@@ -122,15 +130,11 @@ def test_what_a_client_trades_there_lets_it_into_a_service_and_no_thief(
     (tmp_path / "token").write_text(caller.token("bridge"))
     serving = cluster.pod("default/ledger-here", service_account="ledger", addresses=["127.0.0.1"])
     (tmp_path / "ledger").write_text(serving.token("bridge"))
-    jwks = tmp_path / "jwks.json"
-    jwks.write_bytes(exchange.get(MALLORY, None, "/jwks.json").body)
     app = IssuedTokenMiddleware(
         pod_name,
-        issuer="http://bridge",
+        issuer=f"http://127.0.0.1:{exchange.port}",
         audience="ledger",
-        jwks=str(jwks),
         introspect=["/transfers"],
-        introspection_endpoint=f"http://127.0.0.1:{exchange.port}/introspect",
         token_file=tmp_path / "ledger",
     )
     service = make_server("127.0.0.1", 0, app, threaded=True)
@@ -163,6 +167,63 @@ def test_what_a_client_trades_there_lets_it_into_a_service_and_no_thief(
         service.server_close()
 
 
+@pytest.fixture(params=["pyjwt_ledger", "authlib_ledger"])
+def example(
+    request: pytest.FixtureRequest, exchange: ServerProcess, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], tuple[int, object]]:
+    """Return what calls an example that verifies tokens without podproof, with a credential."""
+    if request.param == "authlib_ledger":
+        pytest.importorskip("authlib._joserfc_helpers", reason="Authlib before 1.7 has keys of its own")
+    monkeypatch.setenv("ISSUER", f"http://127.0.0.1:{exchange.port}")
+    app = runpy.run_path(str(ROOT / f"examples/{request.param}.py"))["app"]
+
+    def call(credential: str) -> tuple[int, object]:
+        headers = {"Authorization": credential}
+        if request.param == "pyjwt_ledger":
+            response: Any = TestClient(app).get("/whoami", headers=headers)
+            return response.status_code, response.json() if response.status_code == 200 else None
+        response = app.test_client().get("/whoami", headers=headers)
+        return response.status_code, response.json if response.status_code == 200 else None
+
+    return call
+
+
+def test_nothing_of_podproof_is_needed_to_verify_a_token(
+    exchange: ServerProcess, alice: EmulatedPod, example: Callable[[str], tuple[int, object]], tmp_path: Path
+) -> None:
+    projected = alice.token("bridge")
+    issued, other = (trade(exchange, ALICE, projected, name).json["access_token"] for name in ("ledger", "books"))
+    assert example(f"Bearer {issued}") == (
+        200,
+        {"sub": "system:serviceaccount:default:alice", "pod": "alice-pod"},
+    )
+    for credential in (
+        f"Bearer {other}",
+        f"Bearer {projected}",
+        f"Bearer {issued[:-8]}{issued[-8:][::-1]}",
+        f"Bearer {issued.rpartition('.')[0]}.",
+        f"DPoP {issued}",
+        "Bearer x",
+        "Bearer",
+        "",
+    ):
+        assert example(credential) == (401, None)
+
+
+def test_the_examples_without_proofs_take_no_token_that_is_bound_to_a_key(
+    exchange: ServerProcess, here: EmulatedPod, example: Callable[[str], tuple[int, object]], tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text(here.token("bridge"))
+    bridge = f"http://127.0.0.1:{exchange.port}/token"
+    bound = TokenClient("ledger", exchange=bridge, path=tmp_path / "token").token()
+    assert example(f"Bearer {bound}") == (401, None)
+
+
+@pytest.mark.parametrize("name", ["pyjwt_ledger", "authlib_ledger"])
+def test_an_example_is_under_forty_lines(name: str) -> None:
+    assert len((ROOT / f"examples/{name}.py").read_text().splitlines()) < 40
+
+
 def test_probes_and_metrics_stand_beside_it(exchange: ServerProcess, alice: EmulatedPod) -> None:
     assert trade(exchange, ALICE, alice.token("bridge")).status == 200
     for path, text in (
@@ -170,7 +231,7 @@ def test_probes_and_metrics_stand_beside_it(exchange: ServerProcess, alice: Emul
         ("/readyz", b"ready"),
         ("/metrics/", b'podproof_issued_tokens_total{audience="ledger"}'),
         ("/jwks.json", b"ES256"),
-        ("/.well-known/openid-configuration", b"http://bridge/token"),
+        ("/.well-known/openid-configuration", b'"token_endpoint":"http://127.0.0.1:'),
     ):
         response = exchange.get(MALLORY, None, path)
         assert (response.status, text in response.body) == (200, True)
