@@ -24,10 +24,12 @@ from podproof._request.problem import HTTPResponse
 from podproof._request.setup import MiddlewareOptions, build_own_pipeline
 from podproof.errors import ConfigurationError, NotAllowed, PodAuthError
 from podproof.identity import PodIdentity
+from podproof.options import is_service_variable
 
 __all__ = ["ForwardAuth"]
 
-VARIABLE = "PODPROOF_FORWARD_AUTH_PROXY"
+PREFIX = "PODPROOF_FORWARD_AUTH_"
+_FLAGS = {"true": True, "false": False}
 
 _LEFT_TO_PROXY = {
     "other_credentials": "pass",  # it takes the header with the token off every request
@@ -37,16 +39,18 @@ _IN_HEADER = re.compile(r"[!-~]+")
 
 
 class ForwardAuthArguments(MiddlewareOptions, total=False):
-    """What a `ForwardAuth` takes: the proxy, and the options of a middleware."""
+    """What a `ForwardAuth` takes: the proxy, how the app routes, and the options of a middleware."""
 
     proxy: Proxy
+    ignore_case: bool
 
 
 class ForwardAuth:
     """Answers a proxy that asks whether a request may pass, as an ASGI app.
 
     `proxy` says which one asks, since each names the original request in its own way: "envoy" (HTTP ext_authz), "nginx"
-    (auth_request) or "caddy" (forward_auth); or PODPROOF_FORWARD_AUTH_PROXY in the environment. The other options are
+    (auth_request) or "caddy" (forward_auth). With `ignore_case`, for routers that take /Admin for /admin, a path has to
+    be allowed in lower case too. Both can be in the environment as PODPROOF_FORWARD_AUTH_<NAME>. The other options are
     those of a middleware, or PODPROOF_<NAME>; `trusted_proxies` has to name the proxy, and whatever else asks is
     denied.
 
@@ -58,7 +62,7 @@ class ForwardAuth:
 
     def __init__(self, **given: Unpack[ForwardAuthArguments]) -> None:
         arguments: dict[str, Any] = dict(given)
-        self._proxy = _read_proxy(arguments.pop("proxy", None), os.environ)
+        self._proxy, self._ignore_case = _read_own(arguments, os.environ)
         self._authenticator, self._pipeline = build_own_pipeline(cast("MiddlewareOptions", arguments))
         options = self._pipeline.options
         if not options.trusted_proxies:
@@ -76,7 +80,13 @@ class ForwardAuth:
             raise RuntimeError(f"unexpected ASGI scope type {scope['type']!r}: a proxy asks by http")
         pipeline = self._pipeline
         try:
-            request = read_original(scope, self._proxy, pipeline.options.trusted_proxies, pipeline.header)
+            request = read_original(
+                scope,
+                self._proxy,
+                pipeline.options.trusted_proxies,
+                pipeline.header,
+                ignore_case=self._ignore_case,
+            )
         except PodAuthError as denial:
             await send_response(pipeline.record_denied(denial, read_request(scope)), scope, send)
             return
@@ -112,14 +122,26 @@ class ForwardAuth:
             self._authenticator.close()
 
 
-def _read_proxy(given: str | None, environ: Mapping[str, str]) -> Proxy:
-    proxy = environ.get(VARIABLE, "").strip() if given is None else given
+def _read_own(arguments: dict[str, Any], environ: Mapping[str, str]) -> tuple[Proxy, bool]:
+    """Take the options that are forward auth's own out of the arguments, else out of the environment."""
+    own: dict[str, Any] = {"proxy": None, "ignore_case": False}
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX) and text.strip() and not is_service_variable(variable):
+            name = variable.removeprefix(PREFIX).lower()
+            if name not in own:
+                expected = ", ".join(PREFIX + one.upper() for one in own)
+                raise ConfigurationError(f"unknown option {variable}: expected one of {expected}")
+            own[name] = _FLAGS.get(text.strip(), text.strip())
+    own |= {name: arguments.pop(name) for name in own if name in arguments}
+    proxy, ignore_case = own.values()
+    expected = f"expected one of {', '.join(get_args(Proxy))}"
+    if proxy is None:
+        raise ConfigurationError(f"no proxy was given, nor {PREFIX}PROXY: {expected}")
     if proxy not in get_args(Proxy):
-        expected = f"expected one of {', '.join(get_args(Proxy))}"
-        raise ConfigurationError(
-            f"invalid proxy {proxy!r}: {expected}" if proxy else f"no proxy was given, nor {VARIABLE}: {expected}"
-        )
-    return cast("Proxy", proxy)
+        raise ConfigurationError(f"invalid proxy {proxy!r}: {expected}")
+    if not isinstance(ignore_case, bool):
+        raise ConfigurationError(f"invalid ignore_case {ignore_case!r}: expected true or false")
+    return proxy, ignore_case
 
 
 def _identity_headers(identity: PodIdentity) -> Iterator[tuple[str, str]]:

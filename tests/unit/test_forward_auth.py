@@ -29,8 +29,10 @@ Ask = Callable[..., Any]
 def make_ask(make_authenticator: AuthenticatorFactory) -> Callable[..., Ask]:
     """Return what makes a proxy, which asks about requests, by default about Alice's."""
 
-    def make(**options: Any) -> Ask:
-        app = ForwardAuth(proxy="nginx", authenticator=make_authenticator(trusted_proxies=[PROXY], **options))
+    def make(*, ignore_case: bool = False, **options: Any) -> Ask:
+        app = ForwardAuth(
+            proxy="nginx", ignore_case=ignore_case, authenticator=make_authenticator(trusted_proxies=[PROXY], **options)
+        )
         client = TestClient(app, client=(PROXY, 4711))
 
         def ask(
@@ -94,6 +96,21 @@ def test_a_rule_that_the_other_slash_escapes_does_not_count(make_ask: Callable[.
     assert [ask(uri).status_code for uri in ("/orders", "/orders/", "/admin", "/admin/", "/admin/x")] == [
         *(200, 200, 403, 403, 403)
     ]
+
+
+def test_where_case_is_ignored_a_path_has_to_be_allowed_in_lower_case_too(make_ask: Callable[..., Ask]) -> None:
+    rules = [
+        Rule("/admin", allow=["default/root"]),
+        Rule("/admin/*", allow=["default/root"]),
+        Rule("/*", allow=["default/alice"]),
+    ]
+    spellings = ("/Admin", "/ADMIN/", "/aDmin/x", "/admin")
+    ask, ask_ignoring = make_ask(rules=rules), make_ask(ignore_case=True, rules=rules, exempt=["/health"])
+    assert [ask(uri).status_code for uri in spellings] == [200, 200, 200, 403]
+    assert [ask_ignoring(uri).status_code for uri in spellings] == [403] * 4
+    assert [ask_ignoring(uri).status_code for uri in ("/orders", "/Orders/A")] == [200, 200]
+    assert told(ask_ignoring("/health")) == {}
+    assert told(ask_ignoring("/Health")) != {}
 
 
 @pytest.mark.parametrize(
@@ -166,6 +183,7 @@ INVALID: Mapping[str, dict[str, Any]] = {
     "other_credentials cannot be 'pass' here": {"other_credentials": "pass"},
     "keep_authorization cannot be True here": {"keep_authorization": True},
     "unknown option": {"no_such_option": 1},
+    "invalid ignore_case 'si': expected true or false": {"ignore_case": "si"},
 }
 
 
@@ -179,11 +197,18 @@ def test_an_invalid_option_stops_the_start(message: str, podproof_cluster: Clust
 def test_options_are_read_from_the_environment_and_its_lifespan_ends_its_threads(
     podproof_cluster: Cluster, podproof_caller: EmulatedPod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"FORWARD_AUTH_PROXY": "caddy", "TRUSTED_PROXIES": PROXY, "AUDIENCE": "bob"}.items():
+    own = {"FORWARD_AUTH_PROXY": "caddy", "FORWARD_AUTH_IGNORE_CASE": "true", "FORWARD_AUTH_SERVICE_HOST": "10.96.0.9"}
+    for name, value in {**own, "TRUSTED_PROXIES": PROXY, "AUDIENCE": "bob"}.items():
         monkeypatch.setenv(f"PODPROOF_{name}", value)
     with TestClient(ForwardAuth(), client=(PROXY, 4711)) as client:
         said = {"X-Forwarded-Method": "GET", "X-Forwarded-Uri": "/", "X-Forwarded-For": podproof_caller.peer[0]}
         assert client.get("/", headers={**said, **podproof_caller.headers("bob")}).status_code == 200
+
+
+def test_an_unknown_variable_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PODPROOF_FORWARD_AUTH_IGNORECASE", "true")
+    with pytest.raises(ConfigurationError, match="unknown option PODPROOF_FORWARD_AUTH_IGNORECASE: expected one of"):
+        ForwardAuth(proxy="caddy", audience="bob", trusted_proxies=[PROXY])
 
 
 def test_a_proxy_asks_by_http(make_authenticator: AuthenticatorFactory) -> None:

@@ -28,11 +28,13 @@ _METHOD = re.compile(r"[\w!#$%&'*+.^`|~-]{1,32}", re.ASCII)
 _TARGET = re.compile(r"/[!\"$-~]*")
 
 
-def read_original(scope: Scope, proxy: Proxy, trusted: Networks, header: CredentialHeader) -> IncomingRequest:
+def read_original(
+    scope: Scope, proxy: Proxy, trusted: Networks, header: CredentialHeader, *, ignore_case: bool = False
+) -> IncomingRequest:
     """Return the facts of the request that a trusted proxy asks about by another one, which has this scope.
 
     Its path is the one that was sent, and beside that, since routers of other languages often ignore it, the one with
-    or without the slash at its end.
+    or without the slash at its end; with `ignore_case`, both in lower case too.
 
     Raises PeerUnknown for a request that does not come from a trusted proxy, OriginalUnknown for one that does not say
     clearly which request it is about.
@@ -49,9 +51,9 @@ def read_original(scope: Scope, proxy: Proxy, trusted: Networks, header: Credent
     if _TARGET.fullmatch(target) is None:
         raise OriginalUnknown("the original URI is not a path and a query in printable ASCII")
     path = target.partition("?")[0]
-    return asking._replace(
-        method=method, path=path, raw_path=path, full_path=path, other_paths=(with_other_slash(path),)
-    )
+    readings = [path, path.lower()] if ignore_case else [path]
+    others = [*readings[1:], *map(with_other_slash, readings)]
+    return asking._replace(method=method, path=path, raw_path=path, full_path=path, other_paths=tuple(others))
 
 
 def _target(scope: Scope) -> str:

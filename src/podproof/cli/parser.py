@@ -301,6 +301,12 @@ def _add_served(servers: Any) -> None:
         metavar="NETWORKS",
         help="where it asks from, with commas: PODPROOF_TRUSTED_PROXIES",
     )
+    forward_auth.add_argument(
+        "--ignore-case",
+        action="store_const",
+        const=True,
+        help="the app's router takes /Admin for /admin: PODPROOF_FORWARD_AUTH_IGNORE_CASE",
+    )
     forward_auth.add_argument("--audience", help="the audience of the callers' tokens: PODPROOF_AUDIENCE")
 
 
