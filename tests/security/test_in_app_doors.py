@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from podproof.testing._emulator.tokens import parse
 from tests.security import hostile_tokens
 from tests.security.attacked_app import ALICE, MALLORY, AttackedApp, AttackEnv, AttackResult
 from tests.security.in_app_doors import ASGI_DOORS, DOORS, WEBSOCKET_DOORS, in_app_doors
@@ -105,3 +106,33 @@ def test_an_outage_of_the_api_server_is_a_503_of_a_door_where_it_has_to_be_asked
         assert allowed == (mode.verify != "review")  # by keys, the next token of a known pod needs no call
     finally:
         attack_env.cluster.heal()
+
+
+@pytest.fixture(scope="module")
+def people_app(
+    attack_env: AttackEnv, leak_detector: LeakDetector, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[AttackedApp]:
+    """Give an app that people use too; REST framework's class leaves them to the next one, of which there is none."""
+    app = attack_env.make_app(leak_detector, other_credentials="pass")
+    with in_app_doors(app.authenticator, app.record_caller, tmp_path_factory.mktemp("db")) as (wsgi_apps, asgi_apps):
+        app.add_apps(wsgi_apps, asgi_apps)
+        yield app
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if door != "rest_framework"])
+def test_what_is_not_of_the_cluster_passes_a_door_as_it_passes_the_middleware(
+    attack_env: AttackEnv, people_app: AttackedApp, door: str, record_property: Callable[[str, object], None]
+) -> None:
+    token = attack_env.token.encode()
+    claims = {**parse(attack_env.token).claims, "iss": "https://accounts.example.com"}
+    other = attack_env.cluster.sign(claims).encode()
+    passes = [b"Basic YTpi", b"Bearer opaque", b"Digest x", b"Bearer " + other]
+    refused = [b"", b"Bearer", b"Bearer " + attack_env.cluster.forge(attack_env.token).encode(), b"Basic " + token]
+    refused += [b"Bearer " + one for one in hostile_tokens.other_spellings(token)[DOORS.index(door) :: len(DOORS)]]
+    for value in passes:
+        assert assert_as_the_middleware(people_app, door, [(b"authorization", value)], ALICE), value
+    for value in refused:
+        assert_as_the_middleware(people_app, door, [(b"authorization", value)], ALICE)
+    assert assert_as_the_middleware(people_app, door, [], ALICE)
+    assert not assert_as_the_middleware(people_app, door, [(b"authorization", b"Bearer " + token)], MALLORY)
+    record_property("cases", len(passes) + len(refused) + 2)

@@ -105,6 +105,19 @@ def test_people_keep_their_sessions_where_no_token_is_sent(set_options: Callable
     assert client.get("/batch-or-admins").status_code == 200
 
 
+def test_other_credentials_are_for_the_classes_behind_where_they_pass(
+    set_options: Callable[..., None], client: Client
+) -> None:
+    set_options(other_credentials="pass")
+    other = {"Authorization": "Token x"}
+    assert client.get("/users", headers=other).status_code == 401
+    users = get_user_model().objects
+    client.force_login(users.filter(username="bea").first() or users.create_superuser("bea"), BACKEND)
+    assert client.get("/users", headers=other).json() == ["bea", None, None]
+    assert client.get("/pods", headers=other).status_code == 403
+    assert client.get("/users", headers=AUTHORIZATION).json()[0] == USERNAME
+
+
 def test_a_permission_is_for_the_service_accounts_that_it_names(
     set_options: Callable[..., None], client: Client
 ) -> None:
