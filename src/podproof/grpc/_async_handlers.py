@@ -53,7 +53,7 @@ def guard_async(pipeline: RequestPipeline, method: str, handler: Handler) -> Han
             response = await behavior(await _read_single(method, context) if single else requests, call.context)
             if end is not None:
                 await end.cancel()
-            call.settle(number(context.code()))
+            call.settle(OK if (code := context.code()) is None else number(code))
         except BaseException as error:
             await _fail(call, end, error)
             raise
@@ -71,7 +71,7 @@ def guard_async(pipeline: RequestPipeline, method: str, handler: Handler) -> Han
                     call.settle(OK)
                 yield response
             await end.cancel()
-            call.settle(number(context.code()))
+            call.settle(OK if (code := context.code()) is None else number(code))
         except BaseException as error:
             await _fail(call, end, error)
             raise

@@ -53,7 +53,7 @@ def guard_blocking(  # noqa: PLR0915  a closure for each way to respond
         end = _TokenEnd(pipeline, call) if may_last else None
         try:
             response = behavior(read(requests, context, end), call.context)
-            call.settle(number(context.code()))
+            call.settle(OK if (code := context.code()) is None else number(code))
         except BaseException as error:
             _fail(call, error)
             raise
@@ -69,7 +69,7 @@ def guard_blocking(  # noqa: PLR0915  a closure for each way to respond
                 if not call.settled:
                     call.settle(OK)
                 yield response
-            call.settle(number(context.code()))
+            call.settle(OK if (code := context.code()) is None else number(code))
         except BaseException as error:
             _fail(call, error)
             raise

@@ -85,7 +85,7 @@ def behavior_of(handler: Handler) -> Callable[..., Any]:
 
 def without_token(metadata: Metadata, names: frozenset[str]) -> Metadata:
     """Return metadata without the entries that hold a token."""
-    return tuple(entry for entry in metadata if entry[0] not in names)
+    return tuple([entry for entry in metadata if entry[0] not in names])  # not a generator, called for each entry
 
 
 class Call(CurrentRequest):
@@ -124,10 +124,9 @@ def known_call(pipeline: RequestPipeline, method: str, context: Any) -> Call | N
     if pipeline.checks_paths:
         return None
     source = method, context.invocation_metadata() or (), context.peer(), False, pipeline.header.texts
-    _, caller = find_known(pipeline, source)
-    if caller is None:
-        return None
-    return make_call(pipeline, context, source, Allowed(caller, address_of(source[2]), pipeline))
+    address = address_of(source[2])
+    _, caller = find_known(pipeline, source, address)
+    return None if caller is None else make_call(pipeline, context, source, Allowed(caller, address, pipeline))
 
 
 def make_call(pipeline: RequestPipeline, context: Any, source: Source, allowed: Allowed) -> Call:
@@ -149,9 +148,11 @@ def make_call(pipeline: RequestPipeline, context: Any, source: Source, allowed: 
     return call
 
 
-def find_known(pipeline: RequestPipeline, source: Source) -> tuple[bytes | None, CachedIdentity | None]:
+def find_known(
+    pipeline: RequestPipeline, source: Source, address: str | None
+) -> tuple[bytes | None, CachedIdentity | None]:
     """Return the key of a call's credential, and its caller, each None if it takes more than one lookup to tell."""
-    _, metadata, peer, _, names = source
+    _, metadata, _, _, names = source
     authorization: Any = None  # text: binary values have names in -bin
     for name, value in metadata:
         if name in names:
@@ -163,12 +164,12 @@ def find_known(pipeline: RequestPipeline, source: Source) -> tuple[bytes | None,
     if authorization is None or len(authorization) > _LONGEST:
         return None, None
     key = sha256(authorization.encode("latin-1", "replace")).digest()
-    return key, pipeline.get_known(key, address_of(peer) if pipeline.compares_addresses else None)
+    return key, pipeline.get_known(key, address if pipeline.compares_addresses else None)
 
 
 def decide(pipeline: RequestPipeline, source: Source) -> Flow:
     """Decide on a call; see `RequestPipeline.decide`."""
-    key, known = find_known(pipeline, source)
+    key, known = find_known(pipeline, source, address_of(source[2]))
     request = read_call(source)
     if key is not None and not request.authorization[0].startswith("Bearer "):
         key = None  # the scheme in another case: the same token has another key
@@ -231,9 +232,9 @@ def refuse(pipeline: RequestPipeline, error: PodAuthError, source: Source) -> Re
     return refusal
 
 
-def number(code: grpc.StatusCode | None) -> Status:
-    """Return a status by its number, OK for None."""
-    return OK if code is None else Status(code.value[0])
+def number(code: grpc.StatusCode) -> Status:
+    """Return a status by its number."""
+    return Status(code.value[0])
 
 
 def code_of(error: PodAuthError) -> grpc.StatusCode:
