@@ -215,8 +215,8 @@ class _AfterResponse:
 
     def __call__(self, response: requests.Response, **options: Any) -> requests.Response:
         final = self._send_again(response, options)
-        if final.is_redirect and self._leads_elsewhere(final):
-            # `requests` copies the request that it was given, and takes nothing off but Authorization.
+        if self.header.is_own and final.is_redirect and self._leads_elsewhere(final):
+            # `requests` follows with a copy of the request that it was given, less Authorization.
             self.header.take_off(response.request)
         return final
 

@@ -390,3 +390,17 @@ def test_an_exception_of_requests_can_be_pickled_and_copied(token_client: TokenC
     for copied in (pickle.loads(pickle.dumps(raised.value)), copy.copy(raised.value), copy.deepcopy(raised.value)):
         assert type(copied) is type(raised.value)
         assert copied.args == raised.value.args
+
+
+@pytest.mark.trap(43)
+def test_a_prepared_request_that_was_redirected_elsewhere_can_be_sent_again(
+    token_client: TokenClient, volume: Volume, server: RecordingServer, other_server: RecordingServer
+) -> None:
+    token = volume.rotate()
+    server.redirect(other_server.url)
+    with requests.Session() as http:
+        prepared = requests.Request("GET", server.url, auth=token_client.auth).prepare()
+        for _ in range(2):
+            http.send(prepared, timeout=10)
+    assert server.authorizations == [bearer(token)] * 2
+    assert other_server.authorizations == [None] * 2

@@ -12,7 +12,9 @@ import httpx
 import httpx2
 import pytest
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
+from urllib3 import Retry
 from werkzeug.wrappers import Response
 
 from podproof.client import HostNotAllowed, TokenClient
@@ -257,6 +259,25 @@ def test_the_token_is_not_on_the_next_request_of_a_redirect_that_is_not_followed
             http.send(response.next, allow_redirects=False)
     assert_stays_at_bob(servers, {token})
     assert own(servers.bob.requests) == [f"Bearer {token}"] * 3
+
+
+def test_a_response_after_a_redirect_can_be_pickled(volume: Volume, servers: Servers) -> None:
+    volume.write(mint(aud="bob", exp=4e9))
+    servers.hops.append("{host}/1")
+    auth = TokenClient("bob", path=volume.file, header=HEADER).auth
+    response = requests.get(servers.bob.url, auth=auth, timeout=10)
+    assert pickle.loads(pickle.dumps(response)).text == "there"
+
+
+@pytest.mark.trap(44)
+def test_urllib3_takes_the_header_off_if_it_is_told_to(client: TokenClient, volume: Volume, servers: Servers) -> None:
+    token = volume.rotate()
+    servers.hops.append("{host}/1")
+    retries = Retry(remove_headers_on_redirect=[*Retry.DEFAULT_REMOVE_HEADERS_ON_REDIRECT, HEADER])
+    with urllib3.PoolManager(retries=retries) as http:
+        assert http.request("GET", servers.bob.url, headers={**client.headers(), "Authorization": PERSON}).status == 200
+    assert_stays_at_bob(servers, {token})
+    assert own(servers.bob.requests) == [f"Bearer {token}"]
 
 
 class ToHttps(HTTPAdapter):
