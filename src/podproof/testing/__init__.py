@@ -8,7 +8,8 @@ with Cluster() as cluster:
     token = alice.token(audience="bob")
 ```
 
-`as_pod(client, "default/alice")` lets a framework's test client call as a pod of it.
+`as_pod(client, "default/alice")` lets a framework's test client call as a pod of it, and `as_caller("default/alice")`
+gives a caller to code that a test calls itself.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from podproof.testing._as_caller import as_caller
     from podproof.testing._as_pod import as_pod
     from podproof.testing._emulator.cluster import Cluster, RecordedRequest
     from podproof.testing._emulator.objects import EmulatedPod, EmulatedServiceAccount
     from podproof.testing._emulator.status_errors import StatusError
 
-__all__ = ["Cluster", "EmulatedPod", "EmulatedServiceAccount", "RecordedRequest", "StatusError", "as_pod"]
+__all__ = ["Cluster", "EmulatedPod", "EmulatedServiceAccount", "RecordedRequest", "StatusError", "as_caller", "as_pod"]
 
 _MODULES = {
     "Cluster": "_emulator.cluster",
@@ -30,6 +32,7 @@ _MODULES = {
     "EmulatedServiceAccount": "_emulator.objects",
     "RecordedRequest": "_emulator.cluster",
     "StatusError": "_emulator.status_errors",
+    "as_caller": "_as_caller",
     "as_pod": "_as_pod",
 }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
 from typing import Any
 
 import httpx2
 import pytest
 
-from podproof.testing import as_pod
+from podproof.testing import as_caller, as_pod
 
 HTTPClient = Callable[..., httpx2.AsyncClient]
 
@@ -26,3 +27,9 @@ def http_client_of(version: str, app_module: ModuleType) -> Callable[[str], HTTP
         return make
 
     return http_client_of
+
+
+@pytest.fixture
+def curator(version: str) -> AbstractContextManager[Any]:
+    """Return what has to be around a client that is handed the server itself."""
+    return as_caller("default/curator") if version == "after" else nullcontext()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import ModuleType
 from typing import Any
 
@@ -40,9 +41,11 @@ def test_two_agents_share_their_notes(app_module: ModuleType, connect: Connect) 
     anyio.run(scenario)
 
 
-def test_without_a_network_it_is_a_server_as_well(app_module: ModuleType) -> None:
+def test_without_a_network_it_is_a_server_as_well(app_module: ModuleType, curator: AbstractContextManager[Any]) -> None:
     async def scenario() -> None:
-        async with Client(app_module.server) as client:
-            assert (await client.call_tool("add_note", {"text": "tea"})).data == len(app_module.notes)
+        with curator:
+            async with Client(app_module.server) as client:
+                assert (await client.call_tool("add_note", {"text": "tea"})).data == len(app_module.notes)
+                assert (await client.call_tool("clear_notes")).data == "cleared"
 
     anyio.run(scenario)
