@@ -14,6 +14,7 @@ from websockets.sync.client import connect
 
 from podproof.testing import Cluster
 from tests.support.cluster_env import ClusterEnv
+from tests.support.modes import pairs_in_turn
 from tests.support.server_process import ServerProcess, raw_request, run_server
 
 ALICE, MALLORY, LOCAL = "127.0.0.2", "127.0.0.3", "127.0.0.1"
@@ -59,12 +60,14 @@ def cluster_env() -> Iterator[ClusterEnv]:
         yield cluster_env
 
 
-@pytest.fixture(scope="module", params=SERVERS)
+@pytest.fixture(scope="module", params=pairs_in_turn(SERVERS))
 def server(
     request: pytest.FixtureRequest, cluster_env: ClusterEnv, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
+    name, mode = request.param
     folder = tmp_path_factory.mktemp("server")
-    with run_server(SERVERS[request.param], folder, FORWARDED_ALLOW_IPS="", **cluster_env.environ) as server:
+    environ = cluster_env.environ | mode.environ
+    with run_server(SERVERS[name], folder, FORWARDED_ALLOW_IPS="", **environ) as server:
         yield server
 
 
@@ -220,7 +223,9 @@ def assert_denied_over_unix_socket(server: ServerProcess, token: str) -> None:
 
 
 @pytest.mark.trap(26)
-@pytest.mark.parametrize("server", [name for name in SERVERS if "unix:{socket}" in SERVERS[name]], indirect=True)
+@pytest.mark.parametrize(
+    "server", pairs_in_turn([name for name in SERVERS if "unix:{socket}" in SERVERS[name]]), indirect=True
+)
 def test_a_caller_over_gunicorn_s_unix_socket_is_denied(server: ServerProcess, token: str) -> None:
     assert_denied_over_unix_socket(server, token)
 
@@ -249,7 +254,7 @@ def open_websocket(server: ServerProcess, source: str, token: str | None) -> str
 
 
 @pytest.mark.trap(39)
-@pytest.mark.parametrize("server", ASGI, indirect=True)
+@pytest.mark.parametrize("server", pairs_in_turn(ASGI), indirect=True)
 def test_a_websocket_is_opened_for_an_allowed_caller_only(server: ServerProcess, token: str) -> None:
     assert json.loads(open_websocket(server, ALICE, token)) == ALICE_IDENTITY
     for source, credential, status in ((MALLORY, token, 403), (ALICE, "junk", 401), (ALICE, None, 401)):

@@ -14,8 +14,7 @@ from podproof import current_caller
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
-from podproof._authentication.pods import PodLookup
-from podproof._authentication.token_review import TokenReviewVerifier
+from podproof._request.setup import build_mode
 from podproof.options import Options
 from podproof.testing import Cluster
 from tests.security.grpc_attacks import DENIED, ELSEWHERE, LOCAL, bad_credentials
@@ -33,12 +32,14 @@ from tests.support.grpc_servers import (
     status_of,
 )
 from tests.support.leak_detector import LeakDetector
+from tests.support.modes import MODES, Mode
 
 
 class GRPCEnv:
     """A server of each flavour in one cluster, and whom their handlers were reached by."""
 
-    def __init__(self, stack: ExitStack, cluster: Cluster) -> None:
+    def __init__(self, stack: ExitStack, cluster: Cluster, mode: Mode) -> None:
+        self.mode = mode
         self.cluster = cluster
         self._stack = stack
         load = partial(load_configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)})
@@ -57,17 +58,25 @@ class GRPCEnv:
             self.callers.append(current_caller())
 
         service = AsyncEchoService(inside) if flavour == "aio" else EchoService(inside)
-        options = Options.read({"audience": "bob"}, {})
-        verifier, pods = TokenReviewVerifier(self._client, options.audience), PodLookup(self._client)
-        authenticator = Authenticator(options, verifier, pods, max_rejections=1_000_000)
+        options = Options.read({"audience": "bob"} | self.mode.options, {})
+        parts = build_mode(options, self._client, [])
+        authenticator = Authenticator(
+            options, parts.verifier, parts.pods, max_rejections=1_000_000, on_close=parts.close
+        )
         self._stack.callback(authenticator.close)
         return run_grpc_server(flavour, loop, [handlers_of(service)], authenticator=authenticator)
 
 
-@pytest.fixture(scope="module")
-def env() -> Iterator[GRPCEnv]:
+@pytest.fixture(scope="module", params=MODES, ids=str)
+def env(request: pytest.FixtureRequest) -> Iterator[GRPCEnv]:
     with ExitStack() as stack:
-        yield GRPCEnv(stack, stack.enter_context(Cluster()))
+        yield GRPCEnv(stack, stack.enter_context(Cluster()), request.param)
+
+
+def in_turn(credentials: Mapping[str, Metadata], flavour: str, kind: str, mode: Mode) -> Mapping[str, Metadata]:
+    """Return those of one mode: each kind of call has all, in one mode each; each mode has all, in one kind each."""
+    start = FLAVOURS.index(flavour) * len(KINDS) + KINDS.index(kind) + MODES.index(mode)
+    return dict([*credentials.items()][start % len(MODES) :: len(MODES)])
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +94,7 @@ def test_no_bad_credential_reaches_a_handler(
     assert call(target, kind, bearer(env.token)) == [b"one"]
     assert [str(caller.pod) for caller in env.callers] == ["default/alice-pod"]
     env.callers.clear()
-    for name, metadata in credentials.items():
+    for name, metadata in in_turn(credentials, flavour, kind, env.mode).items():
         for _, value in metadata:
             leak_detector.add_secret(value)
         wanted = DENIED | {"RESOURCE_EXHAUSTED"} if name.startswith("long") else DENIED  # by gRPC itself

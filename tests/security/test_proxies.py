@@ -23,6 +23,7 @@ from podproof.errors import PeerUnknown
 from podproof.testing import Cluster
 from tests.security import caddy, envoy, nginx
 from tests.security.proxy_process import ADDRESS, BEFORE
+from tests.support.modes import Mode, modes_in_turn, pairs_in_turn
 from tests.support.server_process import ServerProcess, raw_request, run_server
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
@@ -34,6 +35,9 @@ UVICORN_WORKER = [*FLASK[:-1], "--worker-class", "uvicorn_worker.UvicornWorker",
 InFrontOf = Callable[[ServerProcess, Path], AbstractContextManager[ServerProcess]]
 PROXIES: dict[str, InFrontOf] = {"nginx": nginx.in_front_of} if nginx.BINARY or nginx.REQUIRED else {}
 PROXIES |= {"envoy": envoy.in_front_of, "caddy": caddy.in_front_of}
+WATCHING = (Mode("keys", "watch"), Mode("review", "watch"))
+"""The modes of the apps behind all proxies; those behind one each take the others too."""
+
 BOBS = {"flask": FLASK, "starlette": [*STARLETTE, "--no-proxy-headers"]}
 
 
@@ -69,14 +73,15 @@ def serving_app(
     return run_server(command, folder, PODPROOF_AUDIENCE="bob", KUBECONFIG=str(cluster.kubeconfig), **options)
 
 
-@pytest.fixture(scope="module", params=BOBS)
+@pytest.fixture(scope="module", params=pairs_in_turn(BOBS, WATCHING))
 def app(
     request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
     trusted = f"{ADDRESS}/31"
     assert BEFORE in map(str, ip_network(trusted))
     folder = tmp_path_factory.mktemp("app")
-    with serving_app(BOBS[request.param], folder, cluster, PODPROOF_TRUSTED_PROXIES=trusted) as app:
+    name, mode = request.param
+    with serving_app(BOBS[name], folder, cluster, PODPROOF_TRUSTED_PROXIES=trusted, **mode.environ) as app:
         yield app
 
 
@@ -140,11 +145,11 @@ def test_behind_a_proxy_what_was_written_before_it_is_skipped(place: Place) -> N
 
 
 @pytest.mark.trap(22, 24)
-@pytest.mark.parametrize("in_front_of", PROXIES.values(), ids=PROXIES)
+@pytest.mark.parametrize(("name", "mode"), modes_in_turn(PROXIES))
 def test_the_log_says_to_name_a_proxy_that_is_not_trusted(
-    in_front_of: InFrontOf, cluster: Cluster, alice: str, tmp_path: Path
+    name: str, mode: Mode, cluster: Cluster, alice: str, tmp_path: Path
 ) -> None:
-    with serving_app(FLASK, tmp_path, cluster) as app, in_front_of(app, tmp_path) as proxy:
+    with serving_app(FLASK, tmp_path, cluster, **mode.environ) as app, PROXIES[name](app, tmp_path) as proxy:
         for kind in KINDS:
             assert Place(app, proxy, alice).status(kind, ALICE) == 403
         log = app.log.read_text()

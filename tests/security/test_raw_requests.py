@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.security.attacked_app import ALICE, LOCAL, MALLORY, AttackEnv
 from tests.security.hostile_headers import authorizations, other_headers, unfold
 from tests.support.leak_detector import LeakDetector
+from tests.support.modes import pairs_in_turn
 from tests.support.server_process import TIMEOUT_SECONDS, ServerProcess, run_server
 
 _GUNICORN = ["-m", "gunicorn", "--no-control-socket", "--log-level", "debug", "--access-logfile", "-"]
@@ -35,14 +36,16 @@ COMMANDS = {
 }
 
 
-@pytest.fixture(scope="module", params=COMMANDS)
+@pytest.fixture(scope="module", params=pairs_in_turn(COMMANDS))
 def server(
     request: pytest.FixtureRequest, attack_env: AttackEnv, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ServerProcess]:
+    name, mode = request.param
     kubeconfig = str(attack_env.cluster.kubeconfig_for("default/bob"))
     environ = {"PODPROOF_AUDIENCE": "bob", "PODPROOF_REJECTION_TTL": "0", "KUBECONFIG": kubeconfig}
+    environ |= mode.environ
     folder = tmp_path_factory.mktemp("server")
-    with run_server(COMMANDS[request.param], folder, PYTHONASYNCIODEBUG="1", **environ) as server:
+    with run_server(COMMANDS[name], folder, PYTHONASYNCIODEBUG="1", **environ) as server:
         yield server
 
 

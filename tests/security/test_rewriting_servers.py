@@ -25,6 +25,7 @@ from podproof._request.wsgi_request import read_request
 from podproof.errors import PeerUnknown
 from podproof.testing import Cluster
 from tests.support.cluster_env import ClusterEnv
+from tests.support.modes import Mode, modes_in_turn
 from tests.support.server_process import ServerProcess, run_server
 
 HOME, PROXY = "10.1.2.3", "127.0.0.1"
@@ -184,10 +185,12 @@ def check_no_claim_is_believed(server: ServerProcess, token: str) -> None:
 
 
 @pytest.mark.trap(22, 53)
-@pytest.mark.parametrize("command", SERVERS.values(), ids=SERVERS)
-def test_a_stolen_token_is_denied_on_every_server(command: list[str], cluster_env: ClusterEnv, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "mode"), modes_in_turn(SERVERS))
+def test_a_stolen_token_is_denied_on_every_server(
+    name: str, mode: Mode, cluster_env: ClusterEnv, tmp_path: Path
+) -> None:
     token = cluster_env.tokens["alice"]
-    with run_server(command, tmp_path, **cluster_env.environ) as server:
+    with run_server(SERVERS[name], tmp_path, **cluster_env.environ | mode.environ) as server:
         assert server.get(ALICE, token).status == 200
         assert server.get(MALLORY, token).status == 403
         check_no_claim_is_believed(server, token)
@@ -196,12 +199,12 @@ def test_a_stolen_token_is_denied_on_every_server(command: list[str], cluster_en
 
 
 @pytest.mark.trap(23, 53)
-@pytest.mark.parametrize("command", BELIEVING.values(), ids=BELIEVING)
+@pytest.mark.parametrize(("name", "mode"), modes_in_turn(BELIEVING))
 def test_a_stolen_token_is_denied_where_the_server_believes_a_header(
-    command: list[str], cluster_env: ClusterEnv, tmp_path: Path
+    name: str, mode: Mode, cluster_env: ClusterEnv, tmp_path: Path
 ) -> None:
     token = cluster_env.tokens["alice"]
-    with run_server(command, tmp_path, **cluster_env.environ) as server:
+    with run_server(BELIEVING[name], tmp_path, **cluster_env.environ | mode.environ) as server:
         assert server.get(ALICE, token).status == 200
         check_no_claim_is_believed(server, token)
         log = server.log.read_text()

@@ -19,7 +19,7 @@ class ClusterEnv:
 
     def __post_init__(self) -> None:
         self.cluster.grant("default/bob", verbs=["create"], resources=["tokenreviews"])
-        self.cluster.grant("default/bob", verbs=["get"], resources=["pods"])
+        self.cluster.grant("default/bob", verbs=["get", "list", "watch"], resources=["pods"])
 
     def add_pod(self, name: str, address: str) -> None:
         """Add the pod default/NAME-pod of the service account default/NAME, and its tokens."""

@@ -70,12 +70,17 @@ AUTO = Mode("auto", "watch")
 MODES = (*REVIEWING, Mode("keys", "lookup"), Mode("keys", "watch"), AUTO)
 
 
-def modes_in_turn(rows: Iterable[object], modes: Sequence[Mode] = MODES) -> list[Any]:
+def modes_in_turn(rows: Iterable[Any], modes: Sequence[Mode] = MODES, *, name: Callable[[Any], str] = str) -> list[Any]:
     """Return a parameter for each row, in a mode of its own: `ROW-MODE`. Each mode has its turn, and begins anew.
 
     For rows that cost a process each: what they have in common meets every mode.
     """
-    return [pytest.param(row, mode, id=f"{row}-{mode}") for row, mode in zip(rows, cycle(modes))]
+    return [pytest.param(row, mode, id=f"{name(row)}-{mode}") for row, mode in zip(rows, cycle(modes))]
+
+
+def pairs_in_turn(rows: Iterable[Any], modes: Sequence[Mode] = MODES) -> list[Any]:
+    """Return the same for a fixture, whose parameter is the row and the mode."""
+    return [pytest.param(one.values, id=one.id) for one in modes_in_turn(rows, modes)]
 
 
 MANY = 10

@@ -17,6 +17,7 @@ from websockets.sync.client import connect
 
 from podproof.testing import Cluster
 from tests.process.frameworks.matrix import SERVERS, Kind, table
+from tests.support.modes import Mode, modes_in_turn
 from tests.support.server_process import ROOT, TIMEOUT_SECONDS, ServerProcess, WireResponse, raw_request, run_server
 
 ALICE, MALLORY = "127.0.0.2", "127.0.0.3"
@@ -185,13 +186,14 @@ def expectations(kind: Kind) -> Iterator[tuple[str, Callable[[FrameworkApp], Non
         yield host, partial(a_peer_address_that_a_middleware_took_from_a_header_is_denied, reason=reason)
 
 
-@pytest.mark.parametrize("kind", SERVERS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize(("kind", "mode"), modes_in_turn(SERVERS, name=lambda kind: kind.name))
 @pytest.mark.trap(23, 34, 36, 37, 38, 39)
 def test_every_framework_behaves_the_same_under_this_server(
-    kind: Kind, cluster: Cluster, tmp_path: Path, subtests: pytest.Subtests
+    kind: Kind, mode: Mode, cluster: Cluster, tmp_path: Path, subtests: pytest.Subtests
 ) -> None:
     alice = cluster.pod("default/alice-pod", service_account="alice", addresses=[ALICE]).token("bob")
     environ = {"PODPROOF_AUDIENCE": "bob", "FORWARDED_ALLOW_IPS": "", "KUBECONFIG": str(cluster.kubeconfig)}
+    environ |= mode.environ
     with run_server(kind.command, tmp_path, **environ) as server:
         for host, expectation in expectations(kind):
             with subtests.test(getattr(expectation, "func", expectation).__name__, host=host):
