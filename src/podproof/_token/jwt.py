@@ -66,8 +66,8 @@ def numeric_date(claims: Mapping[str, Any], name: str) -> float:
 
     Raises MalformedToken if the claim is missing or not a date up to the year 9999.
     """
-    value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LAST_DATE:
+    value: Any = claims.get(name)
+    if type(value) not in (int, float) or not 0 <= value <= _LAST_DATE:  # and not bool, which is an int
         raise MalformedToken(f"the token's {name} claim is not a time")
     return float(value)
 
