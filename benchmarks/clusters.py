@@ -26,12 +26,14 @@ from podproof.testing import Cluster
 class ClusterAccess:
     """How to reach a cluster, and tokens of one of its pods, for `bob`.
 
-    `mounted` is the directory of a credential as a pod has it, None where there is a kubeconfig only.
+    `mounted` is the directory of a credential as a pod has it, None where there is a kubeconfig only. `process` is that
+    of an emulated API server, None of a real one.
     """
 
     kubeconfig: str
     tokens: Sequence[str]
     mounted: str | None = None
+    process: int | None = None
 
     def load(self, configuration: Configuration) -> None:
         """Fill in a configuration as podproof does: as in a pod, if there is a mounted credential."""
@@ -57,7 +59,7 @@ def emulated_cluster(tokens: int) -> Iterator[ClusterAccess]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         described, hold = cast("TextIO", process.stdout), cast("TextIO", process.stdin)
         with hold:  # the process ends when this is closed
-            yield ClusterAccess(**json.loads(described.readline()))
+            yield ClusterAccess(**json.loads(described.readline()), process=process.pid)
 
 
 @contextmanager
