@@ -118,9 +118,10 @@ class Authenticator:
         """
         self.begin()
         deadline = self.monotonic() + self.options.timeout
-        cached = self.get_cached(token, peer)
+        key = credential_key(token)
+        cached = self.get_cached(token, peer, key)
         if cached is None:
-            future = self.start(token, peer, deadline)
+            future = self.start(token, peer, deadline, key)
             try:
                 result = future.result(self.options.timeout)
             except TimeoutError:

@@ -65,8 +65,8 @@ _USUAL = ("expired", "silent")
 
 WORK, REST = 0.0005, 0.001
 """Seconds of processor time, and of the pause after them, while the pods are listed again. Without, requests took nine
-times as long meanwhile (30,000 pods), and so 1.2 to 1.4 times; with 100,000 pods on a busy machine, 1.3 times by a streamed
-list and 1.8 by pages."""
+times as long meanwhile (30,000 pods), and so 1.2 to 1.4 times; with 100,000 pods on a busy machine, 1.3 times by a
+streamed list and 1.8 by pages."""
 
 _NUMBER = re.compile(r"[0-9]{1,5}")
 

@@ -42,9 +42,11 @@ def split_token(token: str) -> tuple[str, str, str]:
     Raises MalformedToken.
     """
     match = _JWT.fullmatch(token)
-    if match is None or not all(map(_is_canonical, match.groups())):
-        raise MalformedToken("the token is not a JSON Web Token in canonical form")
-    return match[1], match[2], match[3]
+    if match is not None:
+        header, payload, signature = match.groups()
+        if _is_canonical(header) and _is_canonical(payload) and _is_canonical(signature):
+            return header, payload, signature
+    raise MalformedToken("the token is not a JSON Web Token in canonical form")
 
 
 def decode_segment(segment: str) -> bytes:
