@@ -166,24 +166,25 @@ class WhoAmI:
         return str(current_caller() and current_caller().service_account).encode()  # type: ignore[union-attr]
 
 
-def test_grpc_allows_the_pod() -> None:
+@pytest.mark.parametrize("header", ["Authorization", "X-Pod-Authorization"])
+def test_grpc_allows_the_pod(header: str) -> None:
     server = grpc.server(
         ThreadPoolExecutor(1),
         handlers=[handlers_of(WhoAmI())],
-        interceptors=[podproof.grpc.PodAuthInterceptor(audience="bob")],
+        interceptors=[podproof.grpc.PodAuthInterceptor(audience="bob", header=header)],
     )
     target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
 
     async def call_by_aio() -> bytes:
         async with grpc.aio.insecure_channel(target) as channel:
-            assert as_pod(channel, "default/carol", force=True) is channel
+            assert as_pod(channel, "default/carol", header=header, force=True) is channel
             echo: Any = channel.unary_unary("/echo.Echo/unary_unary")
             response: bytes = await echo(b"")
             return response
 
     with grpc.insecure_channel(target) as channel:
-        allowed: Any = as_pod(channel, "default/alice", force=True).unary_unary("/echo.Echo/unary_unary")
+        allowed: Any = as_pod(channel, "default/alice", header=header, force=True).unary_unary("/echo.Echo/unary_unary")
         denied: Any = channel.unary_unary("/echo.Echo/unary_unary")
         assert allowed(b"", timeout=10) == b"default/alice"
         assert anyio.run(call_by_aio) == b"default/carol"
