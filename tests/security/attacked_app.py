@@ -296,9 +296,10 @@ class AttackedApps:
     """The same app in each mode: whatever is sent, their verdicts are the same.
 
     But for one kind of token, which `odd` says that this may be: one that the cluster's key has signed, with claims
-    that no API server writes. Of these the API server reads some, such as a member twice, null for a text or an `iat`
-    to come; by keys they are denied. And only the API server looks the service account up: with a UID that is not that
-    of the live one, a review denies, while keys wait for the end of its pods.
+    that no API server writes. Of these the API server reads some, such as null for a text or an `iat` to come; by keys
+    they are denied. A member twice is denied in each mode, before anybody is asked. And only the API server looks the
+    service account up: with a UID that is not that of the live one, a review denies, while keys wait for the end of its
+    pods.
     """
 
     def __init__(self, by_mode: Mapping[Mode, AttackedApp]) -> None:
