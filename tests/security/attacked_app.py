@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Self
 
 from kubernetes.client import Configuration
 
-from podproof import asgi, wsgi
+from podproof import asgi, mcp, wsgi
 from podproof._apiserver.client import APIServerClient
 from podproof._apiserver.connection import load_configuration
 from podproof._authentication.authenticator import Authenticator
@@ -180,11 +180,21 @@ class AttackedApp:
         changes.append(self.authenticator.discard_pod)
         self._marker = None if marker is None else WatchMarker(marker, changes)
         self._callers: list[PodIdentity | None] = []
-        self._wsgi_apps: dict[str, Any] = {
-            "wsgi": wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
-        }
+        self._wsgi_apps: dict[str, Any] = {}
+        self._asgi_apps: dict[str, Any] = {}
+        self._make_apps()
+
+    def _make_apps(self) -> None:
         middleware = asgi.PodAuthMiddleware(self._asgi_app, authenticator=self.authenticator)
-        self._asgi_apps: dict[str, Any] = {"asgi": middleware, "websocket": middleware}
+        mcp_middleware = mcp.PodAuthMiddleware(self._asgi_app, authenticator=self.authenticator)
+        self._wsgi_apps["wsgi"] = wsgi.PodAuthMiddleware(self._wsgi_app, authenticator=self.authenticator)
+        self._asgi_apps |= {"asgi": middleware, "websocket": middleware, "mcp": mcp_middleware}
+
+    def replace_authenticator(self, authenticator: Authenticator) -> None:
+        """Put another authenticator in the place of the app's own."""
+        self.authenticator.close()
+        self.authenticator = authenticator
+        self._make_apps()
 
     def settle(self) -> None:
         """Wait until the watch, if there is one, has seen all changes of pods that were made before."""
