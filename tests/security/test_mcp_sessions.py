@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import cycle
+from typing import Any
 
 import anyio
 import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.types import ASGIApp
 
+from podproof._request.setup import build_authenticator
 from podproof.mcp import PodAuthMiddleware
+from podproof.options import Options
 from podproof.testing import Cluster
 from tests.security.mcp_attacks import ATTACKS, ENDS_ALICE, Scene, check, run_scene
 from tests.support.mcp_servers import APPS, CountingEventStore
+from tests.support.modes import DEFAULT, MODES, Mode
 
 
-def make_app(server: str) -> ASGIApp:
-    return PodAuthMiddleware(APPS[server](event_store=CountingEventStore()), audience="bob", cache_ttl=0)
-
-
-@pytest.fixture(scope="module", params=APPS)
-def server(request: pytest.FixtureRequest) -> str:
-    name: str = request.param
-    return name
+@contextmanager
+def make_app(server: str, mode: Mode = DEFAULT) -> Iterator[ASGIApp]:
+    """Give the app of a server, which verifies tokens in a mode."""
+    authenticator = build_authenticator(Options.read({"audience": "bob", "cache_ttl": 0} | mode.options, {}))
+    try:
+        yield PodAuthMiddleware(APPS[server](event_store=CountingEventStore()), authenticator=authenticator)
+    finally:
+        authenticator.close()
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +38,11 @@ def portal() -> Iterator[BlockingPortal]:
 
 
 @pytest.fixture(scope="module")
-def scene(server: str, podproof_cluster_session: Cluster, portal: BlockingPortal) -> Iterator[Scene]:
+def scene(request: pytest.FixtureRequest, podproof_cluster_session: Cluster, portal: BlockingPortal) -> Iterator[Scene]:
     with (
         podproof_cluster_session.isolated() as cluster,
-        portal.wrap_async_context_manager(run_scene(cluster, make_app(server))) as scene,
+        make_app(*request.param) as app,
+        portal.wrap_async_context_manager(run_scene(cluster, app)) as scene,
     ):
         yield scene
 
@@ -44,8 +51,16 @@ def test_there_are_enough_attacks() -> None:
     assert len(ATTACKS) >= 24
 
 
+def with_scenes() -> Iterator[Any]:
+    """Yield each attack with two servers in two modes: each pair has its turn."""
+    scenes = [*zip(cycle(APPS), MODES)]
+    for number, name in enumerate(name for name in ATTACKS if name not in ENDS_ALICE):
+        for server, mode in (scenes[number % len(scenes)], scenes[(number + 1) % len(scenes)]):
+            yield pytest.param(name, (server, mode), id=f"{name}-{server}-{mode}")
+
+
 @pytest.mark.trap(67)
-@pytest.mark.parametrize("name", [name for name in ATTACKS if name not in ENDS_ALICE])
+@pytest.mark.parametrize(("name", "scene"), [*with_scenes()], indirect=["scene"], scope="module")
 def test_nobody_gets_into_a_session_of_another_pod(name: str, scene: Scene, portal: BlockingPortal) -> None:
     portal.call(check, name, scene)
     called = portal.call(scene.alice.call, "whoami", scene.session)
@@ -57,7 +72,8 @@ def test_nobody_gets_into_a_session_of_another_pod(name: str, scene: Scene, port
 @pytest.mark.parametrize("server", APPS)
 def test_a_session_ends_with_its_pod(name: str, server: str, cluster: Cluster) -> None:
     async def scenario() -> None:
-        async with run_scene(cluster, make_app(server)) as scene:
+        async with run_scene(cluster, app) as scene:
             await check(name, scene)
 
-    anyio.run(scenario)
+    with make_app(server) as app:
+        anyio.run(scenario)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote_from_bytes
 
@@ -25,6 +26,7 @@ from tests.security.attacked_app import ALICE, LOCAL, MALLORY, AttackEnv
 from tests.security.hostile_headers import other_headers
 from tests.support.exchange_client import write_keys
 from tests.support.leak_detector import LeakDetector
+from tests.support.modes import DEFAULT, MODES, Mode
 
 ERRORS = {
     "invalid_client",
@@ -56,10 +58,10 @@ SOURCES: dict[str, Callable[[bytes], list[tuple[bytes, bytes]]]] = {
 class AttackedExchange:
     """An exchange that issues tokens for ledger to Alice and Mallory."""
 
-    def __init__(self, attack_env: AttackEnv, leak_detector: LeakDetector, keys: Any) -> None:
+    def __init__(self, attack_env: AttackEnv, leak_detector: LeakDetector, keys: Any, mode: Mode = DEFAULT) -> None:
         grants = [Grant(audience="ledger", allow=["default/*"], introspect=["default/alice"])]
         self._env, self._leak_detector = attack_env, leak_detector
-        authenticator = attack_env.make_app(leak_detector).authenticator
+        authenticator = attack_env.make_app(leak_detector, mode=mode).authenticator
         self._app = TokenExchange(issuer="https://bridge", keys=keys, grants=grants, authenticator=authenticator)
 
     def send(
@@ -129,6 +131,26 @@ def test_nothing_is_issued_for_another_spelling_of_a_valid_token(
         assert exchange.send(SOURCES["assertion"](spelling))[0] != 200
     assert [exchange.send(form(token))[0] for form in SOURCES.values()] == [200] * len(SOURCES)
     record_property("cases", len(spellings))
+
+
+@pytest.mark.parametrize("mode", MODES, ids=str)
+def test_what_is_issued_and_what_is_not_is_the_same_in_each_mode(
+    attack_env: AttackEnv, leak_detector: LeakDetector, mode: Mode, tmp_path: Path
+) -> None:
+    exchange = AttackedExchange(attack_env, leak_detector, write_keys(tmp_path / "keys"), mode)
+    good = attack_env.token
+    bad = [
+        attack_env.cluster.forge(good),
+        hostile_tokens.forge_under_the_known_key(good),
+        attack_env.alice.token("carol"),
+        attack_env.alice.token("bob", lifetime=-120),
+        attack_env.mallory.token("bob"),
+        attack_env.cluster.service_account("default/alice").token("bob"),
+        f"{good}=",
+    ]
+    for form in SOURCES.values():
+        assert [exchange.send(form(token.encode()))[0] == 200 for token in (good, *bad)] == [True] + [False] * len(bad)
+        assert exchange.send(form(good.encode()), MALLORY)[0] != 200
 
 
 @pytest.mark.parametrize("peer", [MALLORY, LOCAL, "::1", "not-an-address"])
