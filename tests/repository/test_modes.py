@@ -15,6 +15,7 @@ BEFORE = (
     "decided before a token is looked at; hostile headers in each mode: security/test_headers.py, test_addresses.py"
 )
 CALLERS = "the caller's half, which knows no mode"
+RULES = "unit/authorization/test_rules.py"
 
 IN_ONE_MODE = {
     "process/frameworks/test_path_matrix.py": "paths, which are judged after the token",
@@ -44,8 +45,7 @@ IN_ONE_MODE = {
     "unit/authentication/test_token_review.py": BELOW,
     "unit/authorization/test_namespace_labels.py": "decided after the token, by a call of its own",
     "unit/authorization/test_rbac.py": "decided after the token, by reviews of their own",
-    "unit/authorization/test_rules.py::test_an_exact_rule_is_about_the_path_with_and_without_a_trailing_slash": "decided "
-    "after the token",
+    f"{RULES}::test_an_exact_rule_is_about_the_path_with_and_without_a_trailing_slash": "decided after the token",
     "unit/cache/test_fork_local.py": BELOW,
     "unit/cache/test_identity_cache.py": BELOW,
     "unit/cache/test_review_threads.py": BELOW,
