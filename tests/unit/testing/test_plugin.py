@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["pytester"]
 
 # These import much, and do nothing here; the plugin itself is found as users have it.
-WITHOUT = [f"-pno:{plugin}" for plugin in ("cacheprovider", "faker", "hypothesispytest")]
+WITHOUT = [f"-pno:{plugin}" for plugin in ("anyio", "cacheprovider", "faker", "hypothesispytest")]
 
 APPS = """
     from flask import Flask, request
