@@ -21,10 +21,8 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
 from podproof._request.asgi_in_app import InAppAuthenticator
-from podproof._request.context import current_request
 from podproof._request.in_app import enter
 from podproof._request.lifetime import send_response
-from podproof._request.observed_app import end_with_response
 from podproof._request.openapi import Caller, scheme_in
 from podproof._request.problem import HTTPResponse
 from podproof._request.setup import MiddlewareOptions
@@ -59,7 +57,6 @@ class PodAuth(SecurityBase):
         except PodAuthError as denial:
             raise _Denied(self._authenticator.deny(denial, scope)) from None
         request = enter(self._authenticator.pipeline, allowed, scope, self._authenticator.read)
-        ends_with_response = end_with_response(scope, request)
         left = request.ends_at - time.monotonic() if isinstance(connection, WebSocket) else math.inf
         try:
             with anyio.move_on_after(left) as running:
@@ -69,10 +66,7 @@ class PodAuth(SecurityBase):
         except PodAuthError as denial:
             raise _Denied(request.deny(denial).response) from None
         finally:
-            if ends_with_response:
-                current_request.set(None)
-            else:
-                request.leave()
+            request.leave()
 
 
 class _Denied(Exception):  # not an HTTPException, for which an app may have a handler
