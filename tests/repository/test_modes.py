@@ -21,8 +21,6 @@ IN_ONE_MODE = {
     "process/frameworks/test_path_matrix.py": "paths, which are judged after the token",
     "process/test_context.py": "what is emptied when a request ends, whoever has verified its token",
     "process/test_first_request.py": "threads of each mode after a fork: unit/authentication/test_pod_watch.py",
-    "security/test_forks.py": "it counts reviews by connection; a fork's keys: unit/authentication/test_key_set.py, "
-    "its watch: test_pod_watch.py",
     "security/test_forward_auth.py": "headers between a proxy and the app; tokens in each mode: test_tokens.py",
     "security/test_grpc_proxies.py": "addresses; credentials of gRPC in each mode: test_grpc.py",
     "security/test_people_apps.py": "people's tokens; beside pods' in each mode: test_people_and_pods.py",

@@ -17,6 +17,7 @@ import pytest
 from podproof._authentication.token_review import POD_NAME
 from podproof.testing import Cluster
 from tests.security.forking_app import PRELOADED_ADDRESS, PRELOADED_TOKEN
+from tests.support.modes import AUTO, Mode, modes_in_turn
 from tests.support.server_process import TIMEOUT_SECONDS, ServerProcess, run_server
 
 CALLERS = {"gunicorn gthread": 400, "gunicorn asgi": 400}
@@ -43,6 +44,9 @@ PRELOADING = {
 }
 UVICORN = ["-m", "uvicorn", "--no-proxy-headers", "--port", "{port}", "--factory"]
 SERVERS = PRELOADING | {"uvicorn": [*UVICORN, "--workers", "2", ASGI.removesuffix("()")]}
+
+WATCHING = (Mode("keys", "watch"), Mode("review", "watch"), AUTO)
+"""The modes with threads of their own, which have to end with the server."""
 
 PRELOADED_POD = "default/preloaded"
 
@@ -136,22 +140,30 @@ def mixed_up(reports: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.trap(32)
-@pytest.mark.parametrize("name", SERVERS)
-def test_no_review_reaches_another_caller_s_request(callers: ReviewedCallers, name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "mode"), modes_in_turn(SERVERS))
+def test_no_answer_reaches_another_caller_s_request(
+    callers: ReviewedCallers, name: str, mode: Mode, tmp_path: Path
+) -> None:
     preloaded = {PRELOADED_TOKEN: callers.tokens[PRELOADED_POD]} if name in PRELOADING else {}
     callers.record_reviews()
-    with run_server(SERVERS[name], tmp_path, **callers.environ, **preloaded) as server:
+    callers.cluster.requests.clear()
+    with run_server(SERVERS[name], tmp_path, **callers.environ | mode.environ, **preloaded) as server:
         wait_for_workers(server, 2)
         reports = send_until_two_workers_respond(server, callers, CALLERS.get(name, FEW_CALLERS))
         workers = {name: report["pid"] for name, report in reports.items()}
         assert len({*workers.values()}) == 2
         # Each connection to the API server belongs to one worker, and none was opened before the fork.
         connections = callers.pods_by_connection.values()
-        assert ({PRELOADED_POD} in connections) == (name in PRELOADING)
+        reviewed = mode.verify == "review"
+        assert ({PRELOADED_POD} in connections) == (reviewed and name in PRELOADING)
+        assert any(connections) == reviewed
         assert [pods for pods in connections if len({workers.get(pod) for pod in pods}) > 1] == []
         names = [*reports]
         random.Random(2).shuffle(names)
         assert mixed_up(send_concurrently(server, callers, names[:FEW_CALLERS])) == []
+        # A watch, too, belongs to one process: each worker has its own, and so has the process before the fork.
+        watches = [request for request in callers.cluster.requests if request.verb == "watch"]
+        assert len(watches) >= (2 + (name in PRELOADING) if mode.pods == "watch" else 0)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -162,17 +174,17 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 @pytest.mark.trap(47)
-@pytest.mark.parametrize("name", ["gunicorn gthread", "gunicorn gevent", "uvicorn"])
+@pytest.mark.parametrize(("name", "mode"), modes_in_turn(["gunicorn gthread", "gunicorn gevent", "uvicorn"], WATCHING))
 def test_a_server_ends_after_sigterm_while_the_api_server_hangs(
-    callers: ReviewedCallers, name: str, tmp_path: Path
+    callers: ReviewedCallers, name: str, mode: Mode, tmp_path: Path
 ) -> None:
-    environ = callers.environ | {"PODPROOF_TIMEOUT": f"{API_TIMEOUT}"}
+    environ = callers.environ | mode.environ | {"PODPROOF_TIMEOUT": f"{API_TIMEOUT}"}
     with ThreadPoolExecutor() as threads, run_server(SERVERS[name], tmp_path, **environ) as server:
         pids = wait_for_workers(server, 2)  # gunicorn's gevent worker ignores signals until it serves
         callers.cluster.fail("hang")
-        before = callers.cluster.count("tokenreviews")
+        before = len(callers.cluster.requests)
         threads.submit(send_concurrently, server, callers, callers.pods(4))
-        wait_until(lambda: callers.cluster.count("tokenreviews") > before)
+        wait_until(lambda: len(callers.cluster.requests) > before)
         terminated = time.monotonic()
     assert time.monotonic() - terminated < GRACE_PERIOD
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
