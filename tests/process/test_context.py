@@ -11,6 +11,7 @@ import pytest
 
 from podproof.testing import Cluster
 from tests.support.cluster_env import ClusterEnv
+from tests.support.modes import Mode, modes_in_turn
 from tests.support.server_process import TIMEOUT_SECONDS, ServerProcess, run_server
 
 ALICE = "127.0.0.2"
@@ -94,11 +95,12 @@ def no_caller_on_a_pipelined_request(server: ServerProcess, token: str, path: st
 
 
 @pytest.mark.trap(51)
-@pytest.mark.parametrize("command", [*ASGI.values(), *WSGI.values()], ids=[*ASGI, *WSGI])
+@pytest.mark.parametrize(("name", "mode"), modes_in_turn([*ASGI, *WSGI]))
 def test_no_caller_outlives_its_request(
-    command: list[str], cluster_env: ClusterEnv, token: str, tmp_path: Path, subtests: pytest.Subtests
+    name: str, mode: Mode, cluster_env: ClusterEnv, token: str, tmp_path: Path, *, subtests: pytest.Subtests
 ) -> None:
-    with run_server(command, tmp_path, FORWARDED_ALLOW_IPS="", **cluster_env.environ) as server:
+    environ = cluster_env.environ | mode.environ | {"FORWARDED_ALLOW_IPS": ""}
+    with run_server((ASGI | WSGI)[name], tmp_path, **environ) as server:
         for action in ("plain", "stream", "raise", "nothing"):
             with subtests.test("no later code sees the caller", action=action):
                 no_later_code_sees_the_caller(server, token, action)
