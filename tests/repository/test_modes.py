@@ -20,7 +20,6 @@ RULES = "unit/authorization/test_rules.py"
 IN_ONE_MODE = {
     "process/frameworks/test_path_matrix.py": "paths, which are judged after the token",
     "process/test_first_request.py": "threads of each mode after a fork: unit/authentication/test_pod_watch.py",
-    "security/test_forward_auth.py": "headers between a proxy and the app; tokens in each mode: test_tokens.py",
     "security/test_grpc_proxies.py": "addresses; credentials of gRPC in each mode: test_grpc.py",
     "security/test_people_apps.py": "people's tokens; beside pods' in each mode: test_people_and_pods.py",
     "security/test_small_apps.py": "one attack of 40 on apps as the docs have them; all of them: the other files here",

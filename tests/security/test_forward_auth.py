@@ -26,6 +26,7 @@ from tests.security.hostile_headers import authorizations, other_headers, unfold
 from tests.security.proxy_process import running_proxy
 from tests.security.recording_upstream import recording_upstream
 from tests.support.leak_detector import LeakDetector
+from tests.support.modes import AUTO, DEFAULT, Mode, pairs_in_turn
 from tests.support.server_process import TIMEOUT_SECONDS, ServerProcess, free_port, raw_request, run_server
 
 BINARIES = {"caddy": caddy.BINARY, "envoy": envoy.BINARY}
@@ -104,17 +105,18 @@ def running_configured(kind: str, forward_auth: int, app: int, folder: Path) -> 
         yield proxy
 
 
-@pytest.fixture(scope="module", params=BINARIES)
+@pytest.fixture(scope="module", params=pairs_in_turn(BINARIES, (Mode("keys", "watch"), DEFAULT, AUTO)))
 def place(
     request: pytest.FixtureRequest, attack_env: AttackEnv, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Place]:
-    kind, folder = request.param, tmp_path_factory.mktemp("proxy")
+    (kind, mode), folder = request.param, tmp_path_factory.mktemp("proxy")
     (folder / "rules.yaml").write_text(RULES)
     environ = {
         "KUBECONFIG": str(attack_env.cluster.kubeconfig_for("default/bob")),
         "PODPROOF_REJECTION_TTL": "0",
         "PODPROOF_RULES_FILE": str(folder / "rules.yaml"),
         "PODPROOF_EXEMPT": "/healthz",
+        **mode.environ,
     }
     command = ["-m", "podproof", "serve", "forward-auth", "--host", "127.0.0.1", "--port", "{port}"]
     command += ["--proxy", kind, "--trusted-proxies", "127.0.0.1", "--audience", "bob"]
