@@ -1,4 +1,4 @@
-"""`podproof serve exchange`, in this process: what it hands to the server."""
+"""`podproof serve`, in this process: what it hands to the server."""
 
 from __future__ import annotations
 
@@ -44,6 +44,23 @@ def test_the_server_gets_the_app_and_believes_no_forwarded_address(
         }
         assert client.post("/token", data=form).status_code == 200
         assert [client.get(path).status_code for path in ("/livez", "/readyz", "/metrics/", "/jwks.json")] == [200] * 4
+
+
+def test_forward_auth_takes_every_request_of_a_trusted_proxy(
+    podproof_caller: EmulatedPod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[Any] = []
+    monkeypatch.setattr("uvicorn.run", lambda app, **_: served.append(app))
+    given = ("--proxy", "nginx", "--audience", "bob", "--trusted-proxies", "10.9.0.1")
+    assert main(["serve", "forward-auth", *given]) == 0
+    [app] = served
+    asked = {"X-Original-URI": "/orders", "X-Original-Method": "GET", "X-Forwarded-For": podproof_caller.peer[0]}
+    with TestClient(app.app, client=("10.9.0.1", 4711)) as proxy:
+        assert proxy.get("/livez", headers=asked).status_code == 401
+        response = proxy.get("/livez", headers=asked | podproof_caller.headers("bob"))
+        assert (response.status_code, response.headers["x-podproof-service-account"]) == (200, "default/caller")
+    with TestClient(app.app, client=("10.9.0.2", 4711)) as other:
+        assert other.get("/livez").text == "live\n"
 
 
 @pytest.mark.parametrize("variable", ["PODPROOF_EXCHANGE_LIFETIME", "PODPROOF_DRAIN_MAX"])

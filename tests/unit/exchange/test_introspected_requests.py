@@ -16,6 +16,7 @@ import pytest
 
 from podproof import ConfigurationError
 from podproof._token.token_hash import token_hash
+from podproof.errors import Overloaded
 from podproof.exchange.asgi import IssuedTokenMiddleware as ASGIMiddleware
 from podproof.exchange.wsgi import IssuedTokenMiddleware as WSGIMiddleware
 from podproof.testing._emulator.http_server import ClientConnection, LoopbackServer, ServerRequest, ServerResponse
@@ -234,6 +235,18 @@ def test_in_report_only_the_denial_is_only_logged(
     with caplog.at_level("INFO", "podproof"):
         assert make_ledger(enforce=False).get().status == 200
     assert "token-inactive" in caplog.text
+
+
+def test_a_request_that_there_is_no_thread_for_is_unavailable(
+    make_ledger: MakeLedger, bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = make_ledger()
+
+    def refuse(*_: object) -> None:
+        raise Overloaded("too many are waiting")
+
+    monkeypatch.setattr("podproof.exchange.introspection.Introspection.start", refuse)
+    assert (ledger.get().status, ledger.calls) == (503, 0)
 
 
 def test_no_token_is_in_a_log(make_ledger: MakeLedger, bridge: Bridge) -> None:

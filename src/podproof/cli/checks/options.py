@@ -89,13 +89,11 @@ def check_options(options: Options) -> Iterator[Finding]:
         )
 
 
-def read_rules_file(options: Options, root: Path) -> Sequence[Rule]:
-    """Return the rules of the rules file below `root`, none without one. Raises ConfigurationError."""
-    if options.rules_file is None:
-        return ()
+def read_rules_file(file: Path, root: Path) -> Sequence[Rule]:
+    """Return the rules of a file below `root`. Raises ConfigurationError."""
     from podproof._authorization.rules_file import read_rules  # noqa: PLC0415  needs YAML
 
-    return read_rules(path_below(root, options.rules_file))
+    return read_rules(path_below(root, file))
 
 
 def check_rules_file(options: Options, root: Path) -> Iterator[Finding]:
@@ -104,7 +102,7 @@ def check_rules_file(options: Options, root: Path) -> Iterator[Finding]:
         return
     file = path_below(root, options.rules_file)
     try:
-        read_rules_file(options, root)
+        read_rules_file(options.rules_file, root)
     except ConfigurationError as error:
         yield fail("options", str(error), "kubectl edit configmap NAME   (the one that is mounted there)")
     else:

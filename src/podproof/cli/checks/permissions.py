@@ -122,7 +122,7 @@ def _asks_for_namespaces(environment: Environment, options: Options) -> bool:
     if options.rules_file is None or environment.acting_as is not None:
         return False
     with suppress(ConfigurationError):  # which another check tells
-        return any(rule.namespace_labels for rule in read_rules_file(options, environment.root))
+        return any(rule.namespace_labels for rule in read_rules_file(options.rules_file, environment.root))
     return False
 
 
