@@ -18,6 +18,7 @@ from tests.support.fake_api import AuthenticatorFactory, Clock, FakeAPI
 from tests.support.installed_sizes import InstalledSizes
 from tests.support.middleware_client import MiddlewareClient
 from tests.support.modes import DEFAULT, MODES, Mode, make_in_mode, names_modes, take_turns
+from tests.support.startup import wait_for_startup_check
 
 # No deadline: the machine may be slow. Derandomized: every run tries the same cases, so only a change breaks a test.
 settings.register_profile(
@@ -51,6 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [*os.environ]:
         if name.startswith("PODPROOF_"):
             del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def startup_checks_have_ended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Wait for them before the environment, which their threads read, is as it was before the test."""
+    yield
+    wait_for_startup_check()
 
 
 @pytest.fixture(autouse=True)

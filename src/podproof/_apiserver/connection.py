@@ -231,7 +231,7 @@ class Connection:
     def credential(self) -> dict[str, str]:
         """Return our Authorization header; while its file is empty or missing, the previous one."""
         try:
-            settings: Mapping[str, Any] = self._configuration.auth_settings()
+            settings = self._read_settings()
         except (ConfigException, OSError):
             settings = {}
         value = str(settings.get("BearerToken", {}).get("value") or "").strip()
@@ -240,6 +240,13 @@ class Connection:
                 _export_expiry(value.partition(" ")[2])
             self._authorization = value
         return {"Authorization": self._authorization} if self._authorization else {}
+
+    def _read_settings(self) -> Mapping[str, Any]:
+        """Return the official client's settings, for which it reads the whole environment, as it is for its proxies."""
+        try:
+            return self._configuration.auth_settings()
+        except KeyError:  # another thread has just removed a variable
+            return self._configuration.auth_settings()
 
 
 def _make_pool_manager(

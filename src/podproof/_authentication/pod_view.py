@@ -32,9 +32,9 @@ class PodView:
     """The pods that a watch sees, by namespace and name; one process's, which any thread may read.
 
     `namespaces` are those that are watched, none for all; each is listed and confirmed by itself. `fallback` reads a
-    pod that the view does not have, or not with this UID: it may be newer than the view. `selective` says that the
-    watch is of some pods only (a label or field selector): an event DELETED may then be about a pod that lives, and was
-    changed.
+    pod that the view does not have, or not with this UID, or without an address: all that may be newer than the view.
+    `selective` says that the watch is of some pods only (a label or field selector): an event DELETED may then be about
+    a pod that lives, and was changed.
 
     `listeners` are called with the UID of a pod that was deleted, replaced by one of the same name, given another
     service account, address, network, label or owner, or that has finished: in the thread of the watch, without a lock.
@@ -95,6 +95,8 @@ class PodView:
             return self._fallback.get(service_account, name, uid, deadline)
         if scope is not None and self._monotonic() - self._confirmed[scope] > self._max_age:
             raise Unavailable(f"the view of the pods is older than {self._max_age:g} s{self._explain(scope)}")
+        if found is not None:
+            return found
         raise PodGone(
             f"the watch sees no pod {service_account.namespace}/{name}, or it was recreated since the token was issued"
         )
@@ -110,7 +112,8 @@ class PodView:
         record = self.find(namespace, name)
         if record is not None and record.uid == uid:
             pod = match_pod(record, service_account, name, uid)
-            return FoundPod(pod, confirmed + self._max_age, confirmed + self._max_outage)
+            fresh_until = confirmed + self._max_age if pod.addresses else -math.inf
+            return FoundPod(pod, fresh_until, confirmed + self._max_outage)
         if uid in self._ended:
             raise PodGone(f"pod {namespace}/{name} was deleted, or recreated since the token was issued")
         return None

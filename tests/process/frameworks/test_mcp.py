@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import anyio
@@ -29,7 +29,6 @@ from podproof.mcp import PodAuthMiddleware, PodTokenVerifier
 from podproof.testing import Cluster, EmulatedPod
 from tests.support.mcp_client import MODERN, Agent, HTTPExchange, MCPServerEnv, message, run_app
 from tests.support.mcp_servers import APPS, CountingEventStore, whoami
-from tests.support.startup import wait_for_startup_check
 
 RESOURCE = "http://bob.default.svc:8000/mcp"
 METADATA = "/.well-known/oauth-protected-resource/mcp"
@@ -40,13 +39,6 @@ MODES: Mapping[str, Mapping[str, Any]] = {
     "stateless": {"stateless": True},
     "resumable": {"event_store": CountingEventStore()},
 }
-
-
-@pytest.fixture(autouse=True)
-def startup_check_has_ended() -> Iterator[None]:
-    """Wait for it: its thread reads the environment, from which pytest removes a variable after each test."""
-    yield
-    wait_for_startup_check()
 
 
 @pytest.fixture

@@ -149,6 +149,23 @@ def test_our_own_credential_is_cached_for_a_second(cluster: Cluster, time: Clock
     client.close()
 
 
+def test_a_variable_that_is_removed_meanwhile_leaves_our_credential_as_it_is(cluster: Cluster) -> None:
+    removed = ["a_proxy"]
+
+    def load(configuration: Configuration) -> None:
+        def read_environment(_: object) -> None:
+            if removed:
+                raise KeyError(removed.pop())
+
+        load_configuration(configuration, environ={"KUBECONFIG": str(cluster.kubeconfig)})
+        configuration.refresh_api_key_hook = read_environment  # type: ignore[assignment]  # it has no type of its own
+
+    client = APIServerClient(load=load)
+    assert client.own_token()
+    assert not removed
+    client.close()
+
+
 @pytest.fixture
 def rotating(cluster: Cluster, tmp_path: Path) -> Iterator[tuple[APIServerClient, Path]]:
     """Give a client that reads its mounted token at each call, and the token's path."""

@@ -98,6 +98,22 @@ def test_a_pod_that_the_view_does_not_have_is_pod_gone_without_a_fallback(view: 
         get(view, name="bob-pod")
 
 
+def test_a_pod_whose_address_may_be_newer_than_the_view_is_read_live(time: Clock) -> None:
+    fallback = Fallback()
+    view = PodView(fallback=fallback, monotonic=time)
+    view.replace(ALL_NAMESPACES, [record(addresses=())])
+    assert get(view).node == "read live"
+    view.put(ALL_NAMESPACES, record())
+    assert get(view).addresses == ("10.1.2.3",)
+    assert fallback.asked == [UID]
+
+
+def test_a_pod_without_an_address_is_known_without_a_fallback(time: Clock) -> None:
+    view = PodView(monotonic=time)
+    view.replace(ALL_NAMESPACES, [record(addresses=())])
+    assert get(view).addresses == ()
+
+
 @pytest.mark.parametrize(("name", "uid"), [("bob-pod", UID), ("alice-pod", "newer")])
 def test_a_pod_that_may_be_newer_than_the_view_is_read_live(time: Clock, name: str, uid: str) -> None:
     fallback = Fallback()
