@@ -36,7 +36,7 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Judges callers by a middleware's pipeline. `pods` knows the pods, None where an authenticator does not say."""
+    """Authenticates callers by a middleware's pipeline. `pods` knows the pods, None where an authenticator does not say."""
 
     def __init__(self, pipeline: RequestPipeline, pods: PodStore | None) -> None:
         self.options = pipeline.options
@@ -47,7 +47,7 @@ class Callers:
         """Return until when a request that comes now has to be decided on, in monotonic seconds."""
         return self._pipeline.monotonic() + self.options.timeout
 
-    async def judge(self, request: IncomingRequest) -> Caller:
+    async def authenticate(self, request: IncomingRequest) -> Caller:
         """Return who sends a request. Where nothing is enforced, a caller that is not known is denied all the same.
 
         Raises a PodAuthError.

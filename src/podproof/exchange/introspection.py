@@ -50,10 +50,10 @@ class Introspection:
             return Unavailable(f"the exchange cannot be asked: {error.args[0]}")
         except Unavailable as error:
             return Unavailable(f"the exchange at {self._endpoint} does not say whether a token is active: {error}")
-        return _judge(response, read_claims(token))
+        return _find_denial(response, read_claims(token))
 
 
-def _judge(response: Mapping[str, Any], claims: Mapping[str, Any]) -> PodAuthError | None:
+def _find_denial(response: Mapping[str, Any], claims: Mapping[str, Any]) -> PodAuthError | None:
     """Return why a token with these claims is denied after a response, None if it is active."""
     active = response.get("active")
     if active is False:

@@ -48,7 +48,7 @@ class IntrospectionEndpoint:
         if assertion is not None:
             facts = facts._replace(authorization=[f"Bearer {assertion}"])
         try:
-            caller = await self._callers.judge(facts)
+            caller = await self._callers.authenticate(facts)
             body = await self._introspect(token, caller, deadline)
         except PodAuthError as denial:
             return self._callers.refuse(

@@ -65,7 +65,7 @@ class TokenEndpoint:
         facts = facts._replace(authorization=[f"Bearer {asked.credential}"])
         source = asked.source
         try:
-            caller = await self._callers.judge(facts)
+            caller = await self._callers.authenticate(facts)
             await self._callers.check_pod(caller, deadline)
             source = asked.user_source
             user = await self._verify_user(asked, caller, deadline)
