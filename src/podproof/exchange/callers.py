@@ -36,7 +36,10 @@ class Caller(NamedTuple):
 
 
 class Callers:
-    """Authenticates callers by a middleware's pipeline. `pods` knows the pods, None where an authenticator does not say."""
+    """Authenticates callers by a middleware's pipeline.
+
+    `pods` knows the pods; it is None where an authenticator does not say.
+    """
 
     def __init__(self, pipeline: RequestPipeline, pods: PodStore | None) -> None:
         self.options = pipeline.options
