@@ -281,7 +281,7 @@ def test_an_open_stream_ends_with_its_token_and_the_session_goes_on(
 ) -> None:
     async def scenario(server: MCPServerEnv) -> None:
         session = await server.agent(alice).open_session()
-        short = {"Authorization": f"Bearer {alice.token('bob', lifetime=1)}"}
+        short = {"Authorization": f"Bearer {alice.token('bob', lifetime=2)}"}
         stream = Agent(server.app, server.tasks, "10.0.0.7", short).start("GET", mcp_session_id=session)
         await stream.wait_for(stream.ended.is_set)
         assert stream.status == 200
