@@ -177,6 +177,7 @@ def test_an_unavailable_decision_is_a_503_with_retry_after_and_lets_nobody_in(
     assert statuses == [503]
     assert b"retry-after: 1\r\n" in received.lower() or place.kind == "envoy"  # which drops it
     assert b"method" not in received
+    without_address.remove()
 
 
 def test_while_forward_auth_is_away_nobody_gets_in(attack_env: AttackEnv, place: Place, tmp_path: Path) -> None:

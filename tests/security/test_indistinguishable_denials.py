@@ -19,6 +19,7 @@ from podproof.errors import (
     TokenInactive,
     Unavailable,
 )
+from podproof.testing import EmulatedPod
 from podproof.testing._emulator.tokens import parse
 from tests.security import hostile_tokens
 from tests.security.attacked_app import ALICE, ENTRY_POINTS, MALLORY, AttackedApp, AttackEnv, AttackResult
@@ -28,17 +29,19 @@ from tests.support.server_process import TIMEOUT_SECONDS
 
 
 @pytest.fixture(scope="module")
-def tokens(attack_env: AttackEnv) -> Mapping[str, str]:
-    """Return a token for each error code that a token or its pod causes."""
+def tokens(attack_env: AttackEnv) -> Iterator[Mapping[str, str]]:
+    """Give a token for each error code that a token or its pod causes."""
     cluster = attack_env.cluster
+    pods: list[EmulatedPod] = []
 
     def of(name: str, **changes: Any) -> str:
         pod = cluster.pod(f"default/{name}", service_account=name, addresses=[ALICE])
+        pods.append(pod)
         token = pod.token("bob")
         pod.update(**changes)
         return token
 
-    return {
+    yield {
         "malformed-token": "x.y.z",
         "wrong-audience": attack_env.alice.token("eve"),
         "wrong-issuer": cluster.sign({**parse(attack_env.token).claims, "iss": "https://elsewhere.example"}),
@@ -51,6 +54,8 @@ def tokens(attack_env: AttackEnv) -> Mapping[str, str]:
         "host-network": of("host", host_network=True),
         "not-allowed": of("stranger"),
     }
+    for pod in pods:  # the environment is that of other tests, too
+        pod.remove()
 
 
 Apps = Mapping[Mode, AttackedApp]

@@ -52,12 +52,14 @@ class Kind:
     """A server as it is started: `command` comes after `python`.
 
     `has_denial_response`: it has ASGI's denial response extension, so that a denied WebSocket gets the whole response.
+    `ends_by_two_closes`: it may end if both sides close a WebSocket at once, so the client has to wait for the app's.
     """
 
     name: str
     command: list[str]
     frameworks: tuple[str, ...]
     has_denial_response: bool = True
+    ends_by_two_closes: bool = False
 
     @property
     def proxies(self) -> Mapping[str, str]:
@@ -68,10 +70,6 @@ class Kind:
         """The doors that are tested on this server: those of its frameworks."""
         doors = WSGI_DOORS if self.frameworks is WSGI else ASGI_DOORS
         return [door for door in doors if door.framework in self.frameworks]
-
-    def has_websockets_of(self, door: Door) -> bool:
-        """Return True if a door's WebSockets are tested here: not on trio, where hypercorn may end by one."""
-        return door.websockets and self.frameworks is not ON_TRIO
 
     def has_websockets(self, framework: str) -> bool:
         return self.frameworks is not WSGI and framework in WITH_WEBSOCKETS
@@ -100,7 +98,12 @@ SERVERS = (
     Kind("gunicorn, asgi", [*_GUNICORN, "--worker-class", "asgi", _ASGI], ASGI, has_denial_response=False),
     Kind("gunicorn, uvicorn-worker", [*_GUNICORN, *_UVICORN_WORKER, _ASGI], ASGI),
     Kind("hypercorn, asyncio", ["-m", "hypercorn", *_BIND, _ASGI], ASGI),
-    Kind("hypercorn, trio", ["-m", "hypercorn", "--worker-class", "trio", *_BIND, _ASGI], ON_TRIO),
+    Kind(
+        "hypercorn, trio",
+        ["-m", "hypercorn", "--worker-class", "trio", *_BIND, _ASGI],
+        ON_TRIO,
+        ends_by_two_closes=True,
+    ),
     Kind("granian, asgi", ["-m", "granian", "--interface", "asgi", *_PORT, _ASGI], ASGI),
 )
 

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from podproof.testing import Cluster
@@ -28,6 +28,7 @@ CALLER = {"service_account": "default/alice", "pod": "default/alice-pod"}
 class FrameworkApp:
     """One app behind one server, selected by the Host header, and Alice's token for it."""
 
+    kind: Kind
     server: ServerProcess
     host: str
     token: str
@@ -39,13 +40,17 @@ class FrameworkApp:
         return self.server.get(source, None if anonymous else self.token, path, {"Host": self.host, **headers})
 
     def websocket(self, *, source: str = ALICE, anonymous: bool = False) -> object:
-        """Open a WebSocket, and return its first message as JSON."""
+        """Open a WebSocket, and return its only message as JSON."""
         headers = {} if anonymous else {"Authorization": f"Bearer {self.token}"}
         with (
             socket.create_connection(("127.0.0.1", self.server.port), TIMEOUT_SECONDS, (source, 0)) as connection,
             connect(f"ws://{self.host}/ws", sock=connection, additional_headers=headers, proxy=None) as websocket,
         ):
-            return json.loads(websocket.recv(TIMEOUT_SECONDS))
+            message = websocket.recv(TIMEOUT_SECONDS)
+            if self.kind.ends_by_two_closes:
+                with pytest.raises(ConnectionClosed):
+                    websocket.recv(TIMEOUT_SECONDS)
+            return json.loads(message)
 
 
 def the_app_gets_the_caller(app: FrameworkApp) -> None:
@@ -179,7 +184,7 @@ def expectations(kind: Kind) -> Iterator[tuple[str, Callable[[FrameworkApp], Non
             has_denial_response=kind.has_denial_response and door.has_denial_response,
         )
         websocket = (a_websocket_gets_its_caller, a_websocket_from_another_address_is_denied, denial)
-        for expectation in (*HTTP, *(websocket if kind.has_websockets_of(door) else ())):
+        for expectation in (*HTTP, *(websocket if door.websockets else ())):
             if not (door.routes and expectation in OF_THE_WHOLE_APP):
                 yield door.host, expectation
     for host, reason in kind.proxies.items():
@@ -197,7 +202,7 @@ def test_every_framework_behaves_the_same_under_this_server(
     with run_server(kind.command, tmp_path, **environ) as server:
         for host, expectation in expectations(kind):
             with subtests.test(getattr(expectation, "func", expectation).__name__, host=host):
-                expectation(FrameworkApp(server, host, alice))
+                expectation(FrameworkApp(kind, server, host, alice))
 
 
 def test_the_documentation_has_the_table_of_servers_and_frameworks() -> None:
