@@ -10,7 +10,7 @@ from textwrap import indent
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from podproof.cli.manifest_parts import ACCOUNT, BY_KEYS, SERVICE
+from podproof.cli.manifest_parts import ACCOUNT, BY_KEYS, DISRUPTION_BUDGET, SERVICE
 from podproof.identity import ServiceAccount
 
 
@@ -152,17 +152,9 @@ $verify            - name: PODPROOF_EXCHANGE_ISSUER
           configMap:
             name: $name-grants
 ---
-apiVersion: policy/v1
-kind: PodDisruptionBudget
-metadata:
-  namespace: $namespace
-  name: $name
-spec:
-  minAvailable: 1
-  selector:
-    matchLabels:
-      app.kubernetes.io/name: $name
----
+"""
+
+_NETWORK_POLICY = """\
 # Pods of the cluster may call; the exchange itself calls the API server and DNS, and nothing else.
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -189,4 +181,4 @@ spec:
           protocol: TCP
 """
 
-_EXCHANGE = Template(ACCOUNT + _SECRETS + SERVICE + _DEPLOYMENT)
+_EXCHANGE = Template(ACCOUNT + _SECRETS + SERVICE + _DEPLOYMENT + DISRUPTION_BUDGET + _NETWORK_POLICY)

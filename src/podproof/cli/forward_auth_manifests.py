@@ -5,7 +5,7 @@ from __future__ import annotations
 from string import Template
 from textwrap import indent
 
-from podproof.cli.manifest_parts import ACCOUNT, SERVICE
+from podproof.cli.manifest_parts import ACCOUNT, DISRUPTION_BUDGET, SERVICE
 from podproof.cli.proxy_configurations import configure_proxy
 from podproof.identity import ServiceAccount
 
@@ -145,17 +145,9 @@ $verify          ports:
         - name: tmp
           emptyDir: {}
 ---
-apiVersion: policy/v1
-kind: PodDisruptionBudget
-metadata:
-  namespace: $namespace
-  name: $name
-spec:
-  minAvailable: 1
-  selector:
-    matchLabels:
-      app.kubernetes.io/name: $name
----
+"""
+
+_NETWORK_POLICY = """\
 # Pods reach the proxy, never the app behind it; podproof's port has the metrics, and answers no one but the proxy.
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -175,4 +167,4 @@ spec:
         - port: podproof
 """
 
-_FORWARD_AUTH = Template(ACCOUNT + _CONFIGURATION + SERVICE + _DEPLOYMENT)
+_FORWARD_AUTH = Template(ACCOUNT + _CONFIGURATION + SERVICE + _DEPLOYMENT + DISRUPTION_BUDGET + _NETWORK_POLICY)

@@ -31,3 +31,17 @@ BY_KEYS = """\
             - name: PODPROOF_VERIFY  # tokens are reviewed only if their signing key is not published
               value: keys
 """
+
+DISRUPTION_BUDGET = """\
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  namespace: $namespace
+  name: $name
+spec:
+  minAvailable: 1
+  selector:
+    matchLabels:
+      app.kubernetes.io/name: $name
+---
+"""
